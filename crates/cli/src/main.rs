@@ -1,0 +1,2 @@
+//! The `towline` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Architecture checks and chores.
+fn main() {}
