@@ -154,7 +154,7 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ValueItem {
     /// The value itself.
-    Inline(Box<Value>),
+    Inline(std::sync::Arc<Value>),
     /// Packed size in bytes of a value that follows in [`Body::Parts`].
     Announced(usize),
 }
