@@ -1,4 +1,4 @@
-//! The messages of the OpenDHT protocol as values: what `wire` encodes and decodes and `node` acts on.
+//! The messages of the OpenDHT protocol as plain data: what `wire` encodes and decodes and `node` acts on.
 //!
 //! Spec: `dht.md` sections 1.2 to 1.10. Socket addresses, not raw bytes, everywhere above the codec.
 
@@ -61,6 +61,8 @@ pub enum Body {
 }
 
 /// What one node asks of another.
+///
+/// A request that arrives without its key has [`InfoHash::ZERO`] there: answer 203.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// Are you there?
@@ -89,8 +91,8 @@ pub enum Request {
         values: Vec<ValueItem>,
         /// Creation time in Unix seconds; absent for permanent puts.
         created: Option<i64>,
-        /// The token the storing node gave us.
-        token: Token,
+        /// The token the storing node gave us. `None` on arrival is one that cannot be right: answer 401.
+        token: Option<Token>,
     },
     /// Restart the life time of a stored value.
     Refresh {
@@ -98,15 +100,15 @@ pub enum Request {
         key: InfoHash,
         /// The value id.
         value: u64,
-        /// The token the storing node gave us.
-        token: Token,
+        /// The token the storing node gave us. `None` on arrival is one that cannot be right: answer 401.
+        token: Option<Token>,
     },
     /// Tell me when values at `key` come, change or go.
     Listen {
         /// The key.
         key: InfoHash,
-        /// The token the storing node gave us.
-        token: Token,
+        /// The token the storing node gave us. `None` on arrival is one that cannot be right: answer 401.
+        token: Option<Token>,
         /// The listener's socket id (`sid`): names the subscription in updates.
         socket: u32,
         /// Restriction; the selection is ignored.
@@ -157,6 +159,9 @@ pub enum ValueItem {
     Inline(std::sync::Arc<Value>),
     /// Packed size in bytes of a value that follows in [`Body::Parts`].
     Announced(usize),
+    /// Something arrived that is not a value, or announced more than a value may have. It keeps the positions
+    /// of the items after it; it is never written, and is gone once the message is complete.
+    Malformed,
 }
 
 /// A piece of a packed value.

@@ -1,0 +1,118 @@
+//! Our own address as other nodes see it, by a vote that one network cannot win alone (`dht.md` 1.12, 9.1).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+/// Voters remembered; the oldest vote goes first.
+const MAX_VOTERS: usize = 64;
+
+/// Collects the `sa` field of answers. Voters are networks (IPv4 /24, IPv6 /48), each with one vote that the
+/// latest answer from there decides.
+#[derive(Debug, Default)]
+pub struct ReportedAddresses {
+    votes: BTreeMap<Network, IpAddr>,
+    order: VecDeque<Network>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Network {
+    V4([u8; 3]),
+    V6([u8; 6]),
+}
+
+impl Network {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        }
+    }
+}
+
+impl ReportedAddresses {
+    /// No votes yet.
+    pub const fn new() -> Self {
+        Self { votes: BTreeMap::new(), order: VecDeque::new() }
+    }
+
+    /// The node at `voter` says it sees us at `seen`. Unspecified and multicast addresses are no answer.
+    pub fn report(&mut self, voter: IpAddr, seen: IpAddr) {
+        let seen = seen.to_canonical();
+        if seen.is_unspecified() || seen.is_multicast() {
+            return;
+        }
+        let network = Network::of(voter);
+        if self.votes.insert(network, seen).is_some() {
+            return;
+        }
+        self.order.push_back(network);
+        if self.order.len() > MAX_VOTERS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.votes.remove(&oldest);
+        }
+    }
+
+    /// Every reported address of one family with its votes, most votes first.
+    pub fn ranking(&self, v6: bool) -> Vec<(IpAddr, usize)> {
+        let mut counts = BTreeMap::<IpAddr, usize>::new();
+        for seen in self.votes.values().filter(|seen| seen.is_ipv6() == v6) {
+            *counts.entry(*seen).or_default() += 1;
+        }
+        let mut ranking: Vec<_> = counts.into_iter().collect();
+        ranking.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
+        ranking
+    }
+
+    /// The address of one family with the most votes.
+    pub fn best(&self, v6: bool) -> Option<IpAddr> {
+        self.ranking(v6).first().map(|(seen, _)| *seen)
+    }
+
+    /// Forgets all votes: after the network has changed.
+    pub fn clear(&mut self) {
+        self.votes.clear();
+        self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_network_has_one_vote() {
+        let mut reported = ReportedAddresses::new();
+        for host in 1..100 {
+            reported.report(ip(&format!("192.0.2.{host}")), ip("203.0.113.66"));
+        }
+        reported.report(ip("198.51.100.1"), ip("203.0.113.1"));
+        reported.report(ip("198.51.101.1"), ip("203.0.113.1"));
+        reported.report(ip("198.51.102.1"), ip("2001:db8::1"));
+        reported.report(ip("198.51.103.1"), ip("0.0.0.0"));
+        assert_eq!(reported.ranking(false), [(ip("203.0.113.1"), 2), (ip("203.0.113.66"), 1)]);
+        assert_eq!(reported.best(true), Some(ip("2001:db8::1")));
+        reported.clear();
+        assert_eq!(reported.best(false), None);
+    }
+
+    #[test]
+    fn voters_are_bounded() {
+        let mut reported = ReportedAddresses::new();
+        for network in 0..=255 {
+            reported.report(ip(&format!("10.0.{network}.1")), ip("203.0.113.1"));
+        }
+        assert_eq!(reported.ranking(false), [(ip("203.0.113.1"), MAX_VOTERS)]);
+        assert_eq!(reported.order.len(), MAX_VOTERS);
+    }
+}

@@ -1,0 +1,11 @@
+//! What a node keeps for others and for itself: values with their life times, and who listens (`dht.md` 2.11).
+
+mod limits;
+mod listeners;
+mod source;
+mod values;
+
+pub use limits::StoreLimits;
+pub use listeners::{Change, Listener, Notice, Subscribed};
+pub use source::{Origin, Source};
+pub use values::{Refusal, Store, Stored, UnknownKey};
