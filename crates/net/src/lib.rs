@@ -1,7 +1,7 @@
 //! The one door to the operating system: sockets, interfaces, wall clock and chance.
 //!
 //! Everything above this crate reaches the world through [`Net`], a small object-safe trait held as
-//! `Arc<dyn Net>`. Two things stand behind it: `Os`, which is the machine, and the `lab` crate, which is a
+//! `Arc<dyn Net>`. Two things stand behind it: [`Os`], which is the machine, and the `lab` crate, which is a
 //! network in memory and in virtual time. A program that uses nothing else runs unchanged in both.
 //!
 //! # Time
@@ -18,6 +18,7 @@
 
 mod clock;
 mod interface;
+mod os;
 mod tcp;
 mod udp;
 
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 pub use crate::{
     clock::{now, sleep_until},
     interface::{Changes, Interface, InterfaceAddress},
+    os::Os,
     tcp::{TcpConnect, TcpListener, TcpStream},
     udp::{Group, Received, UdpBind, UdpSocket},
 };
