@@ -1,1 +1,23 @@
-//! See the crate description.
+#![doc = include_str!("../README.md")]
+
+mod addr;
+mod agent;
+pub mod blob;
+pub mod candidate;
+mod config;
+mod credentials;
+pub mod framing;
+mod policy;
+mod report;
+pub mod stun;
+
+pub use agent::{
+    Action, Agent, CloseReason, Disposition, DropReason, Event, LossReason, PairId, Refused, Role,
+    SelectedPath, StreamId,
+};
+pub use blob::{BlobError, Description, ParsedBlob, SkipReason, SkippedLine};
+pub use candidate::{Candidate, CandidateKind, Foundation, TcpType, Transport, host_candidates};
+pub use config::Config;
+pub use credentials::{Credentials, CredentialsError};
+pub use policy::{CandidateRefused, RemotePolicy};
+pub use report::{ConnectError, FailureReason, FailureReport, PairError, PairReport, PairState, Report};

@@ -1,0 +1,102 @@
+//! Timers and limits of an agent.
+
+use std::time::Duration;
+
+use crate::policy::RemotePolicy;
+
+/// Timers and limits of an agent; the defaults are for two devices on any network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Ta: the time between two new checks once the burst is used up. Default 50 ms (RFC 8445 section 14.2).
+    pub pacing: Duration,
+    /// Checks that may start at once, before pacing begins. Default 8: on a LAN the first round decides.
+    pub burst: u32,
+    /// TCP connects in flight at once. Default 32.
+    pub max_connecting: usize,
+    /// How long one TCP connect may take. Default 15 s (spec 4.5).
+    pub connect_timeout: Duration,
+    /// How often a refused connect to a relayed candidate is repeated: the permission may still be under way.
+    /// Default 24 (spec 4.5).
+    pub relay_retries: u32,
+    /// Time between those. Default 500 ms.
+    pub relay_retry_delay: Duration,
+    /// RTO of the first transmission of a UDP check; doubles with each. Default 500 ms (RFC 8445 section 14.3).
+    pub udp_rto: Duration,
+    /// Transmissions of one UDP check. Default 7 (Rc of RFC 8489 section 6.2.1).
+    pub udp_transmissions: u32,
+    /// How long a check over TCP, or the last transmission over UDP, waits for its answer.
+    /// Default 8 s = 16 × 500 ms (spec 4.5; Rm of RFC 8489).
+    pub response_timeout: Duration,
+    /// Controlling: how long a valid pair waits for a better one that is still being checked. Default 50 ms.
+    pub nomination_delay: Duration,
+    /// Controlled: how long a peer that sends USE-CANDIDATE with its first checks may still prefer another pair.
+    /// Default 100 ms. Its data on a pair ends the wait.
+    pub aggressive_settle: Duration,
+    /// Controlled: how long to wait for checks from the peer after all of ours failed, and for its nomination after
+    /// all of ours are done. Default 10 s (spec 4.5).
+    pub controlled_patience: Duration,
+    /// Controlling: the same wait for checks from the peer. It begins its own when our answer has reached it, which
+    /// takes a round through the DHT. Default 5 s.
+    pub controlling_patience: Duration,
+    /// Shortest time between two keep-alives. Default 20 s (spec 4.8).
+    pub keepalive: Duration,
+    /// Random part added to it. Default 4 s.
+    pub keepalive_jitter: Duration,
+    /// More remote candidates may come after the description: the agent does not fail before
+    /// [`crate::Agent::end_of_remote_candidates`]. Default false, as Jami does not trickle.
+    pub trickle: bool,
+    /// The most candidate pairs, those of accepted connections included. Default 256.
+    pub max_pairs: usize,
+    /// The most local candidates. Default 32 (spec 4.10).
+    pub max_local_candidates: usize,
+    /// Accepted TCP connections that have not shown a valid check yet. Default 32. Addresses the peer did not announce may
+    /// use half of it.
+    pub max_unauthenticated: usize,
+    /// Of these, those from one IP address. Default 8.
+    pub max_unauthenticated_per_address: usize,
+    /// Accepted TCP connections with a valid check. Default 64.
+    pub max_accepted: usize,
+    /// How long an accepted connection may stay without a valid check. Default 10 s.
+    pub unauthenticated_timeout: Duration,
+    /// Bytes an accepted connection may send before a valid check. Default 2048: a check has about 120.
+    pub unauthenticated_bytes: usize,
+    /// Application bytes that may arrive on a path before it is selected. Default 128 KiB.
+    pub early_data: usize,
+    /// Put into SOFTWARE of every check; empty for none. Default `towline`.
+    pub software: String,
+    /// The filter on remote candidates.
+    pub policy: RemotePolicy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            pacing: Duration::from_millis(50),
+            burst: 8,
+            max_connecting: 32,
+            connect_timeout: Duration::from_secs(15),
+            relay_retries: 24,
+            relay_retry_delay: Duration::from_millis(500),
+            udp_rto: Duration::from_millis(500),
+            udp_transmissions: 7,
+            response_timeout: Duration::from_secs(8),
+            nomination_delay: Duration::from_millis(50),
+            aggressive_settle: Duration::from_millis(100),
+            controlled_patience: Duration::from_secs(10),
+            controlling_patience: Duration::from_secs(5),
+            keepalive: Duration::from_secs(20),
+            keepalive_jitter: Duration::from_secs(4),
+            trickle: false,
+            max_pairs: 256,
+            max_local_candidates: 32,
+            max_unauthenticated: 32,
+            max_unauthenticated_per_address: 8,
+            max_accepted: 64,
+            unauthenticated_timeout: Duration::from_secs(10),
+            unauthenticated_bytes: 2048,
+            early_data: 128 * 1024,
+            software: "towline".to_owned(),
+            policy: RemotePolicy::default(),
+        }
+    }
+}
