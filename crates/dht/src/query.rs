@@ -142,8 +142,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// Restrictions a query may carry on arrival. Each field once is all that makes sense; this is generous.
-    pub const MAX_RESTRICTIONS: usize = 64;
+    /// Fields and restrictions a query may have on arrival. Each field once is all that makes sense.
+    pub const MAX_ITEMS: usize = 64;
 
     /// Whole values, all of them.
     pub const fn all() -> Self {

@@ -78,7 +78,8 @@ mod tests {
         let mut limiter = RateLimiter::new(RateLimits { global: 5, per_source: 3 });
         let start = Instant::now();
         let [a, b]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        let admitted = |limiter: &mut RateLimiter, now, ip| (0..10).filter(|_| limiter.admit(now, ip)).count();
+        let admitted =
+            |limiter: &mut RateLimiter, now, ip| (0..10).filter(|_| limiter.admit(now, ip)).count();
         assert_eq!(admitted(&mut limiter, start, a), 3);
         assert_eq!(admitted(&mut limiter, start + WINDOW / 2, b), 2, "the global limit");
         assert_eq!(admitted(&mut limiter, start + WINDOW, a), 3);

@@ -48,9 +48,8 @@ impl Tokens {
 
     /// Whether `token` was issued to `address` under one of the two secrets. Takes the same time either way.
     pub fn verify(&self, address: SocketAddr, token: &Token) -> bool {
-        let matches = |secret| {
-            constant_time::verify_slices_are_equal(&seal(secret, address), token.as_bytes()).is_ok()
-        };
+        let matches =
+            |secret| constant_time::verify_slices_are_equal(&seal(secret, address), token.as_bytes()).is_ok();
         matches(&self.current) | matches(&self.previous)
     }
 

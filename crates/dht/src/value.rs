@@ -7,7 +7,6 @@ use crate::InfoHash;
 mod codec;
 mod seal;
 
-pub use codec::ValueError;
 pub use seal::{OpenError, SealError, SignatureError};
 
 /// A value as it is stored and travels.
@@ -68,8 +67,7 @@ impl Value {
 
     /// An unsigned value without user type.
     pub fn new(id: u64, value_type: u16, data: impl Into<Vec<u8>>) -> Self {
-        let body =
-            Body { value_type, data: data.into(), user_type: String::new(), ownership: None };
+        let body = Body { value_type, data: data.into(), user_type: String::new(), ownership: None };
         Self { id, content: Content::Plain(body), priority: 0, push_type: String::new() }
     }
 

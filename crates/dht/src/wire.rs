@@ -1,6 +1,18 @@
-//! The codec of datagrams: msgpack maps, written as the reference writes them, read liberally (`dht.md` 1.2 to 1.10).
+//! The codec of datagrams: msgpack maps, written as the reference writes them and read liberally (`dht.md` 1.2
+//! to 1.10).
+//!
+//! Reading builds no tree. A [`Reader`](reader::Reader) walks the bytes once to find the members of the
+//! envelope and once more through the body; what it does not know it steps over without recursion, so depth costs
+//! nothing, and no allocation is larger than the bytes that justify it.
 
-/// User agent we write (`v`). Peers keep it for their logs only.
+mod decode;
+mod encode;
+mod nodes;
+mod query;
+pub(crate) mod reader;
+pub(crate) mod writer;
+
+/// User agent we write (`v`). Peers ignore it; it is two letters like theirs.
 pub const AGENT: &str = "tl";
 
 /// Why bytes are not a message, value or query.
@@ -9,6 +21,9 @@ pub enum WireError {
     /// The bytes end inside an object.
     #[error("truncated")]
     Truncated,
+    /// A byte that starts no object.
+    #[error("not msgpack")]
+    NotMsgpack,
     /// A known key holds an object of the wrong type.
     #[error("`{0}` has the wrong type")]
     Type(&'static str),
@@ -21,25 +36,13 @@ pub enum WireError {
     /// `q` names no request we know.
     #[error("unknown request")]
     UnknownRequest,
-    /// A query names a field that does not exist.
-    #[error("unknown field {0}")]
+    /// A query or its answer names a field that does not exist or cannot stand there.
+    #[error("field {0} cannot stand here")]
     UnknownField(u64),
-    /// More items than a datagram may hold.
+    /// More items than make sense.
     #[error("too many items in `{0}`")]
     TooMany(&'static str),
     /// An owner's key is not a public key.
     #[error("the owner's key cannot be read")]
     OwnerKey,
-}
-
-impl crate::Message {
-    /// Reads a datagram. Trailing bytes and unknown keys are ignored, order is free.
-    pub fn decode(_datagram: &[u8]) -> Result<Self, WireError> {
-        todo!()
-    }
-
-    /// Writes the datagram; values go inline, whatever their size (see [`crate::fragment::datagrams`]).
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
-    }
 }

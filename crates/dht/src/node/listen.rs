@@ -1,0 +1,398 @@
+//! Listens: the four nearest nodes tell us what comes and goes at a key (`dht.md` 2.10).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Node;
+use super::event::{Event, OpId};
+use super::family::Family;
+use super::ops::Op;
+use super::search::{Ask, Heads, LISTEN_NODES, Search, SearchKey};
+use super::timers::Timer;
+use crate::store::{Change, Listener, Subscribed};
+use crate::{InfoHash, Query, Request, Token, Value, types};
+
+/// A listen is renewed this often, so that address mappings on the way stay open.
+const RENEW: Duration = Duration::from_secs(20);
+/// The same for a node that can be reached at any time.
+const RENEW_STABLE: Duration = Duration::from_secs(290);
+/// Protocol version we ask for: pushes are requests, and repeated until we answer.
+const VERSION: u32 = 1;
+
+/// A listen over both families.
+#[derive(Debug)]
+pub(super) struct Listen {
+    pub(super) key: InfoHash,
+    query: Query,
+    /// Socket id under which the local storage tells this listen.
+    pub(super) local_socket: u32,
+    known: BTreeMap<u64, Known>,
+    /// Ids in the order of arrival: the oldest is forgotten first.
+    arrivals: BTreeMap<u64, u64>,
+    next_arrival: u64,
+}
+
+/// A value somebody has.
+#[derive(Debug)]
+struct Known {
+    value: Arc<Value>,
+    arrival: u64,
+    /// Who has it, and until when; the local storage tells when it expires there.
+    holders: BTreeMap<Holder, Option<Instant>>,
+}
+
+/// Where a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holder {
+    Here,
+    At(Family, InfoHash),
+}
+
+/// What the listens with one query want of a search.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    query: Query,
+    pub(super) ops: BTreeSet<OpId>,
+}
+
+/// A subscription at a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listening {
+    pub(super) socket: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Asking,
+    Confirmed(Instant),
+}
+
+/// What a socket id of ours stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Socket {
+    /// A subscription at a remote node.
+    Remote { search: SearchKey, node: InfoHash, subscription: u32 },
+    /// A listen at our own storage.
+    Local(OpId),
+}
+
+/// News from a storing node.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) token: Option<Token>,
+    pub(super) values: Vec<Arc<Value>>,
+    pub(super) refreshed: Vec<u64>,
+    pub(super) expired: Vec<u64>,
+}
+
+impl Node {
+    /// Reports values at `key` that match, now and as they come and go, until [`Node::cancel`]: [`Event::Listened`]
+    /// and [`Event::Expired`]. The selection of the query is ignored.
+    pub fn listen(&mut self, now: Instant, key: InfoHash, query: Query) -> OpId {
+        let op = self.draw_op();
+        if self.ops.len() >= self.config.limits.operations {
+            return op;
+        }
+        let query = Query { select: Vec::new(), restrictions: query.restrictions };
+        let local_socket = self.draw_socket();
+        self.sockets.insert(local_socket, Socket::Local(op));
+        let listen = Listen {
+            key,
+            query: query.clone(),
+            local_socket,
+            known: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            next_arrival: 0,
+        };
+        self.ops.insert(op, Op::Listen(listen));
+        self.listen_here(now, op);
+        for family in self.families() {
+            let fresh = self.next_subscription;
+            self.next_subscription = self.next_subscription.wrapping_add(1);
+            self.open_search(now, SearchKey { key, family }, |search| {
+                // Listens that want the same share what travels.
+                match search.subscriptions.values_mut().find(|it| it.query == query) {
+                    Some(subscription) => {
+                        subscription.ops.insert(op);
+                    }
+                    None => {
+                        let subscription = Subscription { query: query.clone(), ops: BTreeSet::from([op]) };
+                        search.subscriptions.insert(fresh, subscription);
+                    }
+                }
+            });
+            self.share_known(now, op, SearchKey { key, family });
+        }
+        self.settle(now);
+        op
+    }
+
+    /// A listen that joins others with the same query starts with what those know: nodes push old values only once.
+    fn share_known(&mut self, now: Instant, op: OpId, key: SearchKey) {
+        let Some(search) = self.searches.get(&key) else { return };
+        let Some(shared) = search.subscriptions.values().find(|it| it.ops.contains(&op)) else { return };
+        let Some(other) = shared.ops.iter().find(|other| **other != op) else { return };
+        let Some(Op::Listen(other)) = self.ops.get(other) else { return };
+        let mut by_holder: BTreeMap<Holder, Vec<Arc<Value>>> = BTreeMap::new();
+        for known in other.known.values() {
+            for holder in known.holders.keys().filter(|holder| **holder != Holder::Here) {
+                by_holder.entry(*holder).or_default().push(Arc::clone(&known.value));
+            }
+        }
+        for (holder, values) in by_holder {
+            self.learn_values(now, op, holder, values);
+        }
+    }
+
+    /// Subscribes a listen, or again, to our own storage.
+    fn listen_here(&mut self, now: Instant, op: OpId) {
+        let Some(Op::Listen(listen)) = self.ops.get(&op) else { return };
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let listener = Listener { node: self.id, socket: listen.local_socket, address, version: VERSION };
+        let outcome = self.store.listen(now, listen.key, listener, listen.query.clone());
+        if let Ok(Subscribed::New(values)) = outcome {
+            self.learn_values(now, op, Holder::Here, values);
+        }
+        self.timers.set_sooner(Timer::Listen(op), now + self.config.limits.store.listener_life / 2);
+    }
+
+    fn draw_socket(&mut self) -> u32 {
+        loop {
+            let socket = self.requests.draw_transaction(&mut self.rng);
+            if !self.sockets.contains_key(&socket) {
+                return socket;
+            }
+        }
+    }
+
+    fn listen_period(&self) -> Duration {
+        if self.config.public_stable { RENEW_STABLE } else { RENEW }
+    }
+
+    /// Opens and renews the listens of a search at its nearest nodes, and lets go of those that are no longer near.
+    pub(super) fn advance_listens(&mut self, now: Instant, key: SearchKey, search: &mut Search, heads: &Heads) {
+        if search.subscriptions.is_empty() {
+            return;
+        }
+        let targets = &heads.nearest[..heads.usable.min(LISTEN_NODES)];
+        let period = self.listen_period();
+        let wanted: Vec<(u32, Query)> = search.subscriptions.iter().map(|(id, it)| (*id, it.query.clone())).collect();
+        for place in 0..search.members.len() {
+            let near = heads.nearest.iter().take(LISTEN_NODES).any(|&it| it == place);
+            let member = &mut search.members[place];
+            if !near && !member.late && !member.listens.is_empty() {
+                for (_, listening) in std::mem::take(&mut member.listens) {
+                    self.sockets.remove(&listening.socket);
+                }
+            }
+            let Some(token) = member.token.clone().filter(|_| !member.is_paused(now)) else { continue };
+            for (subscription, query) in &wanted {
+                let socket = match member.listens.get(subscription) {
+                    None if targets.contains(&place) => self.draw_socket(),
+                    Some(&Listening { socket, state: State::Confirmed(at) }) if near && now >= at + period => socket,
+                    _ => continue,
+                };
+                let request = Request::Listen {
+                    key: key.key,
+                    token: Some(token.clone()),
+                    socket,
+                    query: (!query.restrictions.is_empty()).then(|| query.clone()),
+                    version: VERSION,
+                };
+                let ask = Ask::Listen { subscription: *subscription, socket };
+                if self.ask(now, key, member.id, ask, request) {
+                    member.listens.insert(*subscription, Listening { socket, state: State::Asking });
+                    let remote = Socket::Remote { search: key, node: member.id, subscription: *subscription };
+                    self.sockets.insert(socket, remote);
+                }
+            }
+        }
+    }
+
+    /// When a listen of a search has to be renewed.
+    pub(super) fn next_listen(&self, search: &Search) -> Option<Instant> {
+        let period = self.listen_period();
+        let confirmed = search.members.iter().flat_map(|member| member.listens.values());
+        confirmed.filter_map(|it| if let State::Confirmed(at) = it.state { Some(at + period) } else { None }).min()
+    }
+
+    /// A node confirmed a listen; newer ones send a fresh token along.
+    pub(super) fn listen_answered(
+        &mut self,
+        now: Instant,
+        (key, node): (SearchKey, InfoHash),
+        (subscription, socket): (u32, u32),
+        token: Option<Token>,
+    ) {
+        let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) else { return };
+        member.accepted();
+        if token.is_some() {
+            member.token = token;
+        }
+        if let Some(listening) = member.listens.get_mut(&subscription).filter(|it| it.socket == socket) {
+            listening.state = State::Confirmed(now);
+        }
+    }
+
+    /// A listen was refused, or nobody answered it: its socket id is not used again.
+    pub(super) fn close_listen(&mut self, key: SearchKey, node: InfoHash, subscription: u32, socket: u32) {
+        self.sockets.remove(&socket);
+        if let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node))
+            && member.listens.get(&subscription).is_some_and(|it| it.socket == socket)
+        {
+            member.listens.remove(&subscription);
+        }
+    }
+
+    /// Closes the listens at a node that does not answer.
+    pub(super) fn close_listens_at(&mut self, family: Family, node: &InfoHash) {
+        let at_node = |socket: &Socket| {
+            matches!(socket, Socket::Remote { search, node: at, .. } if at == node && search.family == family)
+        };
+        let closed: Vec<(u32, Socket)> =
+            self.sockets.iter().filter(|(_, socket)| at_node(socket)).map(|(id, socket)| (*id, *socket)).collect();
+        for (id, socket) in closed {
+            if let Socket::Remote { search, node, subscription } = socket {
+                self.close_listen(search, node, subscription, id);
+            }
+        }
+    }
+
+    /// News from a remote node under one of our socket ids. What comes from anybody but the node that the socket was
+    /// opened to is ignored.
+    pub(super) fn news(&mut self, now: Instant, from: SocketAddr, node: InfoHash, socket: u32, news: News) {
+        let Some(&Socket::Remote { search: key, node: at, subscription }) = self.sockets.get(&socket) else { return };
+        let known = self.nets[key.family].peers.get(&node).map(|peer| peer.address);
+        if at != node || !known.is_some_and(|address| super::address::same_endpoint(&address, &from)) {
+            self.stats.unexpected += 1;
+            return;
+        }
+        let Some(search) = self.searches.get_mut(&key) else { return };
+        let ops: Vec<OpId> = search.subscriptions.get(&subscription).map_or(vec![], |it| it.ops.iter().copied().collect());
+        if let Some(member) = search.member(&node)
+            && news.token.is_some()
+        {
+            member.token = news.token;
+        }
+        let holder = Holder::At(key.family, node);
+        for op in ops {
+            self.learn_values(now, op, holder, news.values.clone());
+            self.learn_refreshed(now, op, holder, &news.refreshed);
+            self.learn_expired(op, holder, &news.expired);
+        }
+    }
+
+    /// News from our own storage.
+    pub(super) fn local_news(&mut self, now: Instant, socket: u32, change: Change) {
+        let Some(&Socket::Local(op)) = self.sockets.get(&socket) else { return };
+        match change {
+            Change::Stored(values) => self.learn_values(now, op, Holder::Here, values),
+            Change::Refreshed(_) => {}
+            Change::Expired(ids) => self.learn_expired(op, Holder::Here, &ids),
+        }
+    }
+
+    fn learn_values(&mut self, now: Instant, op: OpId, holder: Holder, values: Vec<Arc<Value>>) {
+        let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
+        let mut new = Vec::new();
+        for value in values.into_iter().filter(|value| value.id != 0) {
+            if !listen.query.matches(&value) {
+                continue;
+            }
+            let until = (holder != Holder::Here).then(|| now + types::expiry(value.value_type()));
+            if let Some(known) = listen.known.get_mut(&value.id)
+                && (known.value.same_content(&value) || value.seq() <= known.value.seq())
+            {
+                // Another content of no higher rank is not news, but the id is still there.
+                known.holders.insert(holder, until);
+                continue;
+            }
+            if value.owner().is_some() && value.check_signature().is_err() {
+                self.stats.forged += 1;
+                continue;
+            }
+            listen.enter(&value, holder, until, self.config.limits.values_per_operation);
+            new.push(value);
+        }
+        self.rearm_listen(op);
+        if !new.is_empty() {
+            self.push_event(Event::Listened { op, new });
+        }
+    }
+
+    fn learn_refreshed(&mut self, now: Instant, op: OpId, holder: Holder, ids: &[u64]) {
+        let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
+        for id in ids {
+            if let Some(known) = listen.known.get_mut(id)
+                && let Some(until) = known.holders.get_mut(&holder)
+            {
+                *until = Some(now + types::expiry(known.value.value_type()));
+            }
+        }
+    }
+
+    fn learn_expired(&mut self, op: OpId, holder: Holder, ids: &[u64]) {
+        let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
+        for id in ids {
+            if let Some(known) = listen.known.get_mut(id) {
+                known.holders.remove(&holder);
+            }
+        }
+        self.report_expired(op);
+    }
+
+    /// The time of some values may be over.
+    pub(super) fn listen_timeout(&mut self, now: Instant, op: OpId) {
+        self.listen_here(now, op);
+        let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
+        for known in listen.known.values_mut() {
+            known.holders.retain(|_, until| until.is_none_or(|until| until > now));
+        }
+        self.report_expired(op);
+        self.rearm_listen(op);
+    }
+
+    fn report_expired(&mut self, op: OpId) {
+        let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
+        let lost: Vec<u64> =
+            listen.known.iter().filter(|(_, known)| known.holders.is_empty()).map(|(id, _)| *id).collect();
+        for id in &lost {
+            listen.forget(*id);
+        }
+        if !lost.is_empty() {
+            self.push_event(Event::Expired { op, ids: lost });
+        }
+    }
+
+    fn rearm_listen(&mut self, op: OpId) {
+        let Some(Op::Listen(listen)) = self.ops.get(&op) else { return };
+        let soonest = listen.known.values().flat_map(|known| known.holders.values().flatten()).min();
+        if let Some(at) = soonest {
+            self.timers.set_sooner(Timer::Listen(op), *at);
+        }
+    }
+}
+
+impl Listen {
+    fn enter(&mut self, value: &Arc<Value>, holder: Holder, until: Option<Instant>, limit: usize) {
+        self.forget(value.id);
+        while self.known.len() >= limit {
+            let Some((_, oldest)) = self.arrivals.pop_first() else { break };
+            self.known.remove(&oldest);
+        }
+        let arrival = self.next_arrival;
+        self.next_arrival += 1;
+        self.arrivals.insert(arrival, value.id);
+        let holders = BTreeMap::from([(holder, until)]);
+        self.known.insert(value.id, Known { value: Arc::clone(value), arrival, holders });
+    }
+
+    fn forget(&mut self, id: u64) {
+        if let Some(known) = self.known.remove(&id) {
+            self.arrivals.remove(&known.arrival);
+        }
+    }
+}
