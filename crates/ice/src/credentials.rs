@@ -34,7 +34,8 @@ impl Credentials {
         let mut word = |octets: usize| -> String {
             let mut bytes = [0; 12];
             rng.fill_bytes(&mut bytes[..octets]);
-            bytes[..octets].iter().map(|b| format!("{b:02x}")).collect()
+            let digits = bytes[..octets].iter().flat_map(|b| [b >> 4, b & 15]);
+            digits.map(|d| char::from_digit(d.into(), 16).expect("four bits are one digit")).collect()
         };
         Self { ufrag: word(4), password: word(12) }
     }

@@ -1,104 +1,338 @@
-//! The agent.
+//! The agent: one side of one session.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `io` | what goes in and comes out |
+//! | `pair`, `pacer` | one candidate pair; when checks may start |
+//! | `checklist` | which pairs exist, and starting them |
+//! | `check` | checks of ours: sending, repeating, answers |
+//! | `request` | checks of the peer |
+//! | `stream`, `datagram` | TCP connections and UDP packets |
+//! | `nomination` | choosing the pair, giving up |
+//! | `timers` | when something is due |
 
+mod check;
+mod checklist;
+mod datagram;
 mod io;
+mod nomination;
+mod pacer;
+mod pair;
+mod request;
+mod stream;
+mod timers;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 pub use io::{
     Action, CloseReason, Disposition, DropReason, Event, LossReason, PairId, Refused, Role, SelectedPath,
     StreamId,
 };
 
+use crate::addr::{canonical, scoped};
 use crate::blob::Description;
-use crate::candidate::Candidate;
+use crate::candidate::{COMPONENT, Candidate, CandidateKind};
 use crate::config::Config;
+use crate::credentials::Credentials;
 use crate::policy::CandidateRefused;
-use crate::report::{ConnectError, Report};
+use crate::report::{PairReport, Report};
+use crate::stun::TransactionId;
+use check::Check;
+use nomination::Phase;
+use pacer::Pacer;
+use pair::{Pair, State, pair_priority};
+use stream::Stream;
 
-/// One side of one ICE session with one component.
+/// Switches of role within one session, after which a peer that keeps contradicting is not followed any more.
+const MAX_ROLE_SWITCHES: u32 = 4;
+
 #[derive(Debug)]
-pub struct Agent {}
+struct Remote {
+    candidate: Candidate,
+    // Learnt from a check rather than announced.
+    learnt: bool,
+}
 
-#[allow(unused_variables, missing_docs)]
+/// One side of one ICE session with one component, without I/O.
+///
+/// The driver feeds packets, connection events and time in, and after each call drains [`Agent::poll_action`] and
+/// [`Agent::poll_event`], then arms one timer for [`Agent::poll_timeout`]. After [`Event::Selected`] the agent goes on
+/// living: it sends keep-alives, answers late checks and sorts data from STUN on the selected path.
+///
+/// Chance (credentials, transaction ids, jitter) comes from the seed alone; it must be unpredictable to others.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    role: Role,
+    role_switches: u32,
+    tie_breaker: u64,
+    rng: StdRng,
+    credentials: Credentials,
+    remote_credentials: Option<Credentials>,
+    // Set by `end_of_remote_candidates`, or from the start without trickling.
+    remote_complete: bool,
+    locals: Vec<Candidate>,
+    remotes: Vec<Remote>,
+    pairs: Vec<Pair>,
+    streams: BTreeMap<StreamId, Stream>,
+    checks: BTreeMap<TransactionId, Check>,
+    pacer: Pacer,
+    phase: Phase,
+    next_stream: u32,
+    connects: u32,
+    refused_candidates: u32,
+    refused_connections: u32,
+    dropped: u64,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+}
+
 impl Agent {
+    /// An agent without candidates.
     pub fn new(config: Config, role: Role, now: Instant, seed: [u8; 32]) -> Self {
-        unimplemented!()
+        let mut rng = StdRng::from_seed(seed);
+        Self {
+            role,
+            role_switches: 0,
+            tie_breaker: rng.next_u64(),
+            credentials: Credentials::generate(&mut rng),
+            rng,
+            remote_credentials: None,
+            remote_complete: !config.trickle,
+            locals: Vec::new(),
+            remotes: Vec::new(),
+            pairs: Vec::new(),
+            streams: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            pacer: Pacer::new(config.pacing, config.burst, now),
+            phase: Phase::Gathering,
+            next_stream: 0,
+            connects: 0,
+            refused_candidates: 0,
+            refused_connections: 0,
+            dropped: 0,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+        }
     }
-    /// False when it duplicates another, or there are too many, or it is of another component.
+
+    /// Adds a local candidate, before or after the description of the peer came.
+    ///
+    /// False, and nothing happens, when it duplicates another, is of another component, or the limit is reached.
     pub fn add_local(&mut self, now: Instant, candidate: Candidate) -> bool {
-        unimplemented!()
+        if candidate.component != COMPONENT
+            || self.locals.len() >= self.config.max_local_candidates
+            || self.locals.iter().any(|known| known.duplicates(&candidate))
+        {
+            return false;
+        }
+        self.locals.push(candidate);
+        self.form_pairs();
+        self.advance(now);
+        true
     }
+
+    /// What the peer must be told: our credentials and the candidates so far.
     pub fn local_description(&self) -> Description {
-        unimplemented!()
+        Description { credentials: self.credentials.clone(), candidates: self.locals.clone() }
     }
-    /// Candidates refused by the policy, in order, with the reason.
+
+    /// Takes the description of the peer and begins the checks.
+    ///
+    /// Returns the candidates that were refused, in order. The credentials of a second call are ignored: a session has
+    /// one peer. If nothing can come of it the agent fails at once.
     pub fn set_remote(&mut self, now: Instant, remote: Description) -> Vec<(Candidate, CandidateRefused)> {
-        unimplemented!()
+        if self.remote_credentials.is_none() {
+            self.remote_credentials = Some(remote.credentials);
+            self.begin();
+        }
+        let mut refused = Vec::new();
+        for candidate in remote.candidates {
+            if let Err(reason) = self.admit(candidate.clone())
+                && refused.len() < 2 * self.config.policy.max_candidates
+            {
+                refused.push((candidate, reason));
+            }
+        }
+        self.form_pairs();
+        self.advance(now);
+        refused
     }
+
+    /// Takes one more candidate of the peer (trickle).
     pub fn add_remote_candidate(
         &mut self,
         now: Instant,
         candidate: Candidate,
     ) -> Result<(), CandidateRefused> {
-        unimplemented!()
+        self.admit(candidate)?;
+        self.form_pairs();
+        self.advance(now);
+        Ok(())
     }
+
+    /// No more candidates of the peer will come; with [`Config::trickle`] the agent may fail from now on.
     pub fn end_of_remote_candidates(&mut self, now: Instant) {
-        unimplemented!()
+        self.remote_complete = true;
+        self.advance(now);
     }
-    pub fn handle_udp(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-        packet: &[u8],
-    ) -> Disposition {
-        unimplemented!()
+
+    fn admit(&mut self, candidate: Candidate) -> Result<(), CandidateRefused> {
+        let outcome = self.try_admit(candidate);
+        self.refused_candidates += u32::from(outcome.is_err());
+        outcome
     }
-    pub fn handle_tcp_accepted(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-    ) -> Result<StreamId, Refused> {
-        unimplemented!()
+
+    fn try_admit(&mut self, candidate: Candidate) -> Result<(), CandidateRefused> {
+        self.config.policy.admits(&candidate)?;
+        let announced = self.remotes.iter().filter(|r| !r.learnt).count();
+        for known in &mut self.remotes {
+            if known.candidate.duplicates(&candidate) {
+                if !known.learnt {
+                    return Err(CandidateRefused::Duplicate);
+                }
+                // Learnt before it was announced (RFC 8445 section 7.3.1.3): the announcement knows more.
+                known.learnt = false;
+                known.candidate = candidate;
+                return Ok(());
+            }
+        }
+        if announced >= self.config.policy.max_candidates {
+            return Err(CandidateRefused::TooMany);
+        }
+        self.remotes.push(Remote { candidate, learnt: false });
+        Ok(())
     }
-    pub fn handle_tcp_connected(&mut self, now: Instant, stream: StreamId, local: SocketAddr) {
-        unimplemented!()
+
+    /// The index of the peer's candidate at `address`, learnt now if need be.
+    fn learn(&mut self, transport: crate::Transport, address: SocketAddr, priority: u32) -> Option<usize> {
+        let same = |r: &Remote| {
+            r.candidate.transport == transport && canonical(r.candidate.address) == canonical(address)
+        };
+        if let Some(index) = self.remotes.iter().position(same) {
+            return Some(index);
+        }
+        if self.remotes.iter().filter(|r| r.learnt).count() >= self.config.policy.max_reflexive {
+            return None;
+        }
+        let mut candidate = Candidate::new(CandidateKind::PeerReflexive, transport, address, 0);
+        (candidate.address, candidate.base, candidate.priority) = (address, address, priority);
+        self.remotes.push(Remote { candidate, learnt: true });
+        Some(self.remotes.len() - 1)
     }
-    pub fn handle_tcp_failed(&mut self, now: Instant, stream: StreamId, error: ConnectError) {
-        unimplemented!()
-    }
-    pub fn handle_tcp_closed(&mut self, now: Instant, stream: StreamId) {
-        unimplemented!()
-    }
-    /// One RFC 4571 payload.
-    pub fn handle_tcp_frame(&mut self, now: Instant, stream: StreamId, payload: &[u8]) -> Disposition {
-        unimplemented!()
-    }
-    /// The limit for the decoder of a stream: small until the peer has authenticated.
-    pub fn frame_limit(&self, stream: StreamId) -> usize {
-        unimplemented!()
-    }
+
+    /// The next thing to do, until `None`.
     pub fn poll_action(&mut self) -> Option<Action> {
-        unimplemented!()
+        self.actions.pop_front()
     }
+
+    /// The next thing to know, until `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.events.pop_front()
     }
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        unimplemented!()
-    }
-    pub fn handle_timeout(&mut self, now: Instant) {
-        unimplemented!()
-    }
-    pub fn report(&self) -> Report {
-        unimplemented!()
-    }
+
+    /// The role now: a role conflict may have changed it.
     pub fn role(&self) -> Role {
-        unimplemented!()
+        self.role
     }
+
+    /// The path data takes, once there is one.
     pub fn selected(&self) -> Option<SelectedPath> {
-        unimplemented!()
+        match &self.phase {
+            Phase::Selected(selected) => Some(selected.path),
+            _ => None,
+        }
+    }
+
+    /// All the agent knows.
+    pub fn report(&self) -> Report {
+        Report {
+            role: self.role,
+            local: self.locals.clone(),
+            remote: self.remotes.iter().map(|r| r.candidate.clone()).collect(),
+            pairs: self.pair_reports(),
+            selected: match &self.phase {
+                Phase::Selected(selected) => Some(selected.pair),
+                _ => None,
+            },
+            streams: self.streams.len(),
+            refused_candidates: self.refused_candidates,
+            refused_connections: self.refused_connections,
+            dropped: self.dropped,
+        }
+    }
+
+    fn pair_reports(&self) -> Vec<PairReport> {
+        let report = |pair: &Pair| {
+            let (local, remote) = self.addresses(pair);
+            PairReport {
+                id: pair.id,
+                transport: self.locals[pair.local].transport,
+                local,
+                remote,
+                stream: pair.link.stream(),
+                priority: self.priority(pair),
+                state: pair.state.report(),
+                rtt: pair.rtt,
+                nominated: pair.nominated || pair.nomination.is_nominated(),
+                checks_sent: pair.checks_sent,
+                checks_received: pair.checks_received,
+                mapped: pair.mapped,
+            }
+        };
+        let mut reports: Vec<_> = self.pairs.iter().map(report).collect();
+        reports.sort_by_key(|r| (std::cmp::Reverse(r.priority), r.id));
+        reports
+    }
+
+    fn pair(&self, id: PairId) -> &Pair {
+        &self.pairs[id.0 as usize]
+    }
+
+    fn pair_mut(&mut self, id: PairId) -> &mut Pair {
+        &mut self.pairs[id.0 as usize]
+    }
+
+    fn priority(&self, pair: &Pair) -> u64 {
+        let remote = &self.remotes[pair.remote].candidate;
+        pair_priority(self.role, self.locals[pair.local].priority, remote.priority)
+    }
+
+    /// Local base and remote address of a pair, as a socket takes them.
+    fn addresses(&self, pair: &Pair) -> (SocketAddr, SocketAddr) {
+        let base = self.locals[pair.local].base;
+        (base, scoped(self.remotes[pair.remote].candidate.address, base))
+    }
+
+    fn set_state(&mut self, id: PairId, state: State) {
+        if self.pair(id).state != state {
+            self.pair_mut(id).state = state;
+            self.events.push_back(Event::PairChanged { pair: id, state: state.report() });
+        }
+    }
+
+    fn switch_role(&mut self) {
+        self.role = self.role.other();
+        self.role_switches += 1;
+        self.forget_nominee();
+        self.events.push_back(Event::RoleSwitched { role: self.role });
+    }
+
+    fn close(&mut self, stream: StreamId, reason: CloseReason) {
+        if self.streams.remove(&stream).is_some() {
+            self.actions.push_back(Action::CloseStream { stream, reason });
+        }
+    }
+
+    fn dispose(&mut self, outcome: Result<Disposition, DropReason>) -> Disposition {
+        outcome.unwrap_or_else(|reason| {
+            self.dropped += 1;
+            Disposition::Dropped(reason)
+        })
     }
 }

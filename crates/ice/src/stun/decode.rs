@@ -7,6 +7,9 @@ use super::{
     TransactionId, attribute, integrity, method_of,
 };
 
+/// The most attribute types kept in a list.
+const MAX_UNKNOWN: usize = 32;
+
 /// The rule a packet breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -77,9 +80,9 @@ pub struct Message<'a> {
     pub error: Option<ErrorCode<'a>>,
     /// SOFTWARE without trailing NULs (pjnath pads inside the length); empty when it is not UTF-8.
     pub software: Option<&'a str>,
-    /// Types of attributes that must be understood and are not.
+    /// Types of attributes that must be understood and are not; the first 32.
     pub unknown: Vec<u16>,
-    /// Types listed in UNKNOWN-ATTRIBUTES.
+    /// Types listed in UNKNOWN-ATTRIBUTES; the first 32.
     pub rejected: Vec<u16>,
     /// FINGERPRINT is present, and correct.
     pub fingerprint: bool,
@@ -160,7 +163,6 @@ impl<'a> Message<'a> {
                 self.priority.get_or_insert(priority);
             }
             attribute::USE_CANDIDATE if value.is_empty() => self.use_candidate = true,
-            attribute::USE_CANDIDATE => return Err(bad),
             attribute::ICE_CONTROLLING => {
                 let claim = RoleClaim::Controlling(double()?);
                 self.role.get_or_insert(claim);
@@ -172,7 +174,7 @@ impl<'a> Message<'a> {
             attribute::MESSAGE_INTEGRITY if value.len() == 20 => {
                 self.integrity = Some((&packet[..at], value))
             }
-            attribute::MESSAGE_INTEGRITY => return Err(bad),
+            attribute::USE_CANDIDATE | attribute::MESSAGE_INTEGRITY => return Err(bad),
             attribute::XOR_MAPPED_ADDRESS => {
                 let address = xor_address(value, &self.transaction).ok_or(bad)?;
                 self.mapped_address.get_or_insert(address);
@@ -189,9 +191,12 @@ impl<'a> Message<'a> {
                 if !value.len().is_multiple_of(2) {
                     return Err(bad);
                 }
-                self.rejected.extend(value.chunks_exact(2).map(|two| u16::from_be_bytes([two[0], two[1]])));
+                let types = value.chunks_exact(2).map(|two| u16::from_be_bytes([two[0], two[1]]));
+                self.rejected.extend(types.take(MAX_UNKNOWN - self.rejected.len()));
             }
-            _ if kind < attribute::COMPREHENSION_OPTIONAL => self.unknown.push(kind),
+            _ if kind < attribute::COMPREHENSION_OPTIONAL && self.unknown.len() < MAX_UNKNOWN => {
+                self.unknown.push(kind);
+            }
             _ => {}
         }
         Ok(())

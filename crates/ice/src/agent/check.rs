@@ -1,0 +1,210 @@
+//! Checks of ours: sending, repeating, and their answers (RFC 8445 section 7.2, spec 4.5, 4.7).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::Rng;
+
+use super::pair::{Link, State};
+use super::request::Arrival;
+use super::{Action, Agent, CloseReason, Disposition, DropReason, MAX_ROLE_SWITCHES, PairId, Phase, Role};
+use crate::candidate::{COMPONENT, CandidateKind, priority};
+use crate::framing;
+use crate::report::PairError;
+use crate::stun::{BINDING, Class, Encoder, Message, RoleClaim, TransactionId, error_code};
+
+/// A Binding request on its way.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) pair: PairId,
+    /// It carries USE-CANDIDATE.
+    nominates: bool,
+    role: Role,
+    sent: Instant,
+    /// The next repetition, or the end when none is left.
+    pub(super) due: Instant,
+    repeats_left: u32,
+    interval: Duration,
+    packet: Bytes,
+}
+
+impl Agent {
+    /// Sends a Binding request on the path of a pair; the pair is being checked unless it is valid already.
+    pub(super) fn send_check(&mut self, now: Instant, id: PairId, nominates: bool) {
+        let Some(remote) = &self.remote_credentials else { return };
+        let mut transaction = TransactionId([0; 12]);
+        self.rng.fill_bytes(&mut transaction.0);
+        let claim = match self.role {
+            Role::Controlling => RoleClaim::Controlling(self.tie_breaker),
+            Role::Controlled => RoleClaim::Controlled(self.tie_breaker),
+        };
+        // What the peer would give us, did it learn us from this check; told apart by candidate (spec 4.7).
+        let preference = u16::MAX - self.pair(id).local as u16;
+        let mut encoder = Encoder::new(Class::Request, BINDING, transaction).priority(priority(
+            CandidateKind::PeerReflexive,
+            preference,
+            COMPONENT,
+        ));
+        if nominates {
+            encoder = encoder.use_candidate();
+        }
+        encoder = encoder.role(claim);
+        if !self.config.software.is_empty() {
+            encoder = encoder.software(&self.config.software);
+        }
+        let username = format!("{}:{}", remote.ufrag(), self.credentials.ufrag());
+        let packet = encoder.username(username.as_bytes()).finish(Some(remote.password().as_bytes()));
+        let udp = self.pair(id).link == Link::Udp;
+        let repeats_left = if udp { self.config.udp_transmissions.saturating_sub(1) } else { 0 };
+        let interval = self.config.udp_rto;
+        let wait = if repeats_left > 0 { interval } else { self.config.response_timeout };
+        let check = Check {
+            pair: id,
+            nominates,
+            role: self.role,
+            sent: now,
+            due: now + wait,
+            repeats_left,
+            interval,
+            packet: packet.clone(),
+        };
+        self.checks.insert(transaction, check);
+        if !self.pair(id).is_valid() {
+            self.set_state(id, State::Checking);
+        }
+        self.transmit(id, packet);
+    }
+
+    fn transmit(&mut self, id: PairId, packet: Bytes) {
+        self.pair_mut(id).checks_sent += 1;
+        self.send_on(id, packet);
+    }
+
+    /// Sends a STUN message on the path of a pair.
+    pub(super) fn send_on(&mut self, id: PairId, packet: Bytes) {
+        let pair = self.pair(id);
+        match (pair.link, pair.link.stream()) {
+            (Link::Udp, _) => {
+                let (local, remote) = self.addresses(pair);
+                self.actions.push_back(Action::SendUdp { local, remote, payload: packet });
+            }
+            (_, Some(stream)) => self.send_frame(stream, &packet),
+            // The connection is gone, and the pair failed with it.
+            (_, None) => {}
+        }
+    }
+
+    pub(super) fn send_frame(&mut self, stream: super::StreamId, packet: &[u8]) {
+        let payload = framing::frame(packet).expect("a STUN message of ours is far shorter than 64 KiB");
+        self.actions.push_back(Action::SendFrame { stream, payload });
+    }
+
+    /// Repeats or ends the checks that are due.
+    pub(super) fn checks_due(&mut self, now: Instant) {
+        let due: Vec<_> = self.checks.iter().filter(|(_, c)| c.due <= now).map(|(id, _)| *id).collect();
+        for transaction in due {
+            let Some(check) = self.checks.get_mut(&transaction) else { continue };
+            let pair = check.pair;
+            if check.repeats_left == 0 {
+                self.fail_pair(pair, PairError::Silent);
+                continue;
+            }
+            check.repeats_left -= 1;
+            check.interval *= 2;
+            check.sent = now;
+            check.due =
+                now + if check.repeats_left > 0 { check.interval } else { self.config.response_timeout };
+            let packet = check.packet.clone();
+            self.transmit(pair, packet);
+        }
+    }
+
+    /// A check of the peer came on a pair: ours goes the other way at once (RFC 8445 section 7.3.1.4).
+    pub(super) fn trigger(&mut self, now: Instant, id: PairId) {
+        if self.remote_credentials.is_none() || !matches!(self.phase, Phase::Checking(_)) {
+            return;
+        }
+        let pair = self.pair(id);
+        match pair.state {
+            // A datagram sent before the peer opened its NAT is lost: repeat it now rather than in seconds.
+            State::Checking if pair.link == Link::Udp => {
+                for check in self.checks.values_mut().filter(|c| c.pair == id) {
+                    // The first answer may still be on its way, and a flood must not be mirrored.
+                    if check.repeats_left > 0 && now >= check.sent + self.config.pacing {
+                        check.due = now;
+                    }
+                }
+                self.checks_due(now);
+            }
+            State::Waiting | State::Failed(_) if pair.link == Link::Udp || pair.link.stream().is_some() => {
+                self.send_check(now, id, false);
+            }
+            _ => {}
+        }
+    }
+
+    /// The answer to a check.
+    pub(super) fn handle_response(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        message: &Message<'_>,
+    ) -> Result<Disposition, DropReason> {
+        let check = self.checks.get(&message.transaction).ok_or(DropReason::UnknownTransaction)?;
+        let id = check.pair;
+        if !self.is_path_of(arrival, id) {
+            return Err(DropReason::WrongPath);
+        }
+        let remote = self.remote_credentials.as_ref().ok_or(DropReason::UnknownTransaction)?;
+        message.verify_integrity(remote.password().as_bytes())?;
+        let check = self.checks.remove(&message.transaction).expect("it was found above");
+        self.prove(arrival, id);
+        if message.class == Class::Success {
+            let pair = self.pair_mut(id);
+            pair.rtt = Some(now - check.sent);
+            pair.mapped = message.mapped_address.or(pair.mapped);
+            self.set_state(id, State::Valid);
+            if check.nominates && self.role == Role::Controlling && self.is_nominee(id) {
+                self.pair_mut(id).nominated = true;
+                self.select(now, id);
+            } else {
+                self.note_valid(now);
+            }
+        } else {
+            self.rejected(now, &check, message.error.map_or(error_code::BAD_REQUEST, |e| e.code));
+        }
+        self.advance(now);
+        Ok(Disposition::Consumed)
+    }
+
+    fn rejected(&mut self, now: Instant, check: &Check, code: u16) {
+        if code != error_code::ROLE_CONFLICT || self.role_switches >= MAX_ROLE_SWITCHES {
+            return self.fail_pair(check.pair, PairError::Rejected(code));
+        }
+        // RFC 8445 section 7.2.5.1; a check sent before an earlier switch is only repeated.
+        if check.role == self.role {
+            self.switch_role();
+        }
+        self.send_check(now, check.pair, false);
+    }
+
+    /// Ends a pair, its checks and its connection.
+    pub(super) fn fail_pair(&mut self, id: PairId, error: PairError) {
+        self.checks.retain(|_, check| check.pair != id);
+        if let Some(stream) = self.pair(id).link.stream() {
+            let reason = match error {
+                PairError::ConnectTimeout => CloseReason::ConnectTimeout,
+                PairError::Superseded => CloseReason::NotSelected,
+                _ => CloseReason::CheckFailed,
+            };
+            self.close(stream, reason);
+        }
+        if let Link::Opened(stream) = &mut self.pair_mut(id).link {
+            *stream = None;
+        }
+        self.set_state(id, State::Failed(error));
+        if self.is_nominee(id) {
+            self.forget_nominee();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Which pairs exist, and starting their checks (RFC 8445 section 6.1.2, RFC 6544 section 6.2, spec 4.5).
+//!
+//! Nothing is frozen: with one component, all pairs begin at once as far as pacing and the limit on connects allow.
+
+use std::time::Instant;
+
+use super::pair::{Link, Pair, State};
+use super::{Action, Agent, PairId, Phase, StreamId};
+use crate::addr::{canonical, reachable};
+use crate::candidate::{ACTIVE_PORT, Candidate, CandidateKind, TcpType, Transport};
+use crate::report::PairError;
+
+use super::stream::{Stream, StreamState};
+
+/// How packets of such a pair would travel; `None` when no check starts from our side.
+fn link_between(local: &Candidate, remote: &Candidate) -> Option<Link> {
+    let link = match (local.transport, remote.transport) {
+        (Transport::Udp, Transport::Udp) => Link::Udp,
+        (Transport::Tcp(TcpType::Active), Transport::Tcp(TcpType::Passive)) => Link::Opened(None),
+        // Passive ones only receive; simultaneous open has no procedure (spec 4.5).
+        _ => return None,
+    };
+    let dialable = link == Link::Udp || remote.address.port() != ACTIVE_PORT;
+    (dialable && reachable(local.base.ip(), remote.address.ip())).then_some(link)
+}
+
+impl Agent {
+    /// Pairs all candidates that have not been, best first within the limit.
+    pub(super) fn form_pairs(&mut self) {
+        if !matches!(self.phase, Phase::Gathering | Phase::Checking(_)) {
+            return;
+        }
+        let mut fresh = Vec::new();
+        for (l, local) in self.locals.iter().enumerate() {
+            for (r, remote) in self.remotes.iter().enumerate() {
+                let Some(link) = link_between(local, &remote.candidate) else { continue };
+                // A reflexive candidate sends from its base, where the host candidate sends already.
+                let same = |other: usize| {
+                    let other: &Candidate = &self.locals[other];
+                    other.transport == local.transport && canonical(other.base) == canonical(local.base)
+                };
+                let known = self.pairs.iter().any(|p| p.remote == r && same(p.local))
+                    || fresh.iter().any(|&(_, ol, or, _)| or == r && same(ol));
+                if !known {
+                    let priority = super::pair_priority(self.role, local.priority, remote.candidate.priority);
+                    fresh.push((priority, l, r, link));
+                }
+            }
+        }
+        fresh.sort_by_key(|&(priority, l, r, _)| (std::cmp::Reverse(priority), l, r));
+        // A quarter stays free for pairs learnt from checks of the peer.
+        let room = (self.config.max_pairs - self.config.max_pairs / 4).saturating_sub(self.pairs.len());
+        for (_, l, r, link) in fresh.into_iter().take(room) {
+            self.push_pair(l, r, link);
+        }
+    }
+
+    pub(super) fn push_pair(&mut self, local: usize, remote: usize, link: Link) -> PairId {
+        let id = PairId(self.pairs.len() as u32);
+        let relayed = self.remotes[remote].candidate.kind == CandidateKind::Relayed;
+        let retries = if relayed { self.config.relay_retries } else { 0 };
+        self.pairs.push(Pair::new(id, local, remote, link, retries));
+        id
+    }
+
+    /// Pairs that wait, best first.
+    pub(super) fn waiting(&self) -> Vec<PairId> {
+        let mut waiting: Vec<_> = self.pairs.iter().filter(|p| p.state == State::Waiting).collect();
+        waiting.sort_by_key(|p| (std::cmp::Reverse(self.priority(p)), p.id));
+        waiting.into_iter().map(|p| p.id).collect()
+    }
+
+    pub(super) fn connecting(&self) -> usize {
+        self.pairs.iter().filter(|p| matches!(p.state, State::Connecting { .. })).count()
+    }
+
+    /// Starts what may start now.
+    pub(super) fn start_checks(&mut self, now: Instant) {
+        for id in self.waiting() {
+            let connects = matches!(self.pair(id).link, Link::Opened(None));
+            if connects && self.connects >= self.config.policy.max_connects {
+                self.set_state(id, State::Failed(PairError::NotTried));
+                continue;
+            }
+            if connects && self.connecting() >= self.config.max_connecting {
+                continue;
+            }
+            if !self.pacer.take(now) {
+                break;
+            }
+            if connects {
+                self.connect(now, id);
+            } else {
+                self.send_check(now, id, false);
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Instant, id: PairId) {
+        let stream = self.new_stream();
+        let (mut local, remote) = self.addresses(self.pair(id));
+        local.set_port(0);
+        self.connects += 1;
+        self.pair_mut(id).link = Link::Opened(Some(stream));
+        self.set_state(id, State::Connecting { deadline: now + self.config.connect_timeout });
+        self.streams.insert(stream, Stream { local, remote, state: StreamState::Connecting { pair: id } });
+        self.actions.push_back(Action::Connect { stream, local, remote });
+    }
+
+    pub(super) fn new_stream(&mut self) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        stream
+    }
+}

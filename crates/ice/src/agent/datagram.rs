@@ -1,0 +1,86 @@
+//! UDP packets, and application data on any path.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::request::Arrival;
+use super::{Agent, Disposition, DropReason, PairId, Phase, Role, SelectedPath};
+use crate::addr::canonical;
+use crate::candidate::Transport;
+use crate::framing::{PayloadKind, classify_datagram};
+
+impl Agent {
+    /// A datagram came to the socket bound to `local`.
+    pub fn handle_udp(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        packet: &[u8],
+    ) -> Disposition {
+        let outcome = self.datagram(now, local, remote, packet);
+        self.dispose(outcome)
+    }
+
+    fn datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        packet: &[u8],
+    ) -> Result<Disposition, DropReason> {
+        if matches!(self.phase, Phase::Over) {
+            return Err(DropReason::Over);
+        }
+        self.config.policy.permits(remote).map_err(|_| DropReason::Policy)?;
+        let kind = classify_datagram(packet);
+        if kind == PayloadKind::Data
+            && let Phase::Selected(selected) = &self.phase
+        {
+            // The common case, without a search.
+            let ours = matches!(selected.path, SelectedPath::Udp { local: l, remote: r }
+                if canonical(r) == canonical(remote) && (l == local || l.port() == local.port()));
+            return if ours { Ok(Disposition::Data) } else { Err(DropReason::NotSelected) };
+        }
+        let local = self.udp_candidate(local).ok_or(DropReason::UnknownLocal)?;
+        let arrival = Arrival::Udp { local, remote };
+        if kind == PayloadKind::Stun {
+            return self.handle_stun(now, arrival, packet);
+        }
+        let pair = self.pairs.iter().find(|p| self.is_path_of(arrival, p.id)).map(|p| p.id);
+        self.data(now, pair.ok_or(DropReason::Unauthenticated)?, packet.len())
+    }
+
+    /// The UDP candidate that sends from that socket.
+    fn udp_candidate(&self, local: SocketAddr) -> Option<usize> {
+        let udp = || self.locals.iter().enumerate().filter(|(_, c)| c.transport == Transport::Udp);
+        let exact = udp().find(|(_, c)| canonical(c.base) == canonical(local));
+        // A socket bound to all interfaces knows its port only.
+        let wildcard = || udp().find(|(_, c)| c.base.port() == local.port());
+        exact.or_else(|| if local.ip().is_unspecified() { wildcard() } else { None }).map(|(n, _)| n)
+    }
+
+    /// Application bytes on the path of a pair.
+    pub(super) fn data(&mut self, now: Instant, id: PairId, len: usize) -> Result<Disposition, DropReason> {
+        if let Phase::Selected(selected) = &self.phase {
+            return if selected.pair == id { Ok(Disposition::Data) } else { Err(DropReason::NotSelected) };
+        }
+        let role = self.role;
+        let limit = self.config.early_data;
+        let pair = self.pair_mut(id);
+        let nominated = pair.nomination.is_nominated();
+        if role == Role::Controlled && nominated && pair.is_valid() {
+            // The peer has made its choice known by using it.
+            self.select(now, id);
+            return Ok(Disposition::Data);
+        }
+        if !nominated && !pair.is_valid() {
+            return Err(DropReason::NotSelected);
+        }
+        if pair.early + len > limit {
+            return Err(DropReason::TooMuchEarlyData);
+        }
+        pair.early += len;
+        Ok(Disposition::Early)
+    }
+}
