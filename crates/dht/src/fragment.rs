@@ -1,6 +1,7 @@
 //! Values too long for one datagram: announced by size, sent in parts, put together again (`dht.md` 1.10).
 
 mod assemble;
+mod session;
 mod split;
 
 pub use assemble::{Assembler, AssemblerLimits, FragmentError};

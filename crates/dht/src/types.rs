@@ -1,9 +1,17 @@
 //! Value types: how long values live, what their payloads mean, what may be stored and replaced (`dht.md` 3.5, 3.6).
 
-use std::net::SocketAddr;
+mod certificate;
+mod payload;
+mod policy;
+
 use std::time::Duration;
 
-use crate::{InfoHash, Value};
+pub use certificate::{
+    CERTIFICATE_VALUE_ID, certificate_keys, certificate_of, certificate_payload, certificate_query,
+    certificate_value, decode_certificate,
+};
+pub use payload::{DhtMessage, IceCandidates, ImMessage, IpServiceAnnouncement, Payload, TrustRequest};
+pub use policy::{PolicyError, admit};
 
 /// Free content; signed and encrypted values of programs travel as this.
 pub const USER_DATA: u16 = 0;
@@ -17,10 +25,10 @@ pub const IM_MESSAGE: u16 = 3;
 pub const TRUST_REQUEST: u16 = 4;
 /// [`IceCandidates`].
 pub const ICE_CANDIDATES: u16 = 5;
-/// A certificate chain.
+/// A certificate chain ([`certificate_payload`]).
 pub const CERTIFICATE: u16 = 8;
 
-/// How long a value of this type lives after its creation or last refresh.
+/// How long a value of this type lives after its creation or last refresh. Unknown types live like user data.
 pub const fn expiry(value_type: u16) -> Duration {
     const MINUTE: u64 = 60;
     const DAY: u64 = 24 * 60 * MINUTE;
@@ -33,40 +41,7 @@ pub const fn expiry(value_type: u16) -> Duration {
     })
 }
 
-/// Why the rules of its type do not let a value be stored, or replace another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// Value ids start at 1.
-    #[error("value id 0")]
-    ZeroId,
-    /// The value has more than [`Value::MAX_SIZE`] bytes.
-    #[error("the value is too large")]
-    TooLarge,
-    /// It has an owner and a missing or false signature.
-    #[error(transparent)]
-    Signature(#[from] crate::value::SignatureError),
-    /// The payload breaks the rule of its type.
-    #[error("the payload is not acceptable")]
-    Payload,
-    /// A certificate at a key that is not its own.
-    #[error("a certificate at a foreign key")]
-    ForeignKey,
-    /// The stored value with this id may not be replaced, by nobody or not by this value.
-    #[error("the stored value may not be replaced by this one")]
-    NotReplaceable,
-}
-
-/// Whether `value`, sent from `from`, may be stored at `key` where no value has its id. Returns the value to store in
-/// its place where the type asks for a change.
-pub fn check_store(
-    _key: &InfoHash,
-    _value: &Value,
-    _from: Option<SocketAddr>,
-) -> Result<Option<Value>, PolicyError> {
-    todo!()
-}
-
-/// Whether `new` may replace `old`, which has the same id and other content.
-pub fn check_edit(_key: &InfoHash, _old: &Value, _new: &Value) -> Result<(), PolicyError> {
-    todo!()
+/// Whether values of this type can be replaced by their owner.
+const fn is_secure(value_type: u16) -> bool {
+    matches!(value_type, USER_DATA | DHT_MESSAGE | IM_MESSAGE | TRUST_REQUEST | ICE_CANDIDATES)
 }

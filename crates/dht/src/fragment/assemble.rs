@@ -1,9 +1,12 @@
 //! The receiving side: sessions by source and transaction, parts in any order, all memory bounded.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::{Message, Part};
+use super::session::Session;
+use crate::store::Source;
+use crate::{Message, Part, ValueItem};
 
 /// Bounds of an [`Assembler`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub struct AssemblerLimits {
 }
 
 impl Default for AssemblerLimits {
+    /// The bounds per session and the times are those of OpenDHT 4.3; the rest is ours.
     fn default() -> Self {
         Self {
             sessions: 1024,
@@ -59,7 +63,7 @@ pub enum FragmentError {
     /// A part lies outside of its value.
     #[error("a part beyond the end of its value")]
     OutOfRange,
-    /// A part disagrees with one that came before.
+    /// A part overlaps another that is not the same.
     #[error("overlapping parts")]
     Overlap,
     /// A second, different header for the same transaction.
@@ -68,48 +72,159 @@ pub enum FragmentError {
 }
 
 /// Puts fragmented messages together.
+///
+/// A session is named by source address and transaction id. Its memory is charged in full when its header announces
+/// it, to all sessions and to the source, so nobody can take more than a share.
 #[derive(Debug)]
 pub struct Assembler {
-    _limits: AssemblerLimits,
+    limits: AssemblerLimits,
+    sessions: BTreeMap<SessionKey, Session>,
+    deadlines: BTreeSet<(Instant, SessionKey)>,
+    bytes: usize,
+    sources: BTreeMap<Source, Usage>,
+}
+
+type SessionKey = (SocketAddr, u32);
+
+/// What one source holds.
+#[derive(Debug, Default, Clone, Copy)]
+struct Usage {
+    sessions: usize,
+    bytes: usize,
 }
 
 impl Assembler {
     /// No sessions yet.
-    pub fn new(limits: AssemblerLimits) -> Self {
-        Self { _limits: limits }
+    pub const fn new(limits: AssemblerLimits) -> Self {
+        Self {
+            limits,
+            sessions: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            bytes: 0,
+            sources: BTreeMap::new(),
+        }
     }
 
     /// Takes a message other than parts. One without announced values comes straight back; one with them
     /// opens a session and comes back, its values inline, when all parts are there.
     ///
-    /// Before a fragmented *answer* is given in, check that it answers an open request to `source`.
+    /// Before a fragmented *answer* is given in, check that it answers an open request to `source`. A header that
+    /// repeats the one before it (a retry) changes nothing; an error leaves the session as it was.
     pub fn handle_message(
         &mut self,
-        _now: Instant,
-        _source: SocketAddr,
-        _message: Message,
+        now: Instant,
+        source: SocketAddr,
+        message: Message,
     ) -> Result<Option<Message>, FragmentError> {
-        todo!()
+        if !message.values().iter().any(|item| matches!(item, ValueItem::Announced(_))) {
+            return Ok(Some(message));
+        }
+        self.handle_timeout(now);
+        let key = (source, message.transaction);
+        let mut session = self.take(now, key)?;
+        let before = session.charge();
+        let outcome = session.handle_header(message);
+        self.settle(now, key, session, before, outcome)
     }
 
     /// Takes the parts in one datagram. Returns the message they complete, its values inline.
     pub fn handle_parts(
         &mut self,
-        _now: Instant,
-        _source: SocketAddr,
-        _transaction: u32,
-        _parts: Vec<Part>,
+        now: Instant,
+        source: SocketAddr,
+        transaction: u32,
+        parts: Vec<Part>,
     ) -> Result<Option<Message>, FragmentError> {
-        todo!()
+        self.handle_timeout(now);
+        let key = (source, transaction);
+        let mut session = self.take(now, key)?;
+        let before = session.charge();
+        let outcome = session.handle_parts(parts, &self.limits);
+        self.settle(now, key, session, before, outcome)
     }
 
     /// When the next session ends by time.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// Ends the sessions whose time is over.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(deadline, key)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            if let Some(session) = self.sessions.remove(&key) {
+                self.release(key, &session, session.charge());
+            }
+        }
+    }
+
+    /// Takes the session out, or opens it if there is room for one more.
+    fn take(&mut self, now: Instant, key: SessionKey) -> Result<Session, FragmentError> {
+        if let Some(session) = self.sessions.remove(&key) {
+            return Ok(session);
+        }
+        let usage = self.sources.entry(Source::of(key.0.ip())).or_default();
+        if self.sessions.len() >= self.limits.sessions || usage.sessions >= self.limits.sessions_per_source {
+            if usage.sessions == 0 {
+                self.sources.remove(&Source::of(key.0.ip()));
+            }
+            return Err(FragmentError::TooManySessions);
+        }
+        usage.sessions += 1;
+        let session = Session::new(now, self.limits.gap.min(self.limits.overall));
+        self.deadlines.insert((session.deadline, key));
+        Ok(session)
+    }
+
+    /// Charges what the session took, then keeps it, returns its message or ends it.
+    fn settle(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        mut session: Session,
+        before: usize,
+        outcome: Result<(), FragmentError>,
+    ) -> Result<Option<Message>, FragmentError> {
+        let charge = session.charge();
+        let usage = self.sources.entry(Source::of(key.0.ip())).or_default();
+        let more = charge.saturating_sub(before);
+        let fits = usage.bytes + more <= self.limits.bytes_per_source && self.bytes + more <= self.limits.bytes;
+        if !fits {
+            self.release(key, &session, before);
+            return Err(FragmentError::TooManyBytes);
+        }
+        usage.bytes = usage.bytes + charge - before;
+        self.bytes = self.bytes + charge - before;
+        if outcome.is_err() && charge == 0 {
+            self.release(key, &session, 0);
+            return outcome.map(|()| None);
+        }
+        if session.is_complete() {
+            self.release(key, &session, charge);
+            return Ok(session.finish());
+        }
+        if outcome.is_ok() {
+            self.deadlines.remove(&(session.deadline, key));
+            session.deadline = (now + self.limits.gap).min(session.started + self.limits.overall);
+            self.deadlines.insert((session.deadline, key));
+        }
+        self.sessions.insert(key, session);
+        outcome.map(|()| None)
+    }
+
+    /// Gives back what a session held.
+    fn release(&mut self, key: SessionKey, session: &Session, charged: usize) {
+        self.deadlines.remove(&(session.deadline, key));
+        self.bytes -= charged;
+        let source = Source::of(key.0.ip());
+        if let Some(usage) = self.sources.get_mut(&source) {
+            usage.sessions -= 1;
+            usage.bytes -= charged;
+            if usage.sessions == 0 {
+                self.sources.remove(&source);
+            }
+        }
     }
 }

@@ -121,7 +121,7 @@ mod tests {
         let sent = datagrams(&message([value]));
         assert_eq!(sent.len(), 4);
         assert_eq!(Message::decode(&sent[0]).unwrap().values(), [ValueItem::Announced(3000)]);
-        let mut joined = Vec::new();
+        let mut joined = Vec::<u8>::new();
         for datagram in &sent[1..] {
             let Body::Parts(parts) = Message::decode(datagram).unwrap().body else { panic!("parts") };
             assert_eq!((parts.len(), parts[0].index, parts[0].offset), (1, 0, joined.len()));

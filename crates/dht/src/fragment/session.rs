@@ -1,0 +1,151 @@
+//! One fragmented message: its header, its parts, whichever comes first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{AssemblerLimits, FragmentError};
+use crate::{Message, Part, Value, ValueItem};
+
+/// Charged for each part that is kept, beside its bytes, and for each value: what keeping it costs.
+const OVERHEAD: usize = 64;
+
+/// A message on its way.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Parts came, their header has not.
+    Early { parts: Vec<Part>, bytes: usize },
+    /// The header is here; the values by their position.
+    Open { header: Box<Message>, values: BTreeMap<usize, Pieces>, announced: usize },
+}
+
+/// The parts of one value, by offset. They never overlap.
+#[derive(Debug)]
+struct Pieces {
+    size: usize,
+    missing: usize,
+    pieces: BTreeMap<usize, Vec<u8>>,
+}
+
+impl Session {
+    pub(super) fn new(now: Instant, patience: Duration) -> Self {
+        Self {
+            started: now,
+            deadline: now + patience,
+            stage: Stage::Early { parts: Vec::new(), bytes: 0 },
+        }
+    }
+
+    /// Bytes this session is charged with.
+    pub(super) fn charge(&self) -> usize {
+        match &self.stage {
+            Stage::Early { parts, bytes } => bytes + parts.len() * OVERHEAD,
+            Stage::Open { values, announced, .. } => {
+                let parts: usize = values.values().map(|pieces| 1 + pieces.pieces.len()).sum();
+                announced + parts * OVERHEAD
+            }
+        }
+    }
+
+    pub(super) fn handle_header(&mut self, message: Message) -> Result<(), FragmentError> {
+        let parts = match &mut self.stage {
+            Stage::Open { header, .. } if **header == message => return Ok(()),
+            Stage::Open { .. } => return Err(FragmentError::SecondHeader),
+            Stage::Early { parts, .. } => std::mem::take(parts),
+        };
+        let mut values = BTreeMap::new();
+        for (index, item) in message.values().iter().enumerate() {
+            if let ValueItem::Announced(size) = *item {
+                values.insert(index, Pieces { size, missing: size, pieces: BTreeMap::new() });
+            }
+        }
+        let announced = values.values().map(|pieces| pieces.size).sum();
+        self.stage = Stage::Open { header: Box::new(message), values, announced };
+        // Early parts were taken on trust; those that turn out wrong are dropped like late ones would be.
+        for part in parts {
+            self.handle_part(part).ok();
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_parts(
+        &mut self,
+        parts: Vec<Part>,
+        limits: &AssemblerLimits,
+    ) -> Result<(), FragmentError> {
+        for part in parts {
+            if let Stage::Early { parts, bytes } = &mut self.stage {
+                if parts.len() >= limits.early_parts {
+                    return Err(FragmentError::TooManyEarlyParts);
+                }
+                if *bytes + part.data.len() > limits.early_bytes {
+                    return Err(FragmentError::TooManyBytes);
+                }
+                *bytes += part.data.len();
+                parts.push(part);
+            } else {
+                self.handle_part(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_part(&mut self, part: Part) -> Result<(), FragmentError> {
+        let Stage::Open { values, .. } = &mut self.stage else { return Ok(()) };
+        values.get_mut(&part.index).ok_or(FragmentError::UnknownValue)?.insert(part.offset, part.data)
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        match &self.stage {
+            Stage::Early { .. } => false,
+            Stage::Open { values, .. } => values.values().all(|pieces| pieces.missing == 0),
+        }
+    }
+
+    /// The message with its values inline; those that do not unpack are left out. `None` before the header.
+    pub(super) fn finish(self) -> Option<Message> {
+        let Stage::Open { header, mut values, .. } = self.stage else { return None };
+        let mut message = *header;
+        if let Some(items) = message.values_mut() {
+            for (index, item) in items.iter_mut().enumerate() {
+                if let Some(pieces) = values.remove(&index) {
+                    *item = pieces.unpack();
+                }
+            }
+            items.retain(|item| matches!(item, ValueItem::Inline(_)));
+        }
+        Some(message)
+    }
+}
+
+impl Pieces {
+    /// Adds a piece. The very same again is a retry and changes nothing.
+    fn insert(&mut self, offset: usize, data: Vec<u8>) -> Result<(), FragmentError> {
+        let end = offset.checked_add(data.len()).filter(|end| *end <= self.size);
+        let end = end.ok_or(FragmentError::OutOfRange)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        if let Some((start, piece)) = self.pieces.range(..end).next_back()
+            && start + piece.len() > offset
+        {
+            let same = *start == offset && *piece == data;
+            return if same { Ok(()) } else { Err(FragmentError::Overlap) };
+        }
+        self.missing -= data.len();
+        self.pieces.insert(offset, data);
+        Ok(())
+    }
+
+    fn unpack(self) -> ValueItem {
+        let packed: Vec<u8> = self.pieces.into_values().flatten().collect();
+        Value::unpack(&packed).map_or(ValueItem::Malformed, |value| ValueItem::Inline(Arc::new(value)))
+    }
+}
