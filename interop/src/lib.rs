@@ -1,1 +1,22 @@
-//! See the crate description.
+//! The programs that Towline must get along with, unmodified, as objects a test can drive.
+//!
+//! * [`Dhtnode`]: Debian's `dhtnode`, by what a person would type and read.
+//! * [`PyOpendht`]: a node of the newest OpenDHT, by the Python package's bindings (`peers/opendht_peer.py`).
+//!
+//! Every wait has a deadline and fails with the last lines the program printed. A program ends with the object
+//! that holds it, and also when the test process dies: each of them stops at the end of its standard input.
+//!
+//! A test begins with [`require`]: in CI a missing program is a failure that says what to install, elsewhere the
+//! test is skipped by name.
+
+mod dhtnode;
+mod opendht;
+mod ports;
+mod process;
+mod require;
+
+pub use dhtnode::{Dhtnode, PrintedValue};
+pub use opendht::{KeyIds, Put, PyOpendht, PyValue};
+pub use ports::free_udp_port;
+pub use process::Process;
+pub use require::{Peer, require};
