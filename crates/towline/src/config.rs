@@ -1,0 +1,102 @@
+//! How a node is set up.
+
+use crate::dht::DhtConfig;
+use crate::discovery::DiscoveryConfig;
+use crate::limits::Limits;
+use crate::path::HostAddresses;
+use crate::policy::ConnectionPolicy;
+
+/// Everything about a node that is not its identity. `Default` is [`Config::internet`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The DHT node: ports, bootstrap nodes, state file.
+    pub dht: DhtConfig,
+    /// Multicast discovery on the local network.
+    pub discovery: DiscoveryConfig,
+    /// Who may connect.
+    pub policy: ConnectionPolicy,
+    /// Which addresses of this host peers get to see.
+    pub addresses: HostAddresses,
+    /// Timers and limits of path negotiation.
+    pub ice: towline_ice::Config,
+    /// Windows and limits of channels. Its limits on channels and budgets are overridden by [`Config::limits`].
+    pub mux: towline_mux::Config,
+    /// Offer and accept Towline's own dialect. Without it every peer is spoken to as Jami speaks.
+    pub native_dialect: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A device on the public OpenDHT network. LAN discovery listens but does not announce.
+    pub fn internet() -> Self {
+        Self { dht: DhtConfig::default().with_bootstrap("bootstrap.jami.net:4222"), ..Self::base() }
+    }
+
+    /// A device that finds others on the local network only: no bootstrap node, discovery in both directions.
+    pub fn lan() -> Self {
+        Self { discovery: DiscoveryConfig::full(), ..Self::base() }
+    }
+
+    /// A device that is reachable from this host only: for trials and tests.
+    pub fn loopback() -> Self {
+        Self {
+            dht: DhtConfig::on_loopback(),
+            discovery: DiscoveryConfig::off(),
+            addresses: HostAddresses::Loopback,
+            ..Self::base()
+        }
+    }
+
+    /// The same with another DHT node to join through, as `host` or `host:port` (default port 4222).
+    #[must_use]
+    pub fn with_bootstrap(mut self, host: impl Into<String>) -> Self {
+        self.dht = self.dht.with_bootstrap(host);
+        self
+    }
+
+    /// The same with another policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: ConnectionPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    fn base() -> Self {
+        Self {
+            dht: DhtConfig::default(),
+            discovery: DiscoveryConfig::listen_only(),
+            policy: ConnectionPolicy::default(),
+            addresses: HostAddresses::default(),
+            ice: towline_ice::Config::default(),
+            mux: towline_mux::Config {
+                keep_alive: Some(towline_mux::KeepAlive {
+                    interval: std::time::Duration::from_secs(20),
+                    timeout: std::time::Duration::from_secs(20),
+                }),
+                ..towline_mux::Config::default()
+            },
+            native_dialect: true,
+            limits: Limits::default(),
+        }
+    }
+
+    /// The mux's configuration with the node's limits in it.
+    pub(crate) fn mux(&self) -> towline_mux::Config {
+        let limits = &self.limits;
+        towline_mux::Config {
+            receive_budget: limits.connection_receive_budget as u64,
+            send_buffer: (limits.channel_send_buffer / 2).max(1),
+            max_channels: limits.channels,
+            max_pending: limits.pending_channel_requests,
+            max_name: limits.channel_name,
+            ..self.mux.clone()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::internet()
+    }
+}

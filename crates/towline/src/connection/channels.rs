@@ -1,0 +1,451 @@
+//! The channels of one connection as its task holds them: between the mux and the halves in the program.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use towline_mux::{ChannelId, Chunk, Code, Event, Mux, OpenOptions, Priority, Reason, WriteError};
+
+use super::command::Line;
+use super::flow::{Flow, Half};
+use crate::channel::{Card, Channel, IncomingChannel};
+use crate::error::{ChannelError, CloseReason};
+use crate::info::{ChannelInfo, ConnectionId};
+use crate::limits::Limits;
+use crate::policy::Peer;
+
+/// Buffers that wait for a reader, per channel. The bytes in them are bounded by the windows.
+const READ_QUEUE: usize = 16;
+/// The reader reports what it took in portions of this size: a quarter of a fresh window.
+const REPORT_AT: usize = 64 * 1024;
+
+/// What is the same for all channels of a connection.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) line: Line,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) incoming: mpsc::Sender<IncomingChannel>,
+}
+
+/// Where the request of a channel stands.
+#[derive(Debug)]
+enum Phase {
+    /// Ours, unanswered: the channel is handed out with the answer.
+    Asking { channel: Channel, reply: oneshot::Sender<Result<Channel, ChannelError>>, since: Instant },
+    /// Theirs, undecided.
+    Offered,
+    /// In the hands of the program.
+    Open,
+}
+
+#[derive(Debug)]
+struct Entry {
+    phase: Phase,
+    flow: Arc<Flow>,
+    /// To the reader; dropped when nothing more will come.
+    deliver: Option<mpsc::Sender<Bytes>>,
+    /// Chunks the mux had no room for.
+    parked: VecDeque<Chunk>,
+    /// The end of our direction comes behind what is parked.
+    finishing: bool,
+    /// The mux may have bytes that the reader's queue had no room for.
+    undelivered: bool,
+    /// The peer has ended its direction; what is undelivered still comes.
+    ended: bool,
+    /// The mux has forgotten the channel.
+    gone: bool,
+}
+
+/// All channels of a connection.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    setting: Setting,
+    entries: BTreeMap<ChannelId, Entry>,
+    /// Requests of ours by age, for their time limit.
+    asking: VecDeque<(Instant, ChannelId)>,
+}
+
+impl Channels {
+    pub(crate) fn new(setting: Setting) -> Self {
+        Self { setting, entries: BTreeMap::new(), asking: VecDeque::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn insert(&mut self, mux: &Mux, id: ChannelId, name: &str, opened_here: bool) -> (Arc<Card>, mpsc::Receiver<Bytes>) {
+        let (deliver, received) = mpsc::channel(READ_QUEUE);
+        let flow = Arc::new(Flow::default());
+        let card = Arc::new(Card {
+            id,
+            name: name.into(),
+            connection: self.setting.connection,
+            peer: Arc::clone(&self.setting.peer),
+            opened_here,
+            capabilities: mux.capabilities(),
+            send_buffer: self.setting.limits.channel_send_buffer / 2,
+            report_at: REPORT_AT,
+            line: self.setting.line.clone(),
+            flow: Arc::clone(&flow),
+        });
+        self.entries.insert(
+            id,
+            Entry {
+                phase: Phase::Offered,
+                flow,
+                deliver: Some(deliver),
+                parked: VecDeque::new(),
+                finishing: false,
+                undelivered: false,
+                ended: false,
+                gone: false,
+            },
+        );
+        (card, received)
+    }
+
+    /// Requests a channel for the program.
+    pub(crate) fn open(
+        &mut self,
+        mux: &mut Mux,
+        now: Instant,
+        name: &str,
+        options: OpenOptions,
+        reply: oneshot::Sender<Result<Channel, ChannelError>>,
+    ) {
+        let id = match mux.open(now, name, options) {
+            Ok(id) => id,
+            Err(error) => {
+                let _ = reply.send(Err(ChannelError::NotOpened(error)));
+                return;
+            }
+        };
+        let (card, received) = self.insert(mux, id, name, true);
+        let channel = Channel::new(card, received);
+        let phase = if options.early && mux.capabilities().early {
+            // The program may be gone; its dropping the channel then comes back as a command.
+            let _ = reply.send(Ok(channel));
+            Phase::Open
+        } else {
+            self.asking.push_back((now, id));
+            Phase::Asking { channel, reply, since: now }
+        };
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.phase = phase;
+        }
+    }
+
+    /// Tells the program about a request of the peer.
+    fn offer(&mut self, mux: &mut Mux, id: ChannelId, name: &str, priority: Priority) {
+        let incoming = self.setting.incoming.clone();
+        let Ok(permit) = incoming.try_reserve() else {
+            // Nobody takes incoming channels, or too slowly.
+            let _ = mux.refuse(id, Reason::from(Code::TooManyPending));
+            return;
+        };
+        let (card, received) = self.insert(mux, id, name, false);
+        permit.send(IncomingChannel::new(card, received, priority));
+    }
+
+    pub(crate) fn accept(&mut self, mux: &mut Mux, now: Instant, id: ChannelId) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && matches!(entry.phase, Phase::Offered)
+        {
+            // It may have been withdrawn meanwhile; the channel then shows that.
+            let _ = mux.accept(now, id);
+            entry.phase = Phase::Open;
+            self.deliver(mux, id);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, mux: &mut Mux, id: ChannelId, reason: Reason) {
+        if self.entries.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Offered)) {
+            self.entries.remove(&id);
+            let _ = mux.refuse(id, reason);
+        }
+    }
+
+    pub(crate) fn write(&mut self, mux: &mut Mux, id: ChannelId, chunk: Chunk) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.parked.push_back(chunk);
+            if entry.parked.len() == 1 {
+                self.unpark(mux, id);
+            }
+        }
+    }
+
+    /// Gives the mux what it has room for.
+    fn unpark(&mut self, mux: &mut Mux, id: ChannelId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        while let Some(chunk) = entry.parked.pop_front() {
+            let len = chunk.len();
+            match mux.write(id, chunk) {
+                Ok(()) => entry.flow.release_queued(len),
+                Err(WriteError::Full(chunk)) => {
+                    entry.parked.push_front(chunk);
+                    return;
+                }
+                Err(WriteError::NotAccepted | WriteError::Ended | WriteError::UnknownChannel | _) => {
+                    // The reason was or will be reported by an event; the bytes go nowhere.
+                    entry.flow.release_queued(len);
+                }
+            }
+        }
+        if entry.finishing {
+            entry.finishing = false;
+            let _ = mux.finish(id);
+            entry.flow.set_finish_sent();
+        }
+    }
+
+    pub(crate) fn finish(&mut self, mux: &mut Mux, id: ChannelId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.finishing = true;
+            if entry.parked.is_empty() {
+                self.unpark(mux, id);
+            }
+        }
+    }
+
+    /// The program took `bytes`; there may be room for more.
+    pub(crate) fn consumed(&mut self, mux: &mut Mux, now: Instant, id: ChannelId, bytes: usize) {
+        mux.consumed(now, id, bytes as u64);
+        self.deliver(mux, id);
+    }
+
+    pub(crate) fn reset(&mut self, mux: &mut Mux, id: ChannelId, reason: Reason) {
+        if self.entries.remove(&id).is_some() {
+            let _ = mux.reset(id, reason);
+        }
+    }
+
+    /// A half was dropped by the program.
+    pub(crate) fn dropped(&mut self, mux: &mut Mux, id: ChannelId, half: Half) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if matches!(entry.phase, Phase::Offered) {
+            self.refuse(mux, id, Reason::from(Code::Declined));
+            return;
+        }
+        match half {
+            Half::Writer => self.finish(mux, id),
+            Half::Reader => {
+                entry.deliver = None;
+                if !entry.ended {
+                    let _ = mux.stop(id, Reason::from(Code::Cancelled));
+                }
+                self.forget_if_done(id);
+            }
+        }
+    }
+
+    /// Looks for halves whose drop found no room in the command queue.
+    pub(crate) fn sweep(&mut self, mux: &mut Mux) {
+        let mut found = Vec::new();
+        for (id, entry) in &self.entries {
+            for half in [Half::Reader, Half::Writer] {
+                if entry.flow.take_dropped(half) {
+                    found.push((*id, half));
+                }
+            }
+        }
+        for (id, half) in found {
+            self.dropped(mux, id, half);
+        }
+    }
+
+    /// Hands received bytes to the reader, as far as its queue has room.
+    fn deliver(&mut self, mux: &mut Mux, id: ChannelId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if !entry.undelivered {
+            return;
+        }
+        let Some(deliver) = &entry.deliver else {
+            // Nobody reads: what comes is taken off the mux's hands.
+            while mux.read(id).is_some() {}
+            entry.undelivered = false;
+            return;
+        };
+        loop {
+            let permit = match deliver.try_reserve() {
+                Ok(permit) => permit,
+                Err(mpsc::error::TrySendError::Closed(())) => {
+                    // The reader is being dropped; its command follows.
+                    return;
+                }
+                Err(mpsc::error::TrySendError::Full(())) => {
+                    entry.flow.set_stalled();
+                    // The reader may have emptied the queue just before it could see the flag.
+                    match deliver.try_reserve() {
+                        Ok(permit) => {
+                            entry.flow.take_stalled();
+                            permit
+                        }
+                        Err(_) => return,
+                    }
+                }
+            };
+            match mux.read(id) {
+                Some(bytes) => permit.send(bytes),
+                None => break,
+            }
+        }
+        entry.undelivered = false;
+        if entry.ended {
+            entry.deliver = None;
+            self.forget_if_done(id);
+        }
+    }
+
+    fn forget_if_done(&mut self, id: ChannelId) {
+        if let Some(entry) = self.entries.get(&id)
+            && entry.gone
+            && entry.deliver.is_none()
+        {
+            self.entries.remove(&id);
+        }
+    }
+
+    /// Ends a channel from outside: both directions find `error`.
+    fn abort(&mut self, id: ChannelId, error: ChannelError) {
+        if let Some(entry) = self.entries.remove(&id) {
+            end(entry, error);
+        }
+    }
+
+    /// Handles one event of the mux that concerns a channel.
+    pub(crate) fn handle_event(&mut self, mux: &mut Mux, event: Event) {
+        match event {
+            Event::Requested { id, name, priority } => self.offer(mux, id, &name, priority),
+            Event::Accepted { id } => {
+                if let Some(entry) = self.entries.get_mut(&id)
+                    && let Phase::Asking { channel, reply, .. } =
+                        std::mem::replace(&mut entry.phase, Phase::Open)
+                {
+                    // Nobody waits any more when this fails; dropping the channel is seen as a command.
+                    let _ = reply.send(Ok(channel));
+                    self.deliver(mux, id);
+                }
+            }
+            Event::Refused { id, reason } => self.abort(id, ChannelError::Refused(reason)),
+            Event::Readable { id } => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.undelivered = true;
+                    self.deliver(mux, id);
+                }
+            }
+            Event::Writable { id } => self.unpark(mux, id),
+            Event::Finished { id } => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.ended = true;
+                    // What is left is delivered first; the queue is closed behind it.
+                    entry.undelivered = true;
+                    self.deliver(mux, id);
+                }
+            }
+            Event::Stopped { id, reason } => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.flow.end_writing(ChannelError::Stopped(reason));
+                    drop_parked(entry);
+                }
+            }
+            Event::Reset { id, reason } => self.abort(id, ChannelError::Reset(reason)),
+            Event::Closed { id } => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.gone = true;
+                    if !entry.flow.finish_sent() {
+                        // A Jami peer's end closes both directions.
+                        entry.flow.end_writing(ChannelError::Stopped(Reason::from(Code::Unspecified)));
+                        drop_parked(entry);
+                    }
+                    if !entry.ended {
+                        entry.ended = true;
+                        entry.undelivered = true;
+                    }
+                    self.deliver(mux, id);
+                    self.forget_if_done(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When the oldest unanswered request of ours runs out.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.asking.front().map(|(since, _)| *since + self.setting.limits.channel_timeout)
+    }
+
+    /// Gives up requests of ours that nobody answered; only these, not the connection.
+    pub(crate) fn handle_timeout(&mut self, mux: &mut Mux, now: Instant) {
+        let limit: Duration = self.setting.limits.channel_timeout;
+        while let Some(&(since, id)) = self.asking.front() {
+            let asking = self
+                .entries
+                .get(&id)
+                .is_some_and(|entry| matches!(entry.phase, Phase::Asking { since: s, .. } if s == since));
+            if asking && since + limit > now {
+                break;
+            }
+            self.asking.pop_front();
+            if asking {
+                let _ = mux.reset(id, Reason::from(Code::TimedOut));
+                self.abort(id, ChannelError::TimedOut(limit));
+            }
+        }
+    }
+
+    /// The channels as typed values.
+    pub(crate) fn list(mux: &Mux) -> Vec<ChannelInfo> {
+        mux.channels()
+            .map(|info| ChannelInfo {
+                id: info.number,
+                name: info.name.to_owned(),
+                opened_here: info.opened_by_us,
+                sent: info.bytes_sent,
+                received: info.bytes_received,
+            })
+            .collect()
+    }
+
+    /// The connection is gone: every channel ends. After a clean end of a Jami connection, which has no other
+    /// way of saying so, readers see the end of the stream.
+    pub(crate) fn close(&mut self, mux: &mut Mux, reason: &CloseReason) {
+        let clean = matches!(reason, CloseReason::Peer) && !mux.capabilities().half_close;
+        for (id, mut entry) in std::mem::take(&mut self.entries) {
+            if let Some(deliver) = &entry.deliver {
+                // What arrived before the end is still good, as far as the reader's queue has room.
+                while let Ok(permit) = deliver.try_reserve() {
+                    match mux.read(id) {
+                        Some(bytes) => permit.send(bytes),
+                        None => break,
+                    }
+                }
+            }
+            let complete = entry.ended && mux.read(id).is_none();
+            if (clean || complete) && !matches!(entry.phase, Phase::Asking { .. }) {
+                entry.flow.end_writing(ChannelError::Connection(reason.clone()));
+                entry.deliver = None;
+            } else {
+                end(entry, ChannelError::Connection(reason.clone()));
+            }
+        }
+    }
+}
+
+fn drop_parked(entry: &mut Entry) {
+    for chunk in entry.parked.drain(..) {
+        entry.flow.release_queued(chunk.len());
+    }
+}
+
+fn end(entry: Entry, error: ChannelError) {
+    entry.flow.end_reading(error.clone());
+    entry.flow.end_writing(error.clone());
+    if let Phase::Asking { reply, .. } = entry.phase {
+        let _ = reply.send(Err(error));
+    }
+}

@@ -1,0 +1,132 @@
+//! A handle to an established connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use towline_mux::{Code, OpenOptions, Reason};
+
+use super::command::{Command, Line};
+use super::task::Counters;
+use crate::channel::Channel;
+use crate::error::{ChannelError, CloseReason};
+use crate::info::{ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, Origin};
+use crate::policy::Peer;
+
+/// An established connection to a device. Cheap to clone; the connection lives until it is closed or lost, and its
+/// handles do not keep it open beyond the node.
+#[derive(Debug, Clone)]
+#[doc(alias = "MultiplexedSocket")]
+pub struct Connection {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) origin: Origin,
+    /// As it was when it came up; counters are filled in on reading.
+    pub(crate) info: EstablishedInfo,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) line: Line,
+}
+
+impl Connection {
+    /// Its id, the same on both sides.
+    pub fn id(&self) -> ConnectionId {
+        self.shared.id
+    }
+
+    /// The device at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.shared.peer
+    }
+
+    /// Opens a channel; ready when the peer's program has accepted it.
+    ///
+    /// Dropping the future gives the request up.
+    pub async fn open(&self, name: &str) -> Result<Channel, ChannelError> {
+        self.open_with(name, OpenOptions::default()).await
+    }
+
+    /// Opens a channel with options. With [`OpenOptions::early`] (native dialect) the channel is ready at once and
+    /// what is written goes out with the request; if the peer refuses, reads and writes fail with
+    /// [`ChannelError::Refused`] and the data is lost.
+    ///
+    /// Dropping the future gives the request up.
+    pub async fn open_with(&self, name: &str, options: OpenOptions) -> Result<Channel, ChannelError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || ChannelError::Connection(CloseReason::Here);
+        let command = Command::Open { name: name.into(), options, reply };
+        self.shared.line.commands.send(command).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// The open channels. Empty if the connection is gone.
+    #[doc(alias = "getChannelList")]
+    pub async fn channels(&self) -> Vec<ChannelInfo> {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.line.commands.send(Command::List { reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Measures the round trip. `None` if the peer cannot answer, or the connection is gone.
+    #[doc(alias = "sendBeacon")]
+    pub async fn ping(&self) -> Option<Duration> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.line.commands.send(Command::Ping { reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Makes sure that the peer is still there: if it does not answer in time, the connection ends.
+    pub(crate) fn probe(&self) {
+        let _ = self.shared.line.commands.try_send(Command::Probe);
+    }
+
+    /// No new channels; ends when the last is gone.
+    pub(crate) fn retire(&self) {
+        // A full queue means that it is in use; the next connection to the device asks again.
+        let _ = self.shared.line.commands.try_send(Command::Retire);
+    }
+
+    /// Closes the connection and all its channels. What they have written is still sent, within
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout).
+    pub async fn close(&self) {
+        let reason = Reason::from(Code::GoingAway);
+        let _ = self.shared.line.commands.send(Command::Close { reason }).await;
+        self.closed().await;
+    }
+
+    /// Ready when the connection has ended.
+    pub async fn closed(&self) {
+        self.shared.line.commands.closed().await;
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared.line.commands.is_closed()
+    }
+
+    /// The connection as a plain value.
+    pub fn info(&self) -> ConnectionInfo {
+        let counters = &self.shared.counters;
+        let established = EstablishedInfo {
+            sent: counters.sent.load(Ordering::Relaxed),
+            received: counters.received.load(Ordering::Relaxed),
+            channels: counters.channels.load(Ordering::Relaxed),
+            ..self.shared.info.clone()
+        };
+        ConnectionInfo {
+            id: self.shared.id,
+            device: self.shared.peer.device,
+            account: Some(self.shared.peer.account),
+            origin: self.shared.origin,
+            state: ConnectionState::Established,
+            established: Some(established),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The TLS handshake over a selected path.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use towline_ice::Role;
+use towline_identity::DeviceId;
+use towline_tls::{Config, Session};
+
+use super::transport::{ReadOutcome, Transport, TransportError};
+use crate::error::{ConnectError, Step};
+use crate::path::Selected;
+
+/// Plaintext a peer may send before this side has seen the end of the handshake.
+const MAX_EARLY_PLAINTEXT: usize = 256 * 1024;
+
+/// A session that is established.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    pub(crate) transport: Transport,
+    /// Our part in TLS; decides the halves of the channel ids.
+    pub(crate) side: towline_mux::Side,
+    /// What the peer said right behind its part of the handshake.
+    pub(crate) plaintext: Vec<u8>,
+}
+
+/// Performs the handshake with `device`, whose key is the only one accepted. The live ICE role decides who is
+/// client (`connection.md` 1.3).
+pub(crate) async fn secure(
+    selected: Selected,
+    config: &Config,
+    device: DeviceId,
+    limit: Duration,
+) -> Result<Secured, ConnectError> {
+    let (session, side) = match selected.role {
+        Role::Controlling => (Session::client(config, device), towline_mux::Side::TlsClient),
+        Role::Controlled => (Session::server(config, device), towline_mux::Side::TlsServer),
+    };
+    let mut transport = Transport::new(selected, session.map_err(ConnectError::Tls)?);
+    let mut plaintext = Vec::new();
+    match tokio::time::timeout(limit, handshake(&mut transport, &mut plaintext)).await {
+        Ok(Ok(())) => Ok(Secured { transport, side, plaintext }),
+        Ok(Err(TransportError::Tls(error))) => {
+            // The peer should learn why; it is not waited for.
+            transport.flush_session();
+            let _ = tokio::time::timeout(
+                Duration::from_secs(1),
+                poll_fn(|cx| transport.poll_write(cx)),
+            )
+            .await;
+            Err(ConnectError::Tls(error))
+        }
+        Ok(Err(TransportError::Io(kind))) => Err(ConnectError::TlsTransport(kind)),
+        Ok(Err(TransportError::Truncated)) => {
+            Err(ConnectError::TlsTransport(std::io::ErrorKind::UnexpectedEof))
+        }
+        Err(_) => Err(ConnectError::TimedOut { step: Step::Tls, waited: limit }),
+    }
+}
+
+async fn handshake(transport: &mut Transport, plaintext: &mut Vec<u8>) -> Result<(), TransportError> {
+    let mut sink = |bytes: &[u8]| plaintext.extend_from_slice(bytes);
+    transport.handle_leftovers(&mut sink)?;
+    poll_fn(|cx| {
+        loop {
+            transport.flush_session();
+            let flushed = transport.poll_write(cx)?.is_ready();
+            if transport.session().is_established() && flushed {
+                return Poll::Ready(Ok(()));
+            }
+            match transport.poll_read(cx, &mut sink) {
+                Poll::Ready(Ok(ReadOutcome::Progress)) => {}
+                Poll::Ready(Ok(ReadOutcome::Closed)) => return Poll::Ready(Err(TransportError::Truncated)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await?;
+    if plaintext.len() > MAX_EARLY_PLAINTEXT {
+        return Err(TransportError::Tls(towline_tls::TlsError::RecordTooLong));
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! The task of a connection: commands in, events out, bytes through. It owns the mux and the transport.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+use towline_mux::{Event, Mux, PeerFault, PingId, Reason};
+
+use super::channels::{Channels, Setting};
+use super::command::Command;
+use super::flow::Sweep;
+use super::transport::{ReadOutcome, Transport, TransportError, WRITE_TARGET};
+use crate::error::CloseReason;
+
+/// Commands handled before bytes are moved again.
+const COMMANDS_PER_ROUND: usize = 256;
+
+/// Counters others may look at.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) channels: AtomicUsize,
+}
+
+/// How the connection is to end, once that is decided.
+#[derive(Debug)]
+enum Ending {
+    /// It goes on.
+    Open,
+    /// No new channels; ends when the last is gone.
+    Retiring,
+    /// Everything is queued; ends when it is written, or at the deadline.
+    Flushing { reason: CloseReason, deadline: Instant },
+}
+
+/// A connection at work.
+pub(crate) struct Task {
+    transport: Transport,
+    mux: Mux,
+    channels: Channels,
+    commands: mpsc::Receiver<Command>,
+    sweep: Arc<Sweep>,
+    counters: Arc<Counters>,
+    pings: Vec<(PingId, oneshot::Sender<Duration>)>,
+    /// Reused by the mux for gathering small frames.
+    scratch: Vec<u8>,
+    timer: Pin<Box<Sleep>>,
+    ending: Ending,
+    close_timeout: Duration,
+    /// Why the peer said it leaves.
+    peer_leaves: Option<Reason>,
+}
+
+impl Task {
+    pub(crate) fn new(
+        transport: Transport,
+        mux: Mux,
+        setting: Setting,
+        commands: mpsc::Receiver<Command>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let close_timeout = setting.limits.close_timeout;
+        Self {
+            transport,
+            mux,
+            sweep: Arc::clone(&setting.line.sweep),
+            channels: Channels::new(setting),
+            commands,
+            counters,
+            pings: Vec::new(),
+            scratch: Vec::new(),
+            timer: Box::pin(tokio::time::sleep_until(towline_net::now().into())),
+            ending: Ending::Open,
+            close_timeout,
+            peer_leaves: None,
+        }
+    }
+
+    /// Runs the connection to its end. `plaintext` is what came right behind the handshake.
+    pub(crate) async fn run(mut self, plaintext: Vec<u8>) -> CloseReason {
+        let reason = match self.mux.handle_data(towline_net::now(), &plaintext) {
+            Ok(()) => poll_fn(|cx| self.poll(cx)).await,
+            Err(fault) => CloseReason::Fault(fault),
+        };
+        self.channels.close(&mut self.mux, &reason);
+        self.counters.channels.store(0, Ordering::Relaxed);
+        if !matches!(reason, CloseReason::Transport(_) | CloseReason::Truncated) {
+            self.say_goodbye(&reason).await;
+        }
+        reason
+    }
+
+    /// Tells the peer about the end, as far as it takes it within a moment.
+    async fn say_goodbye(&mut self, reason: &CloseReason) {
+        if !matches!(reason, CloseReason::Tls(_)) {
+            self.transport.close();
+        }
+        self.transport.flush_session();
+        let transport = &mut self.transport;
+        let goodbye = async {
+            if poll_fn(|cx| transport.poll_write(cx)).await.is_ok() {
+                let _ = poll_fn(|cx| transport.poll_shutdown(cx)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        loop {
+            let now = towline_net::now();
+            let mut moved = self.poll_commands(cx, now);
+            if self.sweep.poll(cx.waker()) {
+                self.channels.sweep(&mut self.mux);
+                moved = true;
+            }
+            match self.poll_receive(cx, now) {
+                Ok(progress) => moved |= progress,
+                Err(reason) => return Poll::Ready(reason),
+            }
+            moved |= self.poll_timers(cx, now);
+            if let Some(reason) = self.handle_events() {
+                return Poll::Ready(reason);
+            }
+            match self.poll_send(cx, now) {
+                Ok(progress) => moved |= progress,
+                Err(reason) => return Poll::Ready(reason),
+            }
+            if let Some(reason) = self.ended(now) {
+                return Poll::Ready(reason);
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for count in 0..COMMANDS_PER_ROUND {
+            match self.commands.poll_recv(cx) {
+                Poll::Ready(Some(command)) => self.handle_command(command, now),
+                // Every handle is gone: nobody can use the connection any more.
+                Poll::Ready(None) => {
+                    self.begin_close(Reason::from(towline_mux::Code::GoingAway), CloseReason::Here, now);
+                    return count > 0;
+                }
+                Poll::Pending => return count > 0,
+            }
+        }
+        true
+    }
+
+    fn handle_command(&mut self, command: Command, now: Instant) {
+        let Self { mux, channels, .. } = self;
+        match command {
+            Command::Open { name, options, reply } => channels.open(mux, now, &name, options, reply),
+            Command::Accept { id } => channels.accept(mux, now, id),
+            Command::Refuse { id, reason } => channels.refuse(mux, id, reason),
+            Command::Write { id, chunk } => channels.write(mux, id, chunk),
+            Command::Finish { id } => channels.finish(mux, id),
+            Command::Consumed { id, bytes } => channels.consumed(mux, now, id, bytes),
+            Command::Reset { id, reason } => channels.reset(mux, id, reason),
+            Command::SetPriority { id, priority } => mux.set_priority(id, priority),
+            Command::Dropped { id, half } => channels.dropped(mux, id, half),
+            Command::List { reply } => {
+                let _ = reply.send(Channels::list(mux));
+            }
+            Command::Ping { reply } => {
+                // Where it cannot be sent the reply is dropped, which the caller sees.
+                if let Ok(id) = mux.ping(now) {
+                    self.pings.push((id, reply));
+                }
+            }
+            Command::Probe => {
+                // A peer that does not answer beacons cannot be probed; TCP is all there is.
+                let _ = mux.liveness_probe(now);
+            }
+            Command::Retire => {
+                if matches!(self.ending, Ending::Open) {
+                    mux.go_away(Reason::from(towline_mux::Code::GoingAway));
+                    self.ending = Ending::Retiring;
+                }
+            }
+            Command::Close { reason } => self.begin_close(reason, CloseReason::Here, now),
+        }
+    }
+
+    fn begin_close(&mut self, say: Reason, reason: CloseReason, now: Instant) {
+        if !matches!(self.ending, Ending::Flushing { .. }) {
+            self.mux.close(say);
+            self.ending = Ending::Flushing { reason, deadline: now + self.close_timeout };
+        }
+    }
+
+    /// Reads once, if the mux has room for what comes.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        if !self.mux.wants_data() || matches!(self.ending, Ending::Flushing { .. }) {
+            return Ok(false);
+        }
+        let Self { transport, mux, .. } = self;
+        let mut fault: Option<PeerFault> = None;
+        let mut sink = |plaintext: &[u8]| {
+            if fault.is_none() {
+                fault = mux.handle_data(now, plaintext).err();
+            }
+        };
+        let outcome = transport.poll_read(cx, &mut sink);
+        if let Some(fault) = fault {
+            return Err(CloseReason::Fault(fault));
+        }
+        match outcome {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(ReadOutcome::Progress)) => Ok(true),
+            Poll::Ready(Ok(ReadOutcome::Closed)) => {
+                self.handle_events();
+                Err(match self.peer_leaves.take() {
+                    Some(reason) => CloseReason::GoAway(reason),
+                    None => CloseReason::Peer,
+                })
+            }
+            Poll::Ready(Err(error)) => {
+                self.handle_events();
+                Err(close_reason(error))
+            }
+        }
+    }
+
+    fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let deadline = match &self.ending {
+            Ending::Flushing { deadline, .. } => Some(*deadline),
+            Ending::Open | Ending::Retiring => None,
+        };
+        let next = [self.mux.poll_timeout(), self.transport.poll_timeout(), self.channels.poll_timeout(), deadline];
+        let Some(next) = next.into_iter().flatten().min() else { return false };
+        if next > now {
+            if self.timer.deadline().into_std() != next {
+                self.timer.as_mut().reset(next.into());
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+        }
+        if self.mux.poll_timeout().is_some_and(|at| at <= now) {
+            self.mux.handle_timeout(now);
+        }
+        if self.transport.poll_timeout().is_some_and(|at| at <= now) {
+            self.transport.handle_timeout(now);
+        }
+        self.channels.handle_timeout(&mut self.mux, now);
+        // A deadline that has passed is seen by `ended`.
+        deadline.is_none_or(|at| at > now)
+    }
+
+    /// Drains the mux's events. Returns the end, if one of them is it.
+    fn handle_events(&mut self) -> Option<CloseReason> {
+        while let Some(event) = self.mux.poll_event() {
+            match event {
+                Event::Pong { id, rtt } => {
+                    if let Some(at) = self.pings.iter().position(|(ping, _)| *ping == id) {
+                        let _ = self.pings.swap_remove(at).1.send(rtt);
+                    }
+                }
+                Event::GoAway { reason } => self.peer_leaves = Some(reason),
+                Event::Dead => return Some(CloseReason::Dead),
+                other => self.channels.handle_event(&mut self.mux, other),
+            }
+        }
+        None
+    }
+
+    /// Fills the transport and writes. More is only prepared when all before it is written, so that an urgent
+    /// channel never waits behind more than one such portion.
+    fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        let mut moved = false;
+        loop {
+            self.transport.flush_session();
+            while self.transport.unsent() < WRITE_TARGET {
+                let Some(transmit) = self.mux.poll_transmit(now, &mut self.scratch) else { break };
+                self.transport.send(&transmit).map_err(close_reason)?;
+            }
+            if self.transport.unsent() == 0 {
+                break;
+            }
+            match self.transport.poll_write(cx) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(error)) => return Err(close_reason(error)),
+                Poll::Pending => break,
+            }
+            // Room in the mux: writers that wait for it go on.
+            if let Some(reason) = self.handle_events() {
+                return Err(reason);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The reason, if the connection is to end now.
+    fn ended(&mut self, now: Instant) -> Option<CloseReason> {
+        self.publish();
+        match &self.ending {
+            Ending::Open => None,
+            Ending::Retiring => (self.channels.is_empty() && self.mux.channels().next().is_none())
+                .then_some(CloseReason::Replaced),
+            Ending::Flushing { reason, deadline } => {
+                (self.transport.unsent() == 0 || *deadline <= now).then(|| reason.clone())
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let totals = self.mux.totals();
+        self.counters.sent.store(totals.sent, Ordering::Relaxed);
+        self.counters.received.store(totals.received, Ordering::Relaxed);
+        self.counters.channels.store(totals.channels, Ordering::Relaxed);
+    }
+}
+
+fn close_reason(error: TransportError) -> CloseReason {
+    match error {
+        TransportError::Io(kind) => CloseReason::Transport(kind),
+        TransportError::Tls(error) => CloseReason::Tls(error),
+        TransportError::Truncated => CloseReason::Truncated,
+    }
+}

@@ -1,0 +1,294 @@
+//! A secured byte stream: TLS records in RFC 4571 frames on a TCP connection, with STUN between them.
+//!
+//! Spec: `connection.md` 4.6, 4.8, 5. Sans-IO parts (the ICE agent and the TLS session) meet the socket here.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+use towline_ice::framing::{PayloadKind, classify};
+use towline_ice::{Action, Agent, Disposition, StreamId};
+use towline_net::TcpStream;
+use towline_tls::{Session, TlsError};
+
+use crate::path::Selected;
+
+/// Room for reading at the start; a handful of control messages.
+const READ_MIN: usize = 4 * 1024;
+/// Room for reading when data flows: four full TLS records.
+const READ_MAX: usize = 128 * 1024;
+/// Output is gathered up to this much before it is written.
+pub(crate) const WRITE_TARGET: usize = 128 * 1024;
+/// Space kept by idle buffers.
+const IDLE_CAPACITY: usize = 4 * 1024;
+/// Bytes of a TLS record that has not arrived whole; TLS bounds records at 16 KiB + 256, a frame holds 64 KiB.
+const MAX_PARTIAL: usize = 96 * 1024;
+
+/// Why the transport is of no further use.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TransportError {
+    Io(io::ErrorKind),
+    Tls(TlsError),
+    /// The stream ended without the peer's close_notify.
+    Truncated,
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadOutcome {
+    /// Something arrived; the plaintext went to the sink.
+    Progress,
+    /// The peer closed the session properly.
+    Closed,
+}
+
+/// The stream and everything between it and plaintext.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    stream: Box<dyn TcpStream>,
+    id: StreamId,
+    agent: Agent,
+    session: Session,
+    /// Framed bytes read.
+    input: BytesMut,
+    /// How much room the next read gets.
+    read_size: usize,
+    /// The head of a TLS record whose rest comes in a later frame.
+    partial: Vec<u8>,
+    /// Framed bytes to write, from `written` on; always whole frames.
+    output: Vec<u8>,
+    written: usize,
+    /// Something arrived since the last keep-alive.
+    active: bool,
+}
+
+impl Transport {
+    /// Sets out on a selected path with a fresh session.
+    pub(crate) fn new(selected: Selected, session: Session) -> Self {
+        Self {
+            stream: selected.stream,
+            id: selected.id,
+            agent: selected.agent,
+            session,
+            input: selected.unread,
+            read_size: READ_MIN,
+            partial: selected.early,
+            output: selected.unsent,
+            written: 0,
+            active: true,
+        }
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Handles bytes that came with the selected path, before anything is read.
+    pub(crate) fn handle_leftovers(
+        &mut self,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), TransportError> {
+        let early = std::mem::take(&mut self.partial);
+        self.handle_records(early, sink)?;
+        self.handle_frames(sink)
+    }
+
+    /// Reads once and hands plaintext to `sink`. Pending when nothing is there.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Poll<Result<ReadOutcome, TransportError>> {
+        self.input.reserve(self.read_size);
+        let read = match ready!(poll_read_buf(Pin::new(&mut *self.stream), cx, &mut self.input)) {
+            Ok(read) => read,
+            Err(error) => return Poll::Ready(Err(self.failed(TransportError::Io(error.kind())))),
+        };
+        if read == 0 {
+            return Poll::Ready(if self.session.is_closed_by_peer() {
+                Ok(ReadOutcome::Closed)
+            } else {
+                Err(self.failed(TransportError::Truncated))
+            });
+        }
+        self.active = true;
+        if read >= self.read_size {
+            self.read_size = (self.read_size * 4).min(READ_MAX);
+        }
+        self.handle_frames(sink)?;
+        if self.session.is_closed_by_peer() {
+            return Poll::Ready(Ok(ReadOutcome::Closed));
+        }
+        Poll::Ready(Ok(ReadOutcome::Progress))
+    }
+
+    /// Everything whole in `input`.
+    fn handle_frames(&mut self, sink: &mut dyn FnMut(&[u8])) -> Result<(), TransportError> {
+        let mut input = std::mem::take(&mut self.input);
+        let result = self.handle_frames_of(&mut input, sink);
+        self.input = input;
+        result
+    }
+
+    fn handle_frames_of(
+        &mut self,
+        input: &mut BytesMut,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), TransportError> {
+        while let Some(header) = input.first_chunk::<2>() {
+            let len = usize::from(u16::from_be_bytes(*header));
+            if input.len() < 2 + len {
+                break;
+            }
+            let payload = &mut input[2..2 + len];
+            if classify(payload) == PayloadKind::Stun {
+                let disposition = self.agent.handle_tcp_frame(towline_net::now(), self.id, payload);
+                if let Disposition::Dropped(reason) = disposition {
+                    tracing::debug!(%reason, "STUN message dropped");
+                }
+                self.act();
+            } else if self.partial.is_empty() {
+                // The usual case: whole records, decrypted where they lie.
+                let used = self.session.receive(payload, sink).map_err(TransportError::Tls)?;
+                self.partial.extend_from_slice(&payload[used..]);
+            } else {
+                let mut records = std::mem::take(&mut self.partial);
+                records.extend_from_slice(payload);
+                self.handle_records(records, sink)?;
+            }
+            input.advance(2 + len);
+        }
+        Ok(())
+    }
+
+    /// Decrypts what is whole in `records` and keeps the rest.
+    fn handle_records(
+        &mut self,
+        mut records: Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), TransportError> {
+        let used = self.session.receive(&mut records, sink).map_err(TransportError::Tls)?;
+        records.drain(..used);
+        if records.len() > MAX_PARTIAL {
+            return Err(TransportError::Tls(TlsError::RecordTooLong));
+        }
+        if records.is_empty() && records.capacity() > IDLE_CAPACITY {
+            records = Vec::new();
+        }
+        self.partial = records;
+        Ok(())
+    }
+
+    /// Encrypts `plaintext` and queues it, a frame per record.
+    pub(crate) fn send(&mut self, plaintext: &[u8]) -> Result<(), TransportError> {
+        let at = self.begin_frame();
+        let result = self.session.send(plaintext, &mut self.output).map_err(TransportError::Tls);
+        self.end_frame(at);
+        result
+    }
+
+    /// Queues what the session has to say by itself: handshake messages, alerts, key updates.
+    pub(crate) fn flush_session(&mut self) {
+        let at = self.begin_frame();
+        self.session.poll_transmit(&mut self.output);
+        self.end_frame(at);
+    }
+
+    /// Queues close_notify.
+    pub(crate) fn close(&mut self) {
+        let at = self.begin_frame();
+        self.session.close(&mut self.output);
+        self.end_frame(at);
+    }
+
+    fn begin_frame(&mut self) -> usize {
+        let at = self.output.len();
+        self.output.extend_from_slice(&[0, 0]);
+        at
+    }
+
+    /// Fills in the length of the frame begun at `at`, or takes it back if it is empty. What exceeds a frame (long
+    /// handshake flights) is cut into several.
+    fn end_frame(&mut self, at: usize) {
+        let len = self.output.len() - at - 2;
+        if len == 0 {
+            self.output.truncate(at);
+        } else if let Ok(len) = u16::try_from(len) {
+            self.output[at..at + 2].copy_from_slice(&len.to_be_bytes());
+        } else {
+            let payload = self.output.split_off(at + 2);
+            self.output.truncate(at);
+            for piece in payload.chunks(usize::from(u16::MAX)) {
+                self.output.extend_from_slice(&(piece.len() as u16).to_be_bytes());
+                self.output.extend_from_slice(piece);
+            }
+        }
+    }
+
+    /// Bytes queued and not written.
+    pub(crate) fn unsent(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// Writes what is queued. Ready when nothing is left.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        while self.unsent() > 0 {
+            match ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.output[self.written..])) {
+                Ok(0) => return Poll::Ready(Err(self.failed(TransportError::Io(io::ErrorKind::WriteZero)))),
+                Ok(written) => self.written += written,
+                Err(error) => return Poll::Ready(Err(self.failed(TransportError::Io(error.kind())))),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our direction of the TCP connection.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+
+    /// When the agent wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.agent.poll_timeout()
+    }
+
+    /// Keep-alives; also the moment to give back the memory of buffers that were not used since the last one.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.agent.handle_timeout(now);
+        self.act();
+        if !std::mem::replace(&mut self.active, false) {
+            self.read_size = READ_MIN;
+            if self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            if self.output.is_empty() {
+                self.output = Vec::new();
+            }
+        }
+    }
+
+    /// Queues the agent's frames. Every other stream of its is gone already.
+    fn act(&mut self) {
+        while let Some(action) = self.agent.poll_action() {
+            if let Action::SendFrame { stream, payload } = action
+                && stream == self.id
+            {
+                self.output.extend_from_slice(&payload);
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            tracing::trace!(?event, "path");
+        }
+    }
+
+    fn failed(&mut self, error: TransportError) -> TransportError {
+        self.agent.handle_tcp_closed(towline_net::now(), self.id);
+        error
+    }
+}

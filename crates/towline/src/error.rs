@@ -1,0 +1,240 @@
+//! What goes wrong, one enum per operation, each naming the step that failed and its evidence.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use towline_identity::DeviceId;
+use towline_mux::{PeerFault, Reason};
+use towline_tls::TlsError;
+
+use crate::dht::CertificateError;
+use crate::signal::RefusalReason;
+
+/// The steps of a connection, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The arguments of the call.
+    Arguments,
+    /// Finding the device's certificate.
+    Certificate,
+    /// Exchanging candidates.
+    Signalling,
+    /// Finding a path.
+    Path,
+    /// Securing it.
+    Tls,
+    /// Opening the channel.
+    Channel,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "arguments",
+            Self::Certificate => "certificate",
+            Self::Signalling => "signalling",
+            Self::Path => "path",
+            Self::Tls => "tls",
+            Self::Channel => "channel",
+        })
+    }
+}
+
+/// Why a device could not be connected to, or a channel to it not opened.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The device dialled is this one.
+    #[error("{0} is this device itself")]
+    OwnDevice(DeviceId),
+    /// The channel name is empty or too long.
+    #[error("a channel name has 1 to {max} bytes, this one has {len}")]
+    BadName {
+        /// Its length in bytes.
+        len: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// A bound of this node is reached.
+    #[error("this node is at its limit of {limit} {what}")]
+    Busy {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound, from [`Limits`](crate::Limits).
+        limit: usize,
+    },
+    /// The node was shut down.
+    #[error("this node is shut down")]
+    NodeClosed,
+    /// The attempt was given up by [`close_with`](crate::Node::close_with).
+    #[error("the attempt was cancelled here")]
+    Cancelled,
+    /// No certificate of the device could be found, so nothing can be said to it.
+    #[error("no certificate of the device was found: {0}")]
+    Certificate(CertificateError),
+    /// The certificate found is not usable (no issuer, or links that do not verify).
+    #[error("the device's certificate chain is not valid: {0}")]
+    BadChain(&'static str),
+    /// The connection request could not be stored on any node of the DHT.
+    #[error("the connection request could not be stored on the DHT")]
+    RequestNotStored,
+    /// The device did not answer the connection request.
+    #[error("no answer within {waited:?}; the request was stored on {stored_on} DHT nodes")]
+    NoAnswer {
+        /// How long was waited.
+        waited: Duration,
+        /// How many nodes of the DHT confirmed that they hold the request.
+        stored_on: usize,
+    },
+    /// The device refused the connection request.
+    #[error("the device refused: {0}")]
+    Refused(RefusalReason),
+    /// This node's policy does not admit the device.
+    #[error("the policy of this node does not admit the device")]
+    NotAdmitted,
+    /// The candidates in the request or answer could not be read.
+    #[error("the device's candidates are malformed: {0}")]
+    BadCandidates(towline_ice::BlobError),
+    /// No socket could be opened for the connection.
+    #[error("no socket could be opened: {0}")]
+    NoSocket(io::ErrorKind),
+    /// No candidate pair worked.
+    #[error("no path: {0}")]
+    NoPath(Arc<towline_ice::FailureReport>),
+    /// The TLS handshake failed.
+    #[error("TLS failed: {0}")]
+    Tls(TlsError),
+    /// The transport failed during the TLS handshake.
+    #[error("the transport failed during the TLS handshake: {0}")]
+    TlsTransport(io::ErrorKind),
+    /// A step took longer than [`Limits`](crate::Limits) allows.
+    #[error("the step \"{step}\" took longer than {waited:?}")]
+    TimedOut {
+        /// The step.
+        step: Step,
+        /// The bound.
+        waited: Duration,
+    },
+    /// The connection stands, but the channel does not.
+    #[error("{0}")]
+    Channel(ChannelError),
+}
+
+impl ConnectError {
+    /// The step that failed.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::OwnDevice(_) | Self::BadName { .. } | Self::Busy { .. } | Self::NodeClosed | Self::Cancelled => {
+                Step::Arguments
+            }
+            Self::Certificate(_) | Self::BadChain(_) => Step::Certificate,
+            Self::RequestNotStored
+            | Self::NoAnswer { .. }
+            | Self::Refused(_)
+            | Self::NotAdmitted
+            | Self::BadCandidates(_) => Step::Signalling,
+            Self::NoSocket(_) | Self::NoPath(_) => Step::Path,
+            Self::Tls(_) | Self::TlsTransport(_) => Step::Tls,
+            Self::TimedOut { step, .. } => *step,
+            Self::Channel(_) => Step::Channel,
+        }
+    }
+}
+
+/// Why a channel could not be opened or ended early. Reaches readers and writers inside an [`io::Error`].
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The peer's program refused the channel.
+    #[error("the peer refused the channel ({0})")]
+    Refused(Reason),
+    /// The peer's program did not answer in time.
+    #[error("the peer did not answer the channel request within {0:?}")]
+    TimedOut(Duration),
+    /// The peer gave the channel up.
+    #[error("the peer gave the channel up ({0})")]
+    Reset(Reason),
+    /// The peer wants no more data on this channel.
+    #[error("the peer stopped reading ({0})")]
+    Stopped(Reason),
+    /// This side gave the channel up, or ended its direction before.
+    #[error("the channel was ended by this side")]
+    EndedHere,
+    /// The channel could not be requested.
+    #[error("the channel could not be requested: {0}")]
+    NotOpened(towline_mux::OpenError),
+    /// The connection under the channel is gone.
+    #[error("the connection is gone: {0}")]
+    Connection(CloseReason),
+}
+
+impl ChannelError {
+    /// Whether the connection went away under the request, so that another connection may be tried.
+    pub(crate) fn connection_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection(_)
+                | Self::NotOpened(towline_mux::OpenError::Closed | towline_mux::OpenError::GoingAway)
+        )
+    }
+}
+
+impl From<ChannelError> for io::Error {
+    fn from(error: ChannelError) -> Self {
+        let kind = match &error {
+            ChannelError::Refused(_) | ChannelError::NotOpened(_) => io::ErrorKind::ConnectionRefused,
+            ChannelError::TimedOut(_) => io::ErrorKind::TimedOut,
+            ChannelError::Reset(_) => io::ErrorKind::ConnectionReset,
+            ChannelError::Stopped(_) | ChannelError::EndedHere => io::ErrorKind::BrokenPipe,
+            ChannelError::Connection(_) => io::ErrorKind::ConnectionAborted,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side closed it.
+    #[error("closed by this side")]
+    Here,
+    /// The peer closed it properly.
+    #[error("closed by the peer")]
+    Peer,
+    /// The peer said why it leaves.
+    #[error("closed by the peer ({0})")]
+    GoAway(Reason),
+    /// Nobody used it any more, and another connection to the same device stands.
+    #[error("another connection to the device took its place")]
+    Replaced,
+    /// The peer gave no sign of life in time.
+    #[error("the peer gave no sign of life")]
+    Dead,
+    /// The peer broke a rule of the dialect.
+    #[error("the peer broke a rule: {0}")]
+    Fault(PeerFault),
+    /// TLS failed.
+    #[error("TLS failed: {0}")]
+    Tls(TlsError),
+    /// The transport failed.
+    #[error("the transport failed: {0}")]
+    Transport(io::ErrorKind),
+    /// The peer's end vanished without closing TLS, so that data may be missing.
+    #[error("the transport ended without the peer closing the session")]
+    Truncated,
+}
+
+/// Why a node could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The DHT node could not be started.
+    #[error("the DHT node could not be started: {0}")]
+    Dht(#[from] crate::dht::StartError),
+    /// The identity cannot be used for TLS.
+    #[error("the identity cannot be used for TLS: {0}")]
+    Tls(#[from] towline_tls::ConfigError),
+}

@@ -1,0 +1,141 @@
+//! What a node can say about its connections and channels, as plain values.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use towline_identity::{AccountId, DeviceId};
+
+/// Identifies a connection: the id of the request it came from, the same on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[doc(alias = "vid")]
+pub struct ConnectionId(pub u64);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Which side asked for the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This node did. It is controlled in ICE and the server in TLS (`connection.md` 1.3).
+    Dialled,
+    /// The remote device did.
+    Answered,
+}
+
+/// How far a connection or an attempt at one has come, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectionState {
+    /// Looking for the device's certificate, or waiting for its answer.
+    Signalling,
+    /// Checking candidate pairs.
+    Path,
+    /// In the TLS handshake.
+    Securing,
+    /// Channels can be opened.
+    Established,
+}
+
+/// What the two ends speak on the connection.
+pub use towline_mux::Dialect;
+
+/// How long each step towards an established connection took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Until the peer's certificate was known.
+    pub certificate: Duration,
+    /// From there until the candidates of both sides were known.
+    pub signalling: Duration,
+    /// From there until a path was selected.
+    pub path: Duration,
+    /// From there until TLS was established.
+    pub tls: Duration,
+}
+
+impl Timeline {
+    /// From the first step to the last.
+    pub fn total(&self) -> Duration {
+        self.certificate + self.signalling + self.path + self.tls
+    }
+}
+
+/// The path a connection uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// Transport protocol.
+    pub transport: PathTransport,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+}
+
+impl std::fmt::Display for PathInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let PathTransport::Tcp = self.transport;
+        write!(f, "TCP {} to {}", self.local, self.remote)
+    }
+}
+
+/// Transport protocols that carry a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathTransport {
+    /// A TCP connection found by ICE.
+    Tcp,
+}
+
+/// A connection, or an attempt at one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The remote device.
+    pub device: DeviceId,
+    /// The account of the remote device; `None` while its certificate is not known.
+    pub account: Option<AccountId>,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// How far it has come.
+    pub state: ConnectionState,
+    /// Present once established.
+    pub established: Option<EstablishedInfo>,
+}
+
+/// What is known of an established connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EstablishedInfo {
+    /// The path in use.
+    pub path: PathInfo,
+    /// What the two ends speak.
+    pub dialect: Dialect,
+    /// TLS version and suite, for people.
+    pub security: String,
+    /// When it was established, since the Unix epoch.
+    pub created: Duration,
+    /// How long each step took.
+    pub timeline: Timeline,
+    /// Application bytes sent, over all channels.
+    pub sent: u64,
+    /// Application bytes received, over all channels.
+    pub received: u64,
+    /// Open channels.
+    pub channels: usize,
+}
+
+/// A channel of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its id on the wire.
+    pub id: u16,
+    /// The name it was opened with.
+    pub name: String,
+    /// Whether this side opened it.
+    pub opened_here: bool,
+    /// Application bytes handed to the mux for sending.
+    pub sent: u64,
+    /// Application bytes received from the peer.
+    pub received: u64,
+}

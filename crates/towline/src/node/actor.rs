@@ -1,0 +1,440 @@
+//! The task of a node: who is being dialled, who is being answered, what stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use towline_identity::{AccountId, Chain, DeviceId};
+use towline_mux::Mux;
+
+use super::attempt::{self, Attempted};
+use super::context::Context;
+use super::table::{Table, superseded};
+use crate::channel::IncomingChannel;
+use crate::connection::Connection;
+use crate::connection::channels::Setting;
+use crate::connection::command::Line;
+use crate::connection::flow::Sweep;
+use crate::connection::handle::Shared;
+use crate::connection::task::{Counters, Task};
+use crate::dht::FoundCertificate;
+use crate::error::{CloseReason, ConnectError};
+use crate::event::Event;
+use crate::info::{ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, Origin};
+use crate::limits::Limits;
+use crate::signal::{Incoming, MAX_ID, PeerRequest, Treated};
+
+/// Commands to one connection that may wait. Writers are bounded by their channel before this.
+const CONNECTION_QUEUE: usize = 1024;
+/// Certificates remembered from earlier connections.
+const KNOWN_CERTIFICATES: usize = 1024;
+
+type Reply = oneshot::Sender<Result<Connection, ConnectError>>;
+
+/// Whom [`Node::close_with`](crate::Node::close_with) means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// One device.
+    Device(DeviceId),
+    /// All devices of an account.
+    Account(AccountId),
+    /// One connection.
+    Connection(ConnectionId),
+}
+
+impl From<DeviceId> for Target {
+    fn from(device: DeviceId) -> Self {
+        Self::Device(device)
+    }
+}
+
+impl From<AccountId> for Target {
+    fn from(account: AccountId) -> Self {
+        Self::Account(account)
+    }
+}
+
+impl From<ConnectionId> for Target {
+    fn from(connection: ConnectionId) -> Self {
+        Self::Connection(connection)
+    }
+}
+
+/// What the handles ask of the task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Dial { device: DeviceId, reply: Reply },
+    Remember { chain: Chain },
+    CloseWith { target: Target, done: oneshot::Sender<()> },
+    Attempts { reply: oneshot::Sender<Vec<ConnectionInfo>> },
+    ConnectivityChanged,
+    Shutdown { done: oneshot::Sender<()> },
+}
+
+#[derive(Debug)]
+struct Dial {
+    id: ConnectionId,
+    waiters: Vec<Reply>,
+    /// Where the answer goes; taken by the first one.
+    answer: Option<oneshot::Sender<PeerRequest>>,
+    task: AbortHandle,
+}
+
+/// The key of an attempt: both sides may choose the same id.
+type AttemptKey = (DeviceId, ConnectionId, OriginKey);
+/// [`Origin`] with an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OriginKey {
+    Dialled,
+    Answered,
+}
+
+/// The state of the task.
+pub(crate) struct Actor {
+    ctx: Arc<Context>,
+    limits: Arc<Limits>,
+    table: Arc<Table>,
+    incoming: mpsc::Sender<IncomingChannel>,
+    rng: StdRng,
+    dials: BTreeMap<DeviceId, Dial>,
+    answers: BTreeMap<(DeviceId, ConnectionId), AbortHandle>,
+    attempts: JoinSet<(AttemptKey, Result<Attempted, ConnectError>)>,
+    connections: JoinSet<(DeviceId, ConnectionId, CloseReason)>,
+    /// Refusals under way; nobody waits for them.
+    refusals: JoinSet<()>,
+    treated: Treated,
+    known: BTreeMap<DeviceId, FoundCertificate>,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        ctx: Arc<Context>,
+        table: Arc<Table>,
+        incoming: mpsc::Sender<IncomingChannel>,
+    ) -> Self {
+        let limits = Arc::new(ctx.config.limits.clone());
+        let treated = Treated::new(limits.treated_requests);
+        let rng = StdRng::from_seed(ctx.net.seed());
+        Self {
+            ctx,
+            limits,
+            table,
+            incoming,
+            rng,
+            dials: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            attempts: JoinSet::new(),
+            connections: JoinSet::new(),
+            refusals: JoinSet::new(),
+            treated,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the node is shut down or its last handle is gone.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut signals: mpsc::Receiver<Incoming>) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = self.connections.join_next() => self.handle_closed(done),
+                Some(done) = self.attempts.join_next() => self.handle_attempt(done),
+                command = commands.recv() => match command {
+                    Some(Command::Shutdown { done }) => {
+                        self.shutdown().await;
+                        // The caller may have stopped waiting.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.handle_command(command),
+                    None => return,
+                },
+                Some(incoming) = signals.recv() => self.handle_signal(incoming),
+                Some(_) = self.refusals.join_next() => {}
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Dial { device, reply } => self.dial(device, reply),
+            Command::Remember { chain } => self.remember(attempt::known_chain(chain)),
+            Command::CloseWith { target, done } => self.close_with(target, done),
+            Command::Attempts { reply } => {
+                let _ = reply.send(self.list_attempts());
+            }
+            Command::ConnectivityChanged => {
+                for connection in self.table.all() {
+                    connection.probe();
+                }
+            }
+            Command::Shutdown { .. } => unreachable!("handled by the loop"),
+        }
+    }
+
+    fn dial(&mut self, device: DeviceId, reply: Reply) {
+        if let Some(connection) = self.table.preferred(device) {
+            let _ = reply.send(Ok(connection));
+            return;
+        }
+        if let Some(dial) = self.dials.get_mut(&device) {
+            dial.waiters.retain(|waiter| !waiter.is_closed());
+            if dial.waiters.len() < self.limits.waiters_per_dial {
+                dial.waiters.push(reply);
+            } else {
+                let limit = self.limits.waiters_per_dial;
+                let _ = reply.send(Err(ConnectError::Busy { what: "calls waiting for one device", limit }));
+            }
+            return;
+        }
+        for (what, count, limit) in [
+            ("dials", self.dials.len(), self.limits.dials),
+            ("connections", self.table.len(), self.limits.connections),
+        ] {
+            if count >= limit {
+                let _ = reply.send(Err(ConnectError::Busy { what, limit }));
+                return;
+            }
+        }
+        let id = ConnectionId(self.rng.random_range(1..=MAX_ID));
+        let (answer, answered) = oneshot::channel();
+        let known = self.known.get(&device).cloned();
+        let ctx = Arc::clone(&self.ctx);
+        let task = self.attempts.spawn(async move {
+            ((device, id, OriginKey::Dialled), attempt::dial(ctx, id, device, known, answered).await)
+        });
+        self.dials.insert(device, Dial { id, waiters: vec![reply], answer: Some(answer), task });
+    }
+
+    fn handle_signal(&mut self, incoming: Incoming) {
+        let device = incoming.sender.device_id();
+        let request = &incoming.request;
+        if device == self.ctx.device
+            || !self.treated.first_time(towline_net::now(), device, request.id, request.is_answer)
+        {
+            return;
+        }
+        if request.is_answer {
+            // Only the device that was asked may answer, once, and only while it is waited for.
+            if let Some(dial) = self.dials.get_mut(&device)
+                && dial.id.0 == request.id
+                && let Some(answer) = dial.answer.take()
+            {
+                let _ = answer.send(incoming.request);
+            } else {
+                tracing::debug!(%device, id = request.id, "answer that nobody waits for");
+            }
+            return;
+        }
+        let of_device = self.answers.range((device, ConnectionId(0))..=(device, ConnectionId(u64::MAX))).count();
+        let full = self.answers.len() >= self.limits.answers
+            || of_device >= self.limits.answers_per_device
+            || self.table.len() >= self.limits.connections;
+        if full {
+            if self.refusals.len() < self.limits.answers {
+                self.refusals.spawn(attempt::refuse_busy(Arc::clone(&self.ctx), incoming));
+            }
+            return;
+        }
+        let id = ConnectionId(request.id);
+        let known = self.known.get(&device).cloned();
+        let ctx = Arc::clone(&self.ctx);
+        let task = self.attempts.spawn(async move {
+            ((device, id, OriginKey::Answered), attempt::answer(ctx, incoming, known).await)
+        });
+        self.answers.insert((device, id), task);
+    }
+
+    fn handle_attempt(
+        &mut self,
+        done: Result<(AttemptKey, Result<Attempted, ConnectError>), tokio::task::JoinError>,
+    ) {
+        // An aborted attempt was taken off the lists by whoever aborted it.
+        let Ok(((device, id, origin), result)) = done else { return };
+        let waiters = match origin {
+            OriginKey::Answered => {
+                self.answers.remove(&(device, id));
+                Vec::new()
+            }
+            OriginKey::Dialled => self.dials.remove(&device).map(|dial| dial.waiters).unwrap_or_default(),
+        };
+        match result {
+            Ok(attempted) => {
+                let connection = self.establish(attempted);
+                for waiter in waiters {
+                    let _ = waiter.send(Ok(connection.clone()));
+                }
+            }
+            Err(error) => {
+                // What was found may be what was wrong.
+                self.known.remove(&device);
+                let origin = match origin {
+                    OriginKey::Dialled => Origin::Dialled,
+                    OriginKey::Answered => Origin::Answered,
+                };
+                tracing::debug!(%device, %error, ?origin, "attempt failed");
+                // The device may have reached us meanwhile.
+                let outcome = self.table.preferred(device).ok_or_else(|| error.clone());
+                for waiter in waiters {
+                    let _ = waiter.send(outcome.clone());
+                }
+                self.ctx.emit(attempt::failed(id, device, origin, error));
+            }
+        }
+    }
+
+    /// Starts the task of a connection that stands and puts it on the table.
+    fn establish(&mut self, attempted: Attempted) -> Connection {
+        let Attempted { id, origin, secured, peer, found, path, timeline } = attempted;
+        let device = peer.device;
+        self.remember(found);
+        let dialect = secured.transport.session().dialect();
+        let security = secured.transport.session().summary().map(|summary| summary.to_string()).unwrap_or_default();
+        let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now());
+        let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
+        let line = Line { commands: sender, sweep: Arc::new(Sweep::default()) };
+        let peer = Arc::new(peer);
+        let counters = Arc::new(Counters::default());
+        let setting = Setting {
+            connection: id,
+            peer: Arc::clone(&peer),
+            line: line.clone(),
+            limits: Arc::clone(&self.limits),
+            incoming: self.incoming.clone(),
+        };
+        let task = Task::new(secured.transport, mux, setting, commands, Arc::clone(&counters));
+        self.connections.spawn(async move { (device, id, task.run(secured.plaintext).await) });
+
+        let first = self.table.preferred(device).is_none();
+        let info = EstablishedInfo {
+            path: path.clone(),
+            dialect,
+            security,
+            created: self.ctx.net.unix_time(),
+            timeline,
+            sent: 0,
+            received: 0,
+            channels: 0,
+        };
+        let connection = Connection { shared: Arc::new(Shared { id, peer, origin, info, counters, line }) };
+        let all = self.table.insert(connection.clone());
+        for other in all.iter().filter(|other| other.id() != id) {
+            // An older connection that is dead is found out now, not when somebody needs it.
+            other.probe();
+        }
+        for loser in superseded(&all) {
+            loser.retire();
+        }
+        // Whoever waits for this device need not wait for its own dial any more.
+        if let Some(dial) = self.dials.get_mut(&device) {
+            for waiter in dial.waiters.drain(..) {
+                let _ = waiter.send(Ok(all[0].clone()));
+            }
+        }
+        self.ctx.emit(Event::Connected { connection: id, device, first, path, timeline });
+        connection
+    }
+
+    fn handle_closed(&mut self, done: Result<(DeviceId, ConnectionId, CloseReason), tokio::task::JoinError>) {
+        let Ok((device, connection, reason)) = done else { return };
+        self.table.remove(device, connection);
+        tracing::debug!(%device, %connection, %reason, "connection ended");
+        self.ctx.emit(Event::Disconnected { connection, device, reason });
+    }
+
+    fn remember(&mut self, found: FoundCertificate) {
+        let device = found.chain.device_id();
+        if !self.known.contains_key(&device) && self.known.len() >= KNOWN_CERTIFICATES {
+            // Any will do: it is looked up again when needed.
+            self.known.pop_first();
+        }
+        self.known.insert(device, found);
+    }
+
+    fn close_with(&mut self, target: Target, done: oneshot::Sender<()>) {
+        let dials: Vec<DeviceId> = self
+            .dials
+            .iter()
+            .filter(|(device, dial)| self.matches(target, **device, dial.id))
+            .map(|(device, _)| *device)
+            .collect();
+        for device in dials {
+            if let Some(dial) = self.dials.remove(&device) {
+                dial.task.abort();
+                for waiter in dial.waiters {
+                    let _ = waiter.send(Err(ConnectError::Cancelled));
+                }
+            }
+        }
+        let answers: Vec<_> =
+            self.answers.keys().filter(|(device, id)| self.matches(target, *device, *id)).copied().collect();
+        for key in answers {
+            if let Some(task) = self.answers.remove(&key) {
+                task.abort();
+            }
+        }
+        let closing: Vec<Connection> = self
+            .table
+            .all()
+            .into_iter()
+            .filter(|connection| match target {
+                Target::Device(device) => connection.peer().device == device,
+                Target::Account(account) => connection.peer().account == account,
+                Target::Connection(id) => connection.id() == id,
+            })
+            .collect();
+        self.refusals.spawn(async move {
+            futures_util::future::join_all(closing.iter().map(Connection::close)).await;
+            let _ = done.send(());
+        });
+    }
+
+    /// Whether an attempt is meant. The account of a device is known from its certificate, once that was seen.
+    fn matches(&self, target: Target, device: DeviceId, id: ConnectionId) -> bool {
+        match target {
+            Target::Device(wanted) => wanted == device,
+            Target::Connection(wanted) => wanted == id,
+            Target::Account(wanted) => {
+                self.known.get(&device).and_then(|found| found.chain.account_id()) == Some(wanted)
+            }
+        }
+    }
+
+    fn list_attempts(&self) -> Vec<ConnectionInfo> {
+        let info = |device: DeviceId, id, origin| ConnectionInfo {
+            id,
+            device,
+            account: self.known.get(&device).and_then(|found| found.chain.account_id()),
+            origin,
+            state: ConnectionState::Signalling,
+            established: None,
+        };
+        let dials = self.dials.iter().map(|(device, dial)| info(*device, dial.id, Origin::Dialled));
+        let answers = self.answers.keys().map(|(device, id)| info(*device, *id, Origin::Answered));
+        dials.chain(answers).collect()
+    }
+
+    async fn shutdown(&mut self) {
+        for (_, dial) in std::mem::take(&mut self.dials) {
+            dial.task.abort();
+            for waiter in dial.waiters {
+                let _ = waiter.send(Err(ConnectError::NodeClosed));
+            }
+        }
+        self.attempts.shutdown().await;
+        self.refusals.shutdown().await;
+        let connections = self.table.all();
+        let closing = futures_util::future::join_all(connections.iter().map(Connection::close));
+        // Each connection bounds its own farewell; this bounds them all.
+        let bound = self.limits.close_timeout + Duration::from_secs(2);
+        let _ = tokio::time::timeout(bound, closing).await;
+        while let Some(done) = self.connections.try_join_next() {
+            self.handle_closed(done);
+        }
+        self.connections.shutdown().await;
+    }
+}

@@ -1,0 +1,271 @@
+//! One attempt at a connection, from either side, as a future: certificate, signalling, path, TLS.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use towline_ice::{Description, Role};
+use towline_identity::DeviceId;
+
+use super::context::Context;
+use crate::connection::secure::{Secured, secure};
+use crate::dht::{CertificateKey, FindCertificateError, FoundCertificate};
+use crate::error::{ConnectError, Step};
+use crate::event::Event;
+use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport, Timeline};
+use crate::path::{Gathered, NegotiationError};
+use crate::policy::Peer;
+use crate::signal::{Extension, Incoming, PeerRequest, RefusalReason};
+
+/// A request without an answer is put once more after this time, in case the nodes that held it are gone. The
+/// recipient drops duplicates.
+const REPEAT_AFTER: Duration = Duration::from_secs(8);
+
+/// A connection that stands.
+#[derive(Debug)]
+pub(crate) struct Attempted {
+    pub(crate) id: ConnectionId,
+    pub(crate) origin: Origin,
+    pub(crate) secured: Secured,
+    pub(crate) peer: Peer,
+    /// Where the peer publishes; spares the lookup next time.
+    pub(crate) found: FoundCertificate,
+    pub(crate) path: PathInfo,
+    pub(crate) timeline: Timeline,
+}
+
+/// The clock of an attempt.
+struct Steps {
+    began: Instant,
+    last: Instant,
+}
+
+impl Steps {
+    fn new() -> Self {
+        let now = towline_net::now();
+        Self { began: now, last: now }
+    }
+
+    /// Time since the last step ended.
+    fn lap(&mut self) -> Duration {
+        let now = towline_net::now();
+        now.saturating_duration_since(std::mem::replace(&mut self.last, now))
+    }
+}
+
+/// Dials `device`. `answer` yields the peer's answer when it comes.
+pub(crate) async fn dial(
+    ctx: Arc<Context>,
+    id: ConnectionId,
+    device: DeviceId,
+    known: Option<FoundCertificate>,
+    answer: oneshot::Receiver<PeerRequest>,
+) -> Result<Attempted, ConnectError> {
+    let mut steps = Steps::new();
+    let mut timeline = Timeline::default();
+    ctx.progress(id, device, ConnectionState::Signalling, steps.began);
+    let found = match known {
+        Some(found) => found,
+        None => find_certificate(&ctx, device).await?,
+    };
+    let peer = Context::peer(&found.chain)?;
+    timeline.certificate = steps.lap();
+
+    // The requester is controlled in ICE and the server in TLS.
+    let gathered = gather(&ctx, Role::Controlled)?;
+    let request = PeerRequest {
+        id: id.0,
+        ice_message: gathered.description().to_blob(),
+        is_answer: false,
+        connection_type: String::new(),
+        extension: Some(Extension::default()),
+    };
+    let answer = signal(&ctx, &found, &request, answer).await?;
+    if let Some(reason) = answer.extension.and_then(|extension| extension.refused) {
+        return Err(ConnectError::Refused(reason));
+    }
+    let remote = parse_candidates(&answer)?;
+    timeline.signalling = steps.lap();
+    connect(&ctx, id, Origin::Dialled, peer, found, gathered, remote, steps, timeline).await
+}
+
+/// Answers a request. The decision of the policy is made here, once the certificate is known.
+pub(crate) async fn answer(
+    ctx: Arc<Context>,
+    incoming: Incoming,
+    known: Option<FoundCertificate>,
+) -> Result<Attempted, ConnectError> {
+    let mut steps = Steps::new();
+    let mut timeline = Timeline::default();
+    let id = ConnectionId(incoming.request.id);
+    let device = incoming.sender.device_id();
+    ctx.progress(id, device, ConnectionState::Signalling, steps.began);
+    let found = match known {
+        Some(found) => found,
+        None => find_certificate(&ctx, device).await?,
+    };
+    timeline.certificate = steps.lap();
+    let peer = Context::peer(&found.chain)?;
+    if !ctx.config.policy.admits(&peer, ctx.account) {
+        refuse(&ctx, &incoming, RefusalReason::NotAllowed).await;
+        return Err(ConnectError::NotAdmitted);
+    }
+    let remote = match parse_candidates(&incoming.request) {
+        Ok(remote) => remote,
+        Err(error) => {
+            refuse(&ctx, &incoming, RefusalReason::NoCandidates).await;
+            return Err(error);
+        }
+    };
+    let gathered = gather(&ctx, Role::Controlling)?;
+    let reply = PeerRequest {
+        id: incoming.request.id,
+        ice_message: gathered.description().to_blob(),
+        is_answer: true,
+        connection_type: String::new(),
+        extension: Some(Extension::default()),
+    };
+    timeline.signalling = steps.lap();
+    // Checks begin while the answer is on its way: the peer takes them up when it has read it.
+    let send = async {
+        if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.at, &reply).await {
+            tracing::debug!(%device, %error, "the answer could not be stored");
+        }
+        // The path decides; this branch only has to have run.
+        std::future::pending::<()>().await
+    };
+    let work = connect(&ctx, id, Origin::Answered, peer, found, gathered, remote, steps, timeline);
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = send => unreachable!("the sending branch never ends"),
+    }
+}
+
+/// Path and TLS, the same from both sides.
+#[expect(clippy::too_many_arguments, reason = "the two ends of an attempt meet here with all they know")]
+async fn connect(
+    ctx: &Context,
+    id: ConnectionId,
+    origin: Origin,
+    peer: Peer,
+    found: FoundCertificate,
+    gathered: Gathered,
+    remote: Description,
+    mut steps: Steps,
+    mut timeline: Timeline,
+) -> Result<Attempted, ConnectError> {
+    let limits = &ctx.config.limits;
+    ctx.progress(id, peer.device, ConnectionState::Path, steps.began);
+    let selected = gathered.negotiate(remote, limits.path_timeout).await.map_err(|error| match error {
+        NegotiationError::Failed(report) => ConnectError::NoPath(Arc::new(report)),
+        NegotiationError::TimedOut => {
+            ConnectError::TimedOut { step: Step::Path, waited: limits.path_timeout }
+        }
+    })?;
+    timeline.path = steps.lap();
+    let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
+    ctx.progress(id, peer.device, ConnectionState::Securing, steps.began);
+    let secured = secure(selected, &ctx.tls, peer.device, limits.tls_timeout).await?;
+    timeline.tls = steps.lap();
+    Ok(Attempted { id, origin, secured, peer, found, path, timeline })
+}
+
+async fn find_certificate(ctx: &Context, device: DeviceId) -> Result<FoundCertificate, ConnectError> {
+    let limit = ctx.config.limits.certificate_timeout;
+    match tokio::time::timeout(limit, ctx.dht.find_certificate(device)).await {
+        Ok(found) => found.map_err(ConnectError::Certificate),
+        Err(_) => Err(ConnectError::TimedOut { step: Step::Certificate, waited: limit }),
+    }
+}
+
+/// The short-id lookup is for peers of the old era, who know no long ids.
+impl From<FindCertificateError> for ConnectError {
+    fn from(error: FindCertificateError) -> Self {
+        Self::Certificate(error)
+    }
+}
+
+fn gather(ctx: &Context, role: Role) -> Result<Gathered, ConnectError> {
+    Gathered::new(Arc::clone(&ctx.net), &ctx.path, role).map_err(|error| ConnectError::NoSocket(error.kind()))
+}
+
+fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> {
+    let parsed = Description::from_blob(request.ice_message.as_bytes()).map_err(ConnectError::BadCandidates)?;
+    for skipped in &parsed.skipped {
+        tracing::debug!(line = skipped.line, reason = %skipped.reason, "candidate skipped");
+    }
+    Ok(parsed.description)
+}
+
+/// Sends the request and waits for the answer.
+async fn signal(
+    ctx: &Context,
+    found: &FoundCertificate,
+    request: &PeerRequest,
+    mut answer: oneshot::Receiver<PeerRequest>,
+) -> Result<PeerRequest, ConnectError> {
+    let waited = ctx.config.limits.answer_timeout;
+    let deadline = tokio::time::sleep(waited);
+    tokio::pin!(deadline);
+    let mut stored_on = 0;
+    let mut sent = false;
+    loop {
+        let put = async {
+            if sent {
+                tokio::time::sleep(REPEAT_AFTER).await;
+            }
+            ctx.signalling.send(found.chain.public_key(), found.at, request).await
+        };
+        tokio::pin!(put);
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer.map_err(|_| ConnectError::Cancelled),
+            () = &mut deadline => return Err(ConnectError::NoAnswer { waited, stored_on }),
+            result = &mut put => match result {
+                Ok(nodes) => stored_on = stored_on.max(nodes),
+                Err(error) if !sent => {
+                    tracing::debug!(%error, "the request could not be stored");
+                    return Err(ConnectError::RequestNotStored);
+                }
+                Err(_) => {}
+            },
+        }
+        sent = true;
+    }
+}
+
+/// Says no, to those who understand it; others would take it for a broken answer.
+async fn refuse(ctx: &Context, incoming: &Incoming, reason: RefusalReason) {
+    if incoming.request.extension.is_none() {
+        return;
+    }
+    let refusal = PeerRequest {
+        id: incoming.request.id,
+        ice_message: String::new(),
+        is_answer: true,
+        connection_type: String::new(),
+        extension: Some(Extension { refused: Some(reason) }),
+    };
+    if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.at, &refusal).await {
+        tracing::debug!(%error, "the refusal could not be stored");
+    }
+}
+
+/// Refuses for lack of room, without having looked anything up.
+pub(crate) async fn refuse_busy(ctx: Arc<Context>, incoming: Incoming) {
+    refuse(&ctx, &incoming, RefusalReason::Busy).await;
+}
+
+/// What the node says about an attempt that failed.
+pub(crate) fn failed(id: ConnectionId, device: DeviceId, origin: Origin, error: ConnectError) -> Event {
+    match origin {
+        Origin::Dialled => Event::ConnectFailed { connection: id, device, error },
+        Origin::Answered => Event::IncomingFailed { device, error },
+    }
+}
+
+/// A chain given by the program instead of found: both kinds of key may be in use, the newer is tried.
+pub(crate) fn known_chain(chain: towline_identity::Chain) -> FoundCertificate {
+    FoundCertificate { chain, at: CertificateKey::Long }
+}

@@ -1,0 +1,298 @@
+//! The node: this device, running.
+
+mod actor;
+mod attempt;
+mod context;
+mod table;
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use towline_identity::{AccountId, Chain, DeviceId, Identity};
+use towline_mux::{OpenOptions, Priority};
+use towline_net::Net;
+
+pub use actor::Target;
+
+use actor::{Actor, Command};
+use context::Context;
+use table::Table;
+
+use crate::channel::{Channel, IncomingChannel};
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::dht::Dht;
+use crate::discovery::Discovery;
+use crate::error::{ConnectError, StartError};
+use crate::event::Event;
+use crate::info::ConnectionInfo;
+use crate::path::PathOptions;
+use crate::signal::Signalling;
+
+/// Commands waiting for the node's task.
+const COMMAND_QUEUE: usize = 1024;
+/// Events kept for a slow listener; it is told how many it missed.
+const EVENT_QUEUE: usize = 1024;
+
+/// This device, running: reachable by its key, and able to reach others by theirs. Cheap to clone.
+///
+/// The node ends with [`shutdown`](Self::shutdown), or abruptly when its last clone is dropped.
+///
+/// ```no_run
+/// # async fn example(identity: towline::identity::Identity, device: towline::DeviceId) -> Result<(), Box<dyn std::error::Error>> {
+/// use tokio::io::AsyncWriteExt as _;
+///
+/// let node = towline::Node::start(towline::net::os(), towline::Config::internet(), identity).await?;
+/// let mut channel = node.connect(device, "hello").await?;
+/// channel.write_all(b"hello, device").await?;
+/// channel.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[doc(alias = "ConnectionManager")]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ctx: Arc<Context>,
+    identity: Arc<Identity>,
+    table: Arc<Table>,
+    commands: mpsc::Sender<Command>,
+    incoming: Mutex<mpsc::Receiver<IncomingChannel>>,
+    discovery: Discovery,
+    /// The node's tasks end with it.
+    tasks: std::sync::Mutex<JoinSet<()>>,
+}
+
+/// How to connect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// How the channel's data is scheduled against that of others.
+    pub priority: Priority,
+    /// Use an open connection or fail with [`ConnectError::NotConnected`]; never dial.
+    #[doc(alias = "noNewSocket")]
+    pub existing_only: bool,
+    /// Do not wait for the peer's program to accept; see [`Connection::open_with`].
+    pub early: bool,
+}
+
+impl Node {
+    /// Starts a node with `identity` on `net`. Ready as soon as its sockets are open; it becomes reachable once it
+    /// has met the DHT, which [`Event::Registered`] tells and [`Node::registered`] waits for.
+    pub async fn start(net: Arc<dyn Net>, config: Config, identity: Identity) -> Result<Self, StartError> {
+        let identity = Arc::new(identity);
+        let account = identity.account_id().ok_or(StartError::NoAccount)?;
+        let options = towline_tls::Options { native: config.native_dialect, ..towline_tls::Options::default() };
+        let tls = towline_tls::Config::new(&identity, options)?;
+        let dht = Dht::start(Arc::clone(&net), config.dht.clone(), Some(Arc::clone(&identity))).await?;
+        let (events, _) = broadcast::channel(EVENT_QUEUE);
+        let mut tasks = JoinSet::new();
+
+        let discovery = Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
+            .map_err(StartError::Discovery)?;
+        let (signalling, signals) = Signalling::start(&dht, &identity, &mut tasks);
+        tasks.spawn(announce(dht.clone(), events.clone()));
+        tasks.spawn(watch_lan(discovery.clone(), events.clone()));
+
+        let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
+        let incoming_queue = config.limits.incoming_queue.max(1);
+        let ctx = Arc::new(Context {
+            net,
+            dht,
+            signalling,
+            tls,
+            config,
+            path,
+            device: identity.device_id(),
+            account,
+            events,
+        });
+        let table = Arc::new(Table::new(ctx.device));
+        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+        let (offers, incoming) = mpsc::channel(incoming_queue);
+        let actor = Actor::new(Arc::clone(&ctx), Arc::clone(&table), offers);
+        tasks.spawn(actor.run(command_queue, signals));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                ctx,
+                identity,
+                table,
+                commands,
+                incoming: Mutex::new(incoming),
+                discovery,
+                tasks: std::sync::Mutex::new(tasks),
+            }),
+        })
+    }
+
+    /// This device's id: what others dial.
+    pub fn device(&self) -> DeviceId {
+        self.inner.ctx.device
+    }
+
+    /// The account this device belongs to.
+    pub fn account(&self) -> AccountId {
+        self.inner.ctx.account
+    }
+
+    /// The identity the node runs with.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// The DHT node inside.
+    pub fn dht(&self) -> &Dht {
+        &self.inner.ctx.dht
+    }
+
+    /// Devices seen on the local network.
+    pub fn discovery(&self) -> &Discovery {
+        &self.inner.discovery
+    }
+
+    /// Opens a channel named `name` to `device`, dialling it if there is no connection yet. Ready when the program on
+    /// the other side has accepted.
+    ///
+    /// Calls at the same time share one connection. If the connection is lost before the request is answered, it is
+    /// made once more on another one.
+    ///
+    /// Cancel safe: dropping the future gives up the channel, not the connection.
+    #[doc(alias = "connectDevice")]
+    pub async fn connect(&self, device: DeviceId, name: &str) -> Result<Channel, ConnectError> {
+        self.connect_with(device, name, ConnectOptions::default()).await
+    }
+
+    /// [`connect`](Self::connect) with options.
+    pub async fn connect_with(
+        &self,
+        device: DeviceId,
+        name: &str,
+        options: ConnectOptions,
+    ) -> Result<Channel, ConnectError> {
+        let max = self.inner.ctx.config.limits.channel_name;
+        if name.is_empty() || name.len() > max {
+            return Err(ConnectError::BadName { len: name.len(), max });
+        }
+        let open = OpenOptions { priority: options.priority, early: options.early };
+        let mut retried = options.existing_only;
+        loop {
+            let connection = if options.existing_only {
+                self.connection(device).ok_or(ConnectError::NotConnected)?
+            } else {
+                self.dial(device).await?
+            };
+            match connection.open_with(name, open).await {
+                Ok(channel) => return Ok(channel),
+                Err(error) if error.connection_lost() && !retried => {
+                    tracing::debug!(%device, name, %error, "connection lost under the request, retrying once");
+                    retried = true;
+                    // Its end may still be on the way to the table.
+                    if connection.is_closed() {
+                        continue;
+                    }
+                    connection.leaving().await;
+                }
+                Err(error) => return Err(ConnectError::Channel(error)),
+            }
+        }
+    }
+
+    /// A connection to `device`, dialling it if there is none. Cancel safe.
+    pub async fn dial(&self, device: DeviceId) -> Result<Connection, ConnectError> {
+        if device == self.device() {
+            return Err(ConnectError::OwnDevice(device));
+        }
+        if let Some(connection) = self.connection(device) {
+            return Ok(connection);
+        }
+        let (reply, connection) = oneshot::channel();
+        let command = Command::Dial { device, reply };
+        self.inner.commands.send(command).await.map_err(|_| ConnectError::NodeClosed)?;
+        connection.await.map_err(|_| ConnectError::NodeClosed)?
+    }
+
+    /// The open connection to `device`, if there is one; the preferred, if there are several.
+    pub fn connection(&self, device: DeviceId) -> Option<Connection> {
+        self.inner.table.preferred(device)
+    }
+
+    /// The next channel another device asks for, on any connection. `None` when the node is shut down.
+    ///
+    /// Requests wait in a bounded queue; when it is full, further ones are refused. Several tasks may wait here.
+    ///
+    /// Cancel safe.
+    #[doc(alias = "onChannelRequest")]
+    pub async fn incoming(&self) -> Option<IncomingChannel> {
+        self.inner.incoming.lock().await.recv().await
+    }
+
+    /// Connections and attempts at one.
+    #[doc(alias = "getConnectionList")]
+    pub async fn connections(&self) -> Vec<ConnectionInfo> {
+        let mut list: Vec<_> = self.inner.table.all().iter().map(Connection::info).collect();
+        let (reply, attempts) = oneshot::channel();
+        if self.inner.commands.send(Command::Attempts { reply }).await.is_ok() {
+            list.extend(attempts.await.unwrap_or_default());
+        }
+        list
+    }
+
+    /// Handles to the established connections.
+    #[doc(alias = "activeSockets")]
+    pub fn established(&self) -> Vec<Connection> {
+        self.inner.table.all()
+    }
+
+    /// Gives the node a certificate chain, so that its device can be dialled without looking it up.
+    pub async fn remember(&self, chain: Chain) {
+        let _ = self.inner.commands.send(Command::Remember { chain }).await;
+    }
+
+    /// Closes the connections to a device or an account, and gives up attempts at them. Ready when they are closed.
+    #[doc(alias = "closeConnectionsWith")]
+    pub async fn close_with(&self, target: impl Into<Target>) {
+        let (done, closed) = oneshot::channel();
+        let command = Command::CloseWith { target: target.into(), done };
+        if self.inner.commands.send(command).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    /// To be called when the host's network changed: probes every connection and wakes the DHT. The node notices
+    /// changes of interface addresses by itself.
+    #[doc(alias = "connectivityChanged")]
+    pub async fn connectivity_changed(&self) {
+        self.inner.ctx.dht.connectivity_changed().await;
+        let _ = self.inner.commands.send(Command::ConnectivityChanged).await;
+    }
+
+    /// What happens from now on. A listener that lags behind is told how many events it missed.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.ctx.events.subscribe()
+    }
+
+    /// Ready when this device can be dialled: its certificate is published and it listens. Cancel safe.
+    pub async fn registered(&self) {
+        self.inner.ctx.dht.registered().await;
+    }
+
+    /// Closes all connections properly, leaves the DHT and saves its state.
+    pub async fn shutdown(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.inner.commands.send(Command::Shutdown { done }).await.is_ok() {
+            let _ = finished.await;
+        }
+        let mut tasks = {
+            let mut tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        tasks.shutdown().await;
+        if let Err(error) = self.inner.ctx.dht.shutdown().await {
+            tracing::warn!(%error, "the state of the DHT node was not saved");
+        }
+    }
+}

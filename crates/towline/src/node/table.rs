@@ -1,0 +1,80 @@
+//! The established connections of a node, and which one of several to a device is preferred.
+
+use std::collections::BTreeMap;
+use std::sync::RwLock;
+
+use towline_identity::DeviceId;
+use towline_mux::Dialect;
+
+use crate::connection::Connection;
+use crate::info::{ConnectionId, Origin};
+
+/// Read by every `connect`, written by the node's task only. Not on the data path.
+#[derive(Debug)]
+pub(crate) struct Table {
+    own: DeviceId,
+    connections: RwLock<BTreeMap<DeviceId, Vec<Connection>>>,
+}
+
+impl Table {
+    pub(crate) fn new(own: DeviceId) -> Self {
+        Self { own, connections: RwLock::new(BTreeMap::new()) }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<DeviceId, Vec<Connection>>> {
+        self.connections.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<DeviceId, Vec<Connection>>> {
+        self.connections.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The connection to open channels on, if there is one that has not ended.
+    pub(crate) fn preferred(&self, device: DeviceId) -> Option<Connection> {
+        self.read().get(&device)?.iter().find(|connection| !connection.is_closed()).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Connection> {
+        self.read().values().flatten().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.read().values().map(Vec::len).sum()
+    }
+
+    /// Adds a connection. Returns the others to the same device, those not preferred last; and whether the new one
+    /// is the preferred.
+    pub(crate) fn insert(&self, connection: Connection) -> Vec<Connection> {
+        let mut table = self.write();
+        let list = table.entry(connection.peer().device).or_default();
+        list.push(connection);
+        list.sort_by_key(|connection| self.rank(connection));
+        list.clone()
+    }
+
+    pub(crate) fn remove(&self, device: DeviceId, id: ConnectionId) {
+        let mut table = self.write();
+        if let Some(list) = table.get_mut(&device) {
+            list.retain(|connection| connection.id() != id);
+            if list.is_empty() {
+                table.remove(&device);
+            }
+        }
+    }
+
+    /// Both devices come to the same order: first what the device with the smaller id asked for, then by id.
+    /// Two devices that dial each other at the same time so agree on one of the two connections.
+    fn rank(&self, connection: &Connection) -> (bool, ConnectionId) {
+        let requester_is_smaller = match connection.shared.origin {
+            Origin::Dialled => self.own < connection.peer().device,
+            Origin::Answered => connection.peer().device < self.own,
+        };
+        (!requester_is_smaller, connection.id())
+    }
+}
+
+/// Connections behind the preferred one that both sides can let go of once nothing runs on them. A Jami peer may
+/// prefer another than we do, so its connections stay.
+pub(crate) fn superseded(connections: &[Connection]) -> impl Iterator<Item = &Connection> {
+    connections.iter().skip(1).filter(|connection| connection.shared.info.dialect == Dialect::Native)
+}

@@ -1,0 +1,155 @@
+//! From two sets of candidates to one path: drives an ICE agent over the network until a pair is selected.
+//!
+//! Connections run over TCP pairs, as Jami's do; UDP pairs carry them once the channeler transport does.
+
+mod negotiation;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use towline_ice::{Agent, Description, FailureReport, Role, StreamId, Transport};
+use towline_net::{Net, TcpListener, TcpStream};
+
+pub(crate) use negotiation::Negotiation;
+
+/// Which of this host's addresses are offered to peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostAddresses {
+    /// All but loopback; loopback only if there is nothing else.
+    #[default]
+    Routable,
+    /// Loopback only: for programs that must not be reachable from outside.
+    Loopback,
+}
+
+/// What a path is looked for with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PathOptions {
+    pub(crate) addresses: HostAddresses,
+    pub(crate) ice: towline_ice::Config,
+}
+
+/// The sockets and candidates of one attempt, before the peer's are known.
+pub(crate) struct Gathered {
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) agent: Agent,
+    pub(crate) listeners: Vec<Box<dyn TcpListener>>,
+}
+
+/// A selected path, ready for TLS.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    pub(crate) stream: Box<dyn TcpStream>,
+    pub(crate) id: StreamId,
+    /// Stays with the connection: keeps it alive and answers late checks.
+    pub(crate) agent: Agent,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// The live role; decides the TLS role (`connection.md` 1.3).
+    pub(crate) role: Role,
+    /// Application bytes that came before the path was selected, without their framing.
+    pub(crate) early: Vec<u8>,
+    /// Framed bytes read and not looked at yet.
+    pub(crate) unread: bytes::BytesMut,
+    /// Framed bytes not written yet.
+    pub(crate) unsent: Vec<u8>,
+}
+
+impl Gathered {
+    /// Opens listening sockets and gathers host candidates. Does not wait for anything.
+    pub(crate) fn new(net: Arc<dyn Net>, options: &PathOptions, role: Role) -> io::Result<Self> {
+        let now = towline_net::now();
+        let mut agent = Agent::new(options.ice.clone(), role, now, net.seed());
+        let addresses = addresses(net.as_ref(), options.addresses)?;
+        let mut listeners = Vec::new();
+        let mut last_error = None;
+        for v4 in [true, false] {
+            let family: Vec<IpAddr> = addresses.iter().copied().filter(|ip| ip.is_ipv4() == v4).collect();
+            if family.is_empty() {
+                continue;
+            }
+            // A listener on every address of the family, so that one port serves all candidates; a single address,
+            // as with loopback, is bound by itself.
+            let bind = match (family.as_slice(), v4) {
+                ([only], _) => *only,
+                (_, true) => Ipv4Addr::UNSPECIFIED.into(),
+                (_, false) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let listener = match net.listen_tcp(SocketAddr::new(bind, 0)) {
+                Ok(listener) => listener,
+                // A family that cannot listen may still connect, and the other one may do both.
+                Err(error) => {
+                    last_error = Some(error);
+                    continue;
+                }
+            };
+            let port = listener.local_addr().port();
+            for candidate in towline_ice::host_candidates(&family, Some(port), None) {
+                debug_assert!(matches!(candidate.transport, Transport::Tcp(_)));
+                agent.add_local(now, candidate);
+            }
+            listeners.push(listener);
+        }
+        match (listeners.is_empty(), last_error) {
+            (true, Some(error)) => Err(error),
+            (true, None) => Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable interface address")),
+            (false, _) => Ok(Self { net, agent, listeners }),
+        }
+    }
+
+    /// Our credentials and candidates as the peer gets them.
+    pub(crate) fn description(&self) -> Description {
+        self.agent.local_description()
+    }
+
+    /// Looks for a path to `remote`. Dropping the future closes every socket.
+    pub(crate) async fn negotiate(
+        self,
+        remote: Description,
+        limit: Duration,
+    ) -> Result<Selected, NegotiationError> {
+        let negotiation = Negotiation::new(self, remote);
+        match tokio::time::timeout(limit, negotiation).await {
+            Ok(Ok(selected)) => Ok(selected),
+            Ok(Err(report)) => Err(NegotiationError::Failed(report)),
+            Err(_) => Err(NegotiationError::TimedOut),
+        }
+    }
+}
+
+/// Why there is no path.
+#[derive(Debug)]
+pub(crate) enum NegotiationError {
+    /// Every pair failed.
+    Failed(FailureReport),
+    /// It took too long.
+    TimedOut,
+}
+
+/// The host's addresses to offer, IPv4 first, in the order of the interfaces.
+fn addresses(net: &dyn Net, which: HostAddresses) -> io::Result<Vec<IpAddr>> {
+    let (mut routable, mut loopback) = (Vec::new(), Vec::new());
+    for interface in net.interfaces()?.into_iter().filter(|interface| interface.up) {
+        for address in interface.addresses {
+            let ip = address.addr;
+            let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if ip.is_loopback() {
+                loopback.push(ip);
+            } else if !link_local {
+                // A link-local address means nothing without its scope, which the text format cannot carry.
+                routable.push(ip);
+            }
+        }
+    }
+    let mut chosen = match which {
+        HostAddresses::Loopback => loopback,
+        HostAddresses::Routable if routable.is_empty() => loopback,
+        HostAddresses::Routable => routable,
+    };
+    chosen.sort_by_key(|ip| !ip.is_ipv4());
+    chosen.dedup();
+    Ok(chosen)
+}

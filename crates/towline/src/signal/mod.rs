@@ -1,0 +1,97 @@
+//! Signalling: how two devices exchange candidates before they are connected. Spec: `connection.md` 3.
+//!
+//! A request is a signed value, encrypted to the recipient and put at a key that the recipient listens on. Two such
+//! keys are in use, made of the short and of the long device id; Towline listens on both and answers on the one a
+//! request came by, so it meets peers of both eras (`connection.md` 3.3).
+
+mod request;
+mod treated;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use towline_dht::{InfoHash, Query, Value};
+use towline_identity::{Identity, PublicKey};
+
+use crate::dht::{CertificateKey, Dht, ListenEvent, PutError};
+
+pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, USER_TYPE};
+pub(crate) use treated::Treated;
+
+/// Requests waiting for the node. More stay in the DHT's own bounded queue.
+const QUEUE: usize = 64;
+
+/// A request or answer addressed to us.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// Who signed it.
+    pub(crate) sender: PublicKey,
+    pub(crate) request: PeerRequest,
+    /// The kind of key it came by; an answer goes to the same kind.
+    pub(crate) at: CertificateKey,
+}
+
+/// Sends requests and answers.
+#[derive(Debug)]
+pub(crate) struct Signalling {
+    dht: Dht,
+}
+
+impl Signalling {
+    /// Listens for what is addressed to `identity`. The tasks end with the set, or when the receiver is gone.
+    pub(crate) fn start(dht: &Dht, identity: &Identity, tasks: &mut JoinSet<()>) -> (Self, mpsc::Receiver<Incoming>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let key = identity.key().public();
+        for at in [CertificateKey::Long, CertificateKey::Short] {
+            tasks.spawn(listen(dht.clone(), request_key(key, at), at, sender.clone()));
+        }
+        (Self { dht: dht.clone() }, receiver)
+    }
+
+    /// Puts a request or answer where `to` listens. Returns how many nodes confirmed it.
+    pub(crate) async fn send(
+        &self,
+        to: &PublicKey,
+        at: CertificateKey,
+        request: &PeerRequest,
+    ) -> Result<usize, PutError> {
+        // Id 0: the DHT draws one. Encrypted values hide type and user type, which only the recipient sees.
+        let value = Value::new(0, 0, request.encode()).with_user_type(USER_TYPE);
+        let outcome = self.dht.put_encrypted(request_key(to, at), to, value).await?;
+        Ok(outcome.stored_on)
+    }
+}
+
+fn request_key(recipient: &PublicKey, at: CertificateKey) -> InfoHash {
+    match at {
+        CertificateKey::Long => InfoHash::of_peer_requests(&recipient.device_id()),
+        CertificateKey::Short => InfoHash::of_peer_requests(&recipient.short_id()),
+    }
+}
+
+async fn listen(dht: Dht, key: InfoHash, at: CertificateKey, sender: mpsc::Sender<Incoming>) {
+    let mut listening = dht.listen(key, Query::default());
+    while let Some(event) = listening.next().await {
+        let ListenEvent::New(values) = event else { continue };
+        for value in values {
+            let Some(incoming) = read(&value, at) else { continue };
+            if sender.send(incoming).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A request must be encrypted to us and signed: anything else at the key is not one.
+fn read(value: &crate::dht::SecureValue, at: CertificateKey) -> Option<Incoming> {
+    let from = value.from.clone()?;
+    if !value.encrypted || value.value.user_type() != USER_TYPE {
+        return None;
+    }
+    match PeerRequest::decode(value.value.data()) {
+        Ok(request) => Some(Incoming { sender: from, request, at }),
+        Err(error) => {
+            tracing::debug!(from = %from.device_id(), %error, "malformed connection request");
+            None
+        }
+    }
+}

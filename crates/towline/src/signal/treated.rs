@@ -1,0 +1,74 @@
+//! Which connection requests were already treated.
+//!
+//! A request is stored on the DHT for ten minutes and may arrive at two keys and from several nodes. Keyed by sender
+//! and id: the original keys by id alone, so that one peer can shadow another's request (`connection.md` 9.1 no. 7).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use towline_identity::DeviceId;
+
+/// How long an id is remembered: twice the life of the value that carries it.
+const REMEMBERED: Duration = Duration::from_secs(20 * 60);
+
+/// A bounded memory of (sender, id).
+#[derive(Debug)]
+pub(crate) struct Treated {
+    capacity: usize,
+    known: BTreeMap<(DeviceId, u64, bool), Instant>,
+    by_age: BTreeSet<(Instant, DeviceId, u64, bool)>,
+}
+
+impl Treated {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), known: BTreeMap::new(), by_age: BTreeSet::new() }
+    }
+
+    /// True the first time this message is seen. Requests and answers are told apart, as both carry the same id.
+    pub(crate) fn first_time(&mut self, now: Instant, sender: DeviceId, id: u64, is_answer: bool) -> bool {
+        while let Some(&(seen, device, old, answer)) = self.by_age.first() {
+            if self.by_age.len() < self.capacity && now.saturating_duration_since(seen) < REMEMBERED {
+                break;
+            }
+            self.by_age.pop_first();
+            self.known.remove(&(device, old, answer));
+        }
+        let key = (sender, id, is_answer);
+        if self.known.contains_key(&key) {
+            return false;
+        }
+        self.known.insert(key, now);
+        self.by_age.insert((now, sender, id, is_answer));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicates_are_per_sender_and_bounded() {
+        let now = Instant::now();
+        let (alice, bob) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        let mut treated = Treated::new(3);
+        assert!(treated.first_time(now, alice, 7, false));
+        assert!(!treated.first_time(now, alice, 7, false));
+        assert!(treated.first_time(now, alice, 7, true), "an answer is not its request");
+        assert!(treated.first_time(now, bob, 7, false), "another sender may use the same id");
+        for id in 100..200 {
+            assert!(treated.first_time(now + Duration::from_secs(id), bob, id, false));
+        }
+        assert_eq!(treated.known.len(), 3);
+        assert_eq!(treated.by_age.len(), 3);
+    }
+
+    #[test]
+    fn forgotten_after_the_value_is_gone() {
+        let now = Instant::now();
+        let mut treated = Treated::new(100);
+        assert!(treated.first_time(now, DeviceId([1; 32]), 7, false));
+        assert!(!treated.first_time(now + REMEMBERED / 2, DeviceId([1; 32]), 7, false));
+        assert!(treated.first_time(now + REMEMBERED, DeviceId([1; 32]), 7, false));
+    }
+}
