@@ -1,1 +1,33 @@
-//! See the crate description.
+#![doc = include_str!("../README.md")]
+
+mod deliver;
+mod forward;
+mod host;
+mod link;
+mod middlebox;
+mod network;
+mod node;
+mod packet;
+mod prefix;
+mod queue;
+mod run;
+mod shared;
+mod sockets;
+mod tcp;
+mod trace;
+mod udp;
+mod world;
+
+pub use crate::{
+    host::Host,
+    link::{Drop, Link},
+    middlebox::{Middlebox, Plain, Verdict, Way},
+    network::{Network, Plan},
+    node::NodeId,
+    packet::{Kind, Packet},
+    prefix::Prefix,
+    run::{Options, RunError, run},
+    shared::World,
+    trace::{Event, Record, Trace},
+    world::Router,
+};

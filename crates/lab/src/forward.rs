@@ -1,0 +1,145 @@
+//! The way of packets through links, networks and routers.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    link::Drop,
+    middlebox::{Verdict, Way},
+    node::{NodeId, PortId, Role},
+    packet::{Body, Kind, Packet},
+    prefix::Prefix,
+    queue::Happening,
+    shared::State,
+    trace::{Event, Record},
+};
+
+/// A host that is not there is noticed by its neighbours after this long (three unanswered questions, as ARP).
+const NEIGHBOUR_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl State {
+    /// Lets everything happen that is due.
+    pub(crate) fn happen(&mut self) {
+        while let Some((_, what)) = self.queue.pop(self.now()) {
+            match what {
+                Happening::InNetwork { from, packet } => self.in_network(from, packet),
+                Happening::AtPort { port, packet } => self.at_port(port, packet),
+                Happening::AtHost { node, packet } => self.deliver(node, None, &packet),
+                Happening::Timer { node, connection } => self.connection_timer(node, connection),
+            }
+        }
+    }
+
+    pub(crate) fn record(&mut self, event: Event, packet: &Packet) {
+        let at = self.now();
+        let (kind, len) = (packet.kind(), packet.payload_len());
+        self.trace.record(Record::Packet { at, event, kind, from: packet.from, to: packet.to, len });
+    }
+
+    /// Gives a packet to the link that leads from a port into its network.
+    pub(crate) fn transmit(&mut self, from: PortId, mut packet: Packet) {
+        let now = self.now();
+        let port = &mut self.ports[from.0];
+        let arrival =
+            if port.enabled { port.up.send(now, &mut packet, &mut self.chance) } else { Err(Drop::Outage) };
+        match arrival {
+            Ok(at) => self.queue.push(at, Happening::InNetwork { from, packet }),
+            Err(why) => self.record(Event::Dropped(why), &packet),
+        }
+    }
+
+    fn in_network(&mut self, from: PortId, packet: Packet) {
+        let id = self.ports[from.0].segment;
+        let segment = &self.segments[id.0];
+        let to = packet.to.ip();
+        if to.is_multicast() {
+            let others: Vec<_> = segment.ports.iter().copied().filter(|port| *port != from).collect();
+            for port in others {
+                self.descend(from, port, packet.clone());
+            }
+            return;
+        }
+        // A packet for elsewhere that the gateway itself sent would only come back to it.
+        let gateway = segment.gateway.filter(|gateway| *gateway != from && !segment.covers(to));
+        match segment.lookup(to).or(gateway) {
+            Some(port) => self.descend(from, port, packet),
+            None => {
+                let on_link = segment.covers(to);
+                self.record(Event::Dropped(Drop::NoRoute), &packet);
+                let node = self.ports[from.0].node;
+                if on_link && packet.kind() == Kind::Syn {
+                    let news = Packet::new(packet.to, packet.from, Body::Unreachable);
+                    let at = self.now() + NEIGHBOUR_TIMEOUT;
+                    self.queue.push(at, Happening::AtHost { node, packet: news });
+                }
+            }
+        }
+    }
+
+    /// Gives a packet to the link that leads from a network to a port.
+    fn descend(&mut self, from: PortId, to: PortId, mut packet: Packet) {
+        let now = self.now();
+        let side = self.ports[from.0].side;
+        let port = &mut self.ports[to.0];
+        let arrival = if port.side != side {
+            Err(Drop::Partition)
+        } else if port.enabled {
+            port.down.send(now, &mut packet, &mut self.chance)
+        } else {
+            Err(Drop::Outage)
+        };
+        match arrival {
+            Ok(at) => self.queue.push(at, Happening::AtPort { port: to, packet }),
+            Err(why) => self.record(Event::Dropped(why), &packet),
+        }
+    }
+
+    fn at_port(&mut self, at: PortId, mut packet: Packet) {
+        let now = self.now();
+        let node = self.ports[at.0].node;
+        let Role::Router { inside, outside, middlebox } = &mut self.nodes[node.0].role else {
+            return self.deliver(node, Some(at), &packet);
+        };
+        let (inside, outside) = (*inside, *outside);
+        let way = if at == inside { Way::Out } else { Way::In };
+        if packet.to.ip().is_multicast() {
+            // Multicast stays in its network.
+            return;
+        }
+        if packet.ttl <= 1 {
+            return self.record(Event::Dropped(Drop::HopLimit), &packet);
+        }
+        packet.ttl -= 1;
+        if middlebox.pass(now, way, &mut packet) == Verdict::Refuse {
+            return self.record(Event::Dropped(Drop::Refused), &packet);
+        }
+        let to = packet.to.ip();
+        if self.owns(node, to) {
+            // Routers run no programs.
+            return self.record(Event::Dropped(Drop::NoSocket), &packet);
+        }
+        let inner = &self.segments[self.ports[inside.0].segment.0];
+        let out = if inner.covers(to) { inside } else { outside };
+        self.transmit(out, packet);
+    }
+
+    /// Whether a node has this address on one of its ports.
+    pub(crate) fn owns(&self, node: NodeId, addr: IpAddr) -> bool {
+        let mut ports = self.nodes[node.0].ports.iter();
+        ports.any(|port| self.ports[port.0].addresses.iter().any(|own| own.addr == addr))
+    }
+
+    /// The port through which a host sends to this address.
+    pub(crate) fn route(&self, node: NodeId, source: Option<IpAddr>, to: IpAddr) -> Option<PortId> {
+        let ipv6 = to.is_ipv6();
+        let ports = || {
+            let own = self.nodes[node.0].ports.iter().map(|id| (*id, &self.ports[id.0]));
+            own.filter(|(_, port)| port.enabled && port.address(ipv6).is_some())
+        };
+        let on_link =
+            ports().find(|(_, port)| port.addresses.iter().any(|own| Prefix::of(*own).contains(to)));
+        let default = || ports().filter(|(_, port)| self.segments[port.segment.0].leads_out(ipv6));
+        let of_source =
+            || default().find(|(_, port)| port.addresses.iter().any(|own| Some(own.addr) == source));
+        on_link.or_else(of_source).or_else(|| default().next()).map(|(id, _)| id)
+    }
+}
