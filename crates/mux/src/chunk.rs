@@ -64,11 +64,6 @@ impl Chunk {
         &self.buffer[self.start..]
     }
 
-    /// How many more bytes fit without allocating.
-    pub(crate) fn spare(&self) -> usize {
-        (self.buffer.capacity() - self.buffer.len()).min(self.room())
-    }
-
     /// Writes `header` in front of the first `body` bytes, takes both off and returns them.
     ///
     /// The bytes of an earlier frame of the same chunk may be overwritten: they have left.

@@ -12,12 +12,20 @@
 //!   `None`, ask [`Mux::wants_data`] again, and call [`Mux::handle_timeout`] at [`Mux::poll_timeout`].
 //! * A [`PeerFault`] is final: close the transport.
 
+mod channel;
 mod chunk;
 mod config;
 mod error;
 mod event;
+mod inbox;
+mod jami;
+mod liveness;
+mod msgpack;
 mod mux;
+mod native;
 mod reason;
+mod schedule;
+mod table;
 
 pub use chunk::{Chunk, MAX_BODY};
 pub use config::{Config, KeepAlive};

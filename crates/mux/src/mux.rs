@@ -1,139 +1,266 @@
 //! One side of a multiplexed connection.
 
-use std::time::Instant;
+mod jami;
+mod liveness;
+mod native;
+mod open;
+mod stream;
+mod transmit;
+mod window;
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use crate::channel::{Channel, Phase};
+use crate::liveness::Liveness;
+use crate::schedule::Scheduler;
+use crate::table::Table;
 use crate::{
-    Capabilities, ChannelError, ChannelId, ChannelInfo, Chunk, Config, Dialect, Event, OpenError, OpenOptions,
-    PeerFault, PingId, ProbeError, Reason, Side, Transmit, WriteError,
+    Capabilities, ChannelId, ChannelInfo, Chunk, Code, Config, Dialect, Event, PeerFault, Reason, Side,
 };
 
 /// One side of a multiplexed connection. See the [crate documentation](crate) for how to drive it.
 #[derive(Debug)]
 #[doc(alias = "MultiplexedSocket")]
-pub struct Mux {}
+pub struct Mux {
+    side: Side,
+    config: Config,
+    wire: Wire,
+    table: Table,
+    scheduler: Scheduler,
+    events: VecDeque<Event>,
+    liveness: Liveness,
+    life: Life,
+    /// A chunk whose last frame was handed out by the latest `poll_transmit`.
+    in_flight: Option<Chunk>,
+    /// Our requests that have not left yet.
+    waiting: VecDeque<ChannelId>,
+    /// Our requests that have left and are not answered.
+    unanswered: usize,
+    /// Where the search for a free number begins.
+    next_number: u16,
+    /// Payload received and not consumed, over all channels.
+    held: u64,
+    /// Sum of the receive windows.
+    committed: u64,
+    /// Payload queued to be sent, over all channels.
+    queued: usize,
+    /// Requests of the peer that are not decided, and the bytes of their names.
+    pending: usize,
+    pending_names: usize,
+    /// Channels the peer requested and whose numbers are bound.
+    peer_channels: usize,
+    /// Bytes of queued control messages the peer caused.
+    replies: usize,
+    /// Where the search for idle windows goes on.
+    hand: usize,
+}
+
+/// What is particular to a dialect.
+#[derive(Debug)]
+enum Wire {
+    Native(native::Native),
+    Jami(jami::Jami),
+}
+
+#[derive(Debug)]
+enum Life {
+    Running {
+        /// We take no new channels.
+        leaving: bool,
+        /// The peer takes none.
+        peer_leaving: bool,
+    },
+    Closed,
+    Failed(PeerFault),
+}
 
 impl Mux {
     /// A mux at the start of the stream. Values of `config` out of range are brought into it.
     pub fn new(dialect: Dialect, side: Side, config: Config, now: Instant) -> Self {
-        todo!()
+        let config = config.checked();
+        let wire = match dialect {
+            Dialect::Native => Wire::Native(native::Native::new(&config)),
+            Dialect::Jami => Wire::Jami(jami::Jami::new()),
+        };
+        let mut mux = Self {
+            side,
+            wire,
+            table: Table::default(),
+            scheduler: Scheduler::default(),
+            events: VecDeque::new(),
+            liveness: Liveness::new(config.keep_alive, config.probe_timeout, now),
+            life: Life::Running { leaving: false, peer_leaving: false },
+            in_flight: None,
+            waiting: VecDeque::new(),
+            unanswered: 0,
+            next_number: open::half(side).0,
+            held: 0,
+            committed: 0,
+            queued: 0,
+            pending: 0,
+            pending_names: 0,
+            peer_channels: 0,
+            replies: 0,
+            hand: 0,
+            config,
+        };
+        if dialect == Dialect::Native {
+            mux.measure(now);
+        }
+        mux
     }
+
     /// Which dialect is spoken.
     pub fn dialect(&self) -> Dialect {
-        todo!()
+        match self.wire {
+            Wire::Native(_) => Dialect::Native,
+            Wire::Jami(_) => Dialect::Jami,
+        }
     }
+
     /// What can be done on this connection.
     pub fn capabilities(&self) -> Capabilities {
-        todo!()
+        let native = self.dialect() == Dialect::Native;
+        Capabilities {
+            half_close: native,
+            windows: native,
+            reasons: native,
+            early: native,
+            ping: self.can_ping(),
+        }
     }
-    /// Takes plaintext as received, split anywhere. After an error nothing more is taken.
+
+    /// Takes plaintext as received, split anywhere. After an error nothing more is taken: a native peer is told
+    /// by a last [`poll_transmit`](Self::poll_transmit), then the transport should be closed.
     pub fn handle_data(&mut self, now: Instant, data: &[u8]) -> Result<(), PeerFault> {
-        todo!()
+        match self.life {
+            Life::Running { .. } => {}
+            Life::Closed => return Ok(()),
+            Life::Failed(fault) => return Err(fault),
+        }
+        self.liveness.heard(now);
+        let outcome = match &self.wire {
+            Wire::Native(_) => self.handle_native(now, data),
+            Wire::Jami(_) => self.handle_jami(now, data),
+        };
+        outcome.inspect_err(|fault| {
+            tracing::debug!(%fault, "the peer broke a rule");
+            self.shut(Reason::new(Code::Protocol, &fault.to_string()));
+            self.life = Life::Failed(*fault);
+        })
     }
-    /// Whether to read from the transport. Ask again after every other call.
+
+    /// Whether to read from the transport: false while the receive budget is used up, or while replies the peer
+    /// asked for do not get out. Ask again after every other call.
     pub fn wants_data(&self) -> bool {
-        todo!()
+        self.held < self.config.receive_budget && self.replies < self.config.max_replies
     }
-    /// The next plaintext to send: either one bulk frame in place, or small frames gathered in `scratch`
-    /// (cleared first; keep it for the next call). What is returned must be sent.
-    pub fn poll_transmit<'a>(&'a mut self, now: Instant, scratch: &'a mut Vec<u8>) -> Option<Transmit<'a>> {
-        todo!()
-    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
-    /// When to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
-    }
-    /// Does what is due by `now`; harmless when called early.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
-    }
-    /// Requests a channel. Data may be written at once; it leaves when the peer has accepted, or earlier with
-    /// [`OpenOptions::early`]. The answer is [`Event::Accepted`] or [`Event::Refused`].
-    #[doc(alias = "connectDevice")]
-    pub fn open(&mut self, now: Instant, name: &str, options: OpenOptions) -> Result<ChannelId, OpenError> {
-        todo!()
-    }
-    /// Accepts a request ([`Event::Requested`]). Data may be written at once.
-    pub fn accept(&mut self, now: Instant, id: ChannelId) -> Result<(), ChannelError> {
-        todo!()
-    }
-    /// Refuses a request; the channel is gone for the caller.
-    pub fn refuse(&mut self, id: ChannelId, reason: Reason) -> Result<(), ChannelError> {
-        todo!()
-    }
-    /// Queues `chunk`. An empty one does nothing. On [`WriteError::Full`] the chunk comes back and
-    /// [`Event::Writable`] follows.
-    pub fn write(&mut self, id: ChannelId, chunk: Chunk) -> Result<(), WriteError> {
-        todo!()
-    }
-    /// How many bytes [`write`](Self::write) is sure to take now; 0 if there is no such channel.
-    pub fn writable(&self, id: ChannelId) -> usize {
-        todo!()
-    }
-    /// Ends our direction after what is queued. In the Jami dialect, which has no half-close, it closes the whole
-    /// channel. Repeating it does nothing.
-    pub fn finish(&mut self, id: ChannelId) -> Result<(), ChannelError> {
-        todo!()
-    }
-    /// Gives the channel up at once: what is queued or unread is dropped, the id is unknown from now on.
-    pub fn reset(&mut self, id: ChannelId, reason: Reason) -> Result<(), ChannelError> {
-        todo!()
-    }
-    /// Takes no more data: what is unread or still arrives is dropped, and the peer is asked to stop.
-    pub fn stop(&mut self, id: ChannelId, reason: Reason) -> Result<(), ChannelError> {
-        todo!()
-    }
-    /// The next received bytes; `None` when there are none at present (or ever again, after
-    /// [`Event::Finished`]).
-    pub fn read(&mut self, id: ChannelId) -> Option<Bytes> {
-        todo!()
-    }
-    /// The application has used `bytes` of what [`read`](Self::read) returned: the peer may send as many more.
-    /// More than was read counts as all that was read; unknown channels are ignored.
-    pub fn consumed(&mut self, now: Instant, id: ChannelId, bytes: u64) {
-        todo!()
-    }
-    /// Measures the round trip: [`Event::Pong`] follows.
-    pub fn ping(&mut self, now: Instant) -> Result<PingId, ProbeError> {
-        todo!()
-    }
-    /// As [`ping`](Self::ping), but [`Event::Dead`] follows if no answer comes within
-    /// [`Config::probe_timeout`].
-    #[doc(alias = "sendBeacon")]
-    pub fn liveness_probe(&mut self, now: Instant) -> Result<PingId, ProbeError> {
-        todo!()
-    }
+
     /// Takes no new channels from now on, and says so where the dialect can; present ones go on.
     pub fn go_away(&mut self, reason: Reason) {
-        todo!()
+        if let Life::Running { leaving, .. } = &mut self.life
+            && !std::mem::replace(leaving, true)
+        {
+            self.say_go_away(reason);
+        }
     }
+
     /// Drops all channels and says go-away. Poll transmits until `None`, then close the transport.
     pub fn close(&mut self, reason: Reason) {
-        todo!()
+        if matches!(self.life, Life::Running { .. }) {
+            self.shut(reason);
+            self.life = Life::Closed;
+        }
     }
+
+    fn shut(&mut self, reason: Reason) {
+        self.say_go_away(reason);
+        self.table = Table::default();
+        self.scheduler = Scheduler::default();
+        self.waiting.clear();
+        (self.held, self.committed, self.queued) = (0, 0, 0);
+        (self.pending, self.pending_names, self.peer_channels, self.unanswered) = (0, 0, 0, 0);
+    }
+
     /// Whether [`close`](Self::close) was called or the peer broke a rule.
     pub fn is_closed(&self) -> bool {
-        todo!()
+        !matches!(self.life, Life::Running { .. })
     }
-    /// All channels, ordered by age.
+
+    /// All channels whose requests were not refused and that were not given up, in no particular but always the
+    /// same order.
     pub fn channels(&self) -> impl Iterator<Item = ChannelInfo<'_>> {
-        std::iter::empty()
+        let windows = self.dialect() == Dialect::Native;
+        self.table.iter().filter(|channel| !channel.gone).map(move |channel| channel.info(windows))
     }
+
     /// One channel.
     pub fn info(&self, id: ChannelId) -> Option<ChannelInfo<'_>> {
-        todo!()
+        Some(self.table.get(id).filter(|channel| !channel.gone)?.info(self.dialect() == Dialect::Native))
     }
-    /// Latest smoothed round trip, if one was measured.
-    pub fn rtt(&self) -> Option<std::time::Duration> {
-        todo!()
+
+    /// Smoothed round trip, if one was measured. Rises slowly and falls at once.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.liveness.rtt()
     }
+
     /// Received payload bytes held at present: received and not consumed, over all channels.
     pub fn held(&self) -> u64 {
-        todo!()
+        self.held
+    }
+
+    /// Payload bytes queued to be sent at present, over all channels.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Makes the channel wait for its turn if it has something to send.
+    fn schedule(&mut self, id: ChannelId) {
+        if let Some(channel) = self.table.get_mut(id)
+            && channel.is_sendable()
+            && !std::mem::replace(&mut channel.outgoing.scheduled, true)
+        {
+            self.scheduler.push(id, channel.priority);
+        }
+    }
+
+    /// Draws the consequences of an end: frees the number when both directions have ended, and the channel when
+    /// nothing is left to read.
+    fn settle(&mut self, id: ChannelId) {
+        let Some(channel) = self.table.get_mut(id) else { return };
+        if !channel.is_over() {
+            return;
+        }
+        if std::mem::replace(&mut channel.bound, false) {
+            let number = channel.number;
+            if !channel.gone {
+                self.events.push_back(Event::Closed { id });
+            }
+            if channel.phase == Phase::Pending {
+                self.pending -= 1;
+                self.pending_names -= channel.name.len();
+            }
+            if !channel.ours {
+                self.peer_channels -= 1;
+            }
+            self.committed -= std::mem::take(&mut channel.incoming.window);
+            self.table.unbind(number);
+        }
+        if self.table.get(id).is_some_and(|channel| channel.gone || channel.incoming.held() == 0) {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: ChannelId) -> Option<Channel> {
+        let channel = self.table.remove(id)?;
+        self.held -= channel.incoming.held();
+        self.queued -= channel.outgoing.queued;
+        Some(channel)
     }
 }

@@ -1,0 +1,99 @@
+//! Receive windows: how large, and when credit is given.
+//!
+//! * A channel starts with 1/32 of what is left of the budget, between `min_window` and `initial_window`.
+//! * Credit is given when half of a window is consumed.
+//! * If that half took less than two round trips, the window is the bottleneck: it doubles, as far as
+//!   `max_window` and the budget let it.
+//! * When the budget is nearly all committed, windows above their fair share halve as they are consumed, and those
+//!   of idle channels are asked back (a clock hand goes round, a few channels at a time).
+
+use std::time::Instant;
+
+use super::{Mux, Wire};
+use crate::ChannelId;
+use crate::channel::{Phase, RecvSide};
+use crate::native::Message;
+
+/// Channels looked at each time an idle window is searched.
+const HAND_STEPS: usize = 8;
+
+impl Mux {
+    /// The window a new channel starts with.
+    pub(super) fn fresh_window(&self) -> u64 {
+        let free = self.config.receive_budget.saturating_sub(self.committed);
+        (free / 32).clamp(self.config.min_window, self.config.initial_window)
+    }
+
+    /// After consumption: gives credit if half of the window can be given.
+    pub(super) fn consider_credit(&mut self, now: Instant, id: ChannelId) {
+        let Some(channel) = self.table.get_mut(id) else { return };
+        let incoming = &mut channel.incoming;
+        if incoming.side != RecvSide::Open || channel.phase != Phase::Open || incoming.credit_due {
+            return;
+        }
+        let unused = incoming.limit.saturating_sub(incoming.consumed);
+        if incoming.window == 0 || unused > incoming.window / 2 {
+            return;
+        }
+        self.tune(now, id);
+        let Some(channel) = self.table.get_mut(id) else { return };
+        let incoming = &mut channel.incoming;
+        if incoming.consumed + incoming.window > incoming.limit
+            && let Wire::Native(native) = &mut self.wire
+        {
+            incoming.credited_at = now;
+            incoming.credit_due = true;
+            native.credits.push_back(id);
+            self.measure(now);
+        }
+    }
+
+    /// Fits the window to what the last credit has shown.
+    fn tune(&mut self, now: Instant, id: ChannelId) {
+        let rtt = self.liveness.rtt();
+        let budget = self.config.receive_budget;
+        let tight = self.committed > budget - budget / 16;
+        let fair = (budget / self.table.len().max(1) as u64).max(self.config.min_window);
+        let free = budget.saturating_sub(self.committed);
+        let Some(channel) = self.table.get_mut(id) else { return };
+        let incoming = &mut channel.incoming;
+        let before = incoming.window;
+        let quick = rtt.is_some_and(|rtt| now.saturating_duration_since(incoming.credited_at) < 2 * rtt);
+        let unused = incoming.limit - incoming.consumed;
+        let mut denied = false;
+        if quick && before < self.config.max_window {
+            let wanted = before.min(self.config.max_window - before);
+            let gain = wanted.min(free);
+            incoming.window += gain;
+            denied = gain < wanted;
+        }
+        if tight && before > fair {
+            incoming.window = (before / 2).max(fair).max(unused);
+        }
+        self.committed = self.committed - before + incoming.window;
+        if denied {
+            self.ask_idle_windows_back();
+        }
+    }
+
+    /// Moves the clock hand on: a channel that received nothing since it passed last is asked for its unused credit.
+    fn ask_idle_windows_back(&mut self) {
+        let Wire::Native(native) = &mut self.wire else { return };
+        for _ in 0..HAND_STEPS.min(self.table.slots()) {
+            self.hand = (self.hand + 1) % self.table.slots();
+            let Some(channel) = self.table.at_slot(self.hand) else { continue };
+            let number = channel.number;
+            let incoming = &mut channel.incoming;
+            let idle = std::mem::replace(&mut incoming.mark, incoming.received) == incoming.received;
+            let spare = (incoming.limit - incoming.received).saturating_sub(self.config.min_window);
+            if idle
+                && spare > 0
+                && channel.phase == Phase::Open
+                && incoming.side == RecvSide::Open
+                && !std::mem::replace(&mut incoming.shrinking, true)
+            {
+                native.say(Message::Shrink { number, credit: spare });
+            }
+        }
+    }
+}
