@@ -219,11 +219,15 @@ impl Certificate {
         self.0.key.device_id()
     }
 
+    /// The bytes that the signature covers (TBSCertificate).
+    pub fn signed_part(&self) -> &[u8] {
+        &self.0.der[self.0.signed.clone()]
+    }
+
     /// Checks that `issuer` signed it. Says nothing about names, rights or dates.
     pub fn verify_signed_by(&self, issuer: &PublicKey) -> Result<(), LinkError> {
-        let inner = &*self.0;
-        let (signed, signature) = (&inner.der[inner.signed.clone()], &inner.der[inner.signature.clone()]);
-        match inner.algorithm.verify(issuer, signed, signature) {
+        let signature = &self.0.der[self.0.signature.clone()];
+        match self.0.algorithm.verify(issuer, self.signed_part(), signature) {
             Verdict::True => Ok(()),
             Verdict::False => Err(LinkError::Signature),
             Verdict::Unsupported => Err(LinkError::Algorithm),

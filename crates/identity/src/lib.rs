@@ -9,19 +9,33 @@
 //! Nothing here reads a clock: times are seconds since the Unix epoch, given by the caller. Keys, serial numbers,
 //! nonces and salts come from the operating system, because their secrecy is the point of them.
 
+mod aead;
 mod certificate;
 mod chain;
+mod der;
+mod file;
 mod hash;
 mod id;
 mod identity;
+mod issue;
+mod password;
 mod private_key;
 mod public_key;
 mod signature;
+mod store;
+mod trust;
 
 pub use certificate::{Certificate, CertificateError, LinkError, MAX_CERTIFICATE_LEN, Name, Validity};
 pub use chain::{Chain, ChainError, MAX_CHAIN_CERTIFICATES, MAX_CHAIN_LEN};
+pub use file::FileError;
 pub use hash::stretched_hash;
 pub use id::{AccountId, DeviceId, IdError, ShortId};
 pub use identity::{Identity, KeyMismatch};
+pub use issue::{GenerateOptions, Hierarchy, IssueError, TEN_YEARS};
+pub use password::{MAX_BLOB_LEN, StretchError, open_with_password, seal_with_password, stretch_key};
 pub use private_key::{DecryptError, GenerateError, KeySize, PrivateKey, PrivateKeyError};
 pub use public_key::{Curve, EncryptError, KeyKind, PublicKey, PublicKeyError, VerifyError};
+pub use store::{
+    CHAIN_FILE, CertificateStore, IdentityFileError, KEY_FILE, SkippedFile, StoreError, StoreLimits,
+};
+pub use trust::{CertificateId, Distrust, MAX_TRUST_ENTRIES, Trust, TrustError, TrustStore, UnknownPeers};

@@ -3,9 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
-};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::rsa::{self, Pkcs1PrivateDecryptingKey, PrivateDecryptingKey};
@@ -13,7 +10,7 @@ use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA
 use zeroize::Zeroizing;
 
 use crate::PublicKey;
-use crate::public_key::AES_KEY_LEN;
+use crate::aead::{AES_KEY_LEN, gcm_for, open_gcm};
 use crate::signature::SignatureHash;
 
 mod pem;
@@ -131,24 +128,14 @@ impl PrivateKey {
         // A bad RSA block goes on with a random key, and fails where a wrong key fails: at the tag.
         let mut key = Zeroizing::new([0; AES_KEY_LEN]);
         rand::fill(&mut *key).map_err(|_| DecryptError)?;
-        let mut algorithm = &AES_256_GCM;
+        let mut len = AES_KEY_LEN;
         if let Ok(plain) = opened
-            && let Some(opened) =
-                [&AES_128_GCM, &AES_192_GCM, &AES_256_GCM].into_iter().find(|a| a.key_len() == plain.len())
+            && gcm_for(plain.len()).is_some()
         {
-            algorithm = opened;
-            key[..plain.len()].copy_from_slice(plain);
+            len = plain.len();
+            key[..len].copy_from_slice(plain);
         }
-        let key = UnboundKey::new(algorithm, &key[..algorithm.key_len()]).map_err(|_| DecryptError)?;
-        let (nonce, sealed) = tail.split_first_chunk::<NONCE_LEN>().ok_or(DecryptError)?;
-        let mut plain = sealed.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let len = LessSafeKey::new(key)
-            .open_in_place(nonce, Aad::empty(), &mut plain)
-            .map_err(|_| DecryptError)?
-            .len();
-        plain.truncate(len);
-        Ok(plain)
+        open_gcm(&key[..len], tail)
     }
 }
 

@@ -5,7 +5,6 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use aws_lc_rs::rsa::{Pkcs1PublicEncryptingKey, PublicEncryptingKey};
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey};
@@ -18,16 +17,14 @@ use x509_parser::public_key::PublicKey as Parsed;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
+use crate::aead::{AES_KEY_LEN, GCM_OVERHEAD, seal_gcm};
 use crate::{DeviceId, ShortId};
 
 /// Longest SubjectPublicKeyInfo that is read, in bytes. An RSA key of 8,192 bits has 1,062.
 const MAX_SPKI_LEN: usize = 4096;
 
 /// What PKCS#1 v1.5 adds to a message at least.
-pub(crate) const PKCS1_OVERHEAD: usize = 11;
-
-/// Bytes of the AES-256 key at the head of the hybrid form.
-pub(crate) const AES_KEY_LEN: usize = 32;
+const PKCS1_OVERHEAD: usize = 11;
 
 /// Sort of a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -188,30 +185,12 @@ impl PublicKey {
         }
         let mut aes_key = Zeroizing::new([0; AES_KEY_LEN]);
         rand::fill(&mut *aes_key).map_err(|_| EncryptError::Library)?;
-        let mut out = Vec::with_capacity(block + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
+        let mut out = Vec::with_capacity(block + plain.len() + GCM_OVERHEAD);
         out.resize(block, 0);
         rsa.encrypt(&*aes_key, &mut out).map_err(|_| EncryptError::Library)?;
         seal_gcm(&aes_key, plain, &mut out).map_err(|_| EncryptError::Library)?;
         Ok(out)
     }
-}
-
-/// Appends nonce, AES-256-GCM ciphertext and tag of `plain`.
-pub(crate) fn seal_gcm(
-    key: &[u8; AES_KEY_LEN],
-    plain: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), aws_lc_rs::error::Unspecified> {
-    let mut nonce = [0; NONCE_LEN];
-    rand::fill(&mut nonce)?;
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key)?);
-    out.extend_from_slice(&nonce);
-    let start = out.len();
-    out.extend_from_slice(plain);
-    let tag =
-        key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut out[start..])?;
-    out.extend_from_slice(tag.as_ref());
-    Ok(())
 }
 
 fn bit_length(big_endian: &[u8]) -> usize {
