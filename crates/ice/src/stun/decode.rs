@@ -172,7 +172,7 @@ impl<'a> Message<'a> {
                 self.role.get_or_insert(claim);
             }
             attribute::MESSAGE_INTEGRITY if value.len() == 20 => {
-                self.integrity = Some((&packet[..at], value))
+                self.integrity = Some((&packet[..at], value));
             }
             attribute::USE_CANDIDATE | attribute::MESSAGE_INTEGRITY => return Err(bad),
             attribute::XOR_MAPPED_ADDRESS => {

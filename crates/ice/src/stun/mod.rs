@@ -110,3 +110,6 @@ const FINGERPRINT_XOR: u32 = 0x5354_554e;
 const FINGERPRINT_LEN: usize = 8;
 /// Length of a MESSAGE-INTEGRITY attribute with its header.
 const INTEGRITY_LEN: usize = 24;
+
+#[cfg(test)]
+mod tests;

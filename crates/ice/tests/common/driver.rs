@@ -1,0 +1,250 @@
+//! What a program around an agent does, and what it has seen.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use towline_ice::framing::Decoder;
+use towline_ice::{
+    Action, Agent, Config, ConnectError, Description, Disposition, DropReason, Event, FailureReport, LossReason, Role,
+    SelectedPath, StreamId, host_candidates,
+};
+
+use super::{Conn, Host, Net, Out};
+
+pub struct Driver {
+    pub agent: Agent,
+    pub events: Vec<(Instant, Event)>,
+    /// Application bytes of the selected path, early ones included.
+    pub data: Vec<u8>,
+    pub drops: Vec<DropReason>,
+    pub closed: Vec<(StreamId, towline_ice::CloseReason)>,
+    pub keepalives: Vec<Instant>,
+    early: Vec<(Option<StreamId>, SocketAddr, Vec<u8>)>,
+    streams: BTreeMap<StreamId, Conn>,
+    conns: BTreeMap<Conn, (StreamId, Decoder)>,
+    // The streams of our connects; the network knows them by index.
+    keys: Vec<StreamId>,
+    out: Vec<Out>,
+}
+
+impl Driver {
+    pub fn new(net: &Net, role: Role, seed: u8, config: Config) -> Self {
+        Self {
+            agent: Agent::new(config, role, net.now, [seed; 32]),
+            events: Vec::new(),
+            data: Vec::new(),
+            drops: Vec::new(),
+            closed: Vec::new(),
+            keepalives: Vec::new(),
+            early: Vec::new(),
+            streams: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            keys: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// A host with these interfaces; the listeners and sockets are opened in the network.
+    pub fn with_hosts(net: &mut Net, n: usize, role: Role, ips: &[&str], tcp: Option<u16>, udp: Option<u16>, config: Config) -> Self {
+        let mut driver = Self::new(net, role, u8::try_from(n).unwrap() + 1, config);
+        let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        for &ip in &ips {
+            if let Some(port) = tcp {
+                net.listen(n, SocketAddr::new(ip, port));
+            }
+            if let Some(port) = udp {
+                net.bind(n, SocketAddr::new(ip, port));
+            }
+        }
+        for candidate in host_candidates(&ips, tcp, udp) {
+            assert!(driver.agent.add_local(net.now, candidate));
+        }
+        driver
+    }
+
+    /// Our description as it crosses the wire.
+    pub fn blob(&self) -> String {
+        self.agent.local_description().to_blob()
+    }
+
+    pub fn set_remote(&mut self, now: Instant, blob: &str) {
+        let parsed = Description::from_blob(blob.as_bytes()).unwrap();
+        self.agent.set_remote(now, parsed.description);
+    }
+
+    pub fn selected(&self) -> Option<SelectedPath> {
+        self.agent.selected()
+    }
+
+    pub fn selected_at(&self) -> Option<Instant> {
+        self.events.iter().find(|(_, e)| matches!(e, Event::Selected { .. })).map(|(at, _)| *at)
+    }
+
+    pub fn failure(&self) -> Option<&FailureReport> {
+        self.events.iter().find_map(|(_, e)| if let Event::Failed(report) = e { Some(report) } else { None })
+    }
+
+    pub fn lost(&self) -> Option<LossReason> {
+        self.events.iter().find_map(|(_, e)| if let Event::Lost(reason) = e { Some(*reason) } else { None })
+    }
+
+    pub fn conn(&self) -> Option<Conn> {
+        match self.selected()? {
+            SelectedPath::Tcp { stream, .. } => self.streams.get(&stream).copied(),
+            SelectedPath::Udp { .. } => None,
+        }
+    }
+
+    /// Application bytes to the peer on the selected path.
+    pub fn send(&mut self, bytes: &[u8]) {
+        match self.selected().expect("a path is selected") {
+            SelectedPath::Udp { local, remote } => self.out.push(Out::Udp { local, remote, payload: bytes.to_vec() }),
+            SelectedPath::Tcp { stream, .. } => {
+                let bytes = towline_ice::framing::frame(bytes).unwrap().to_vec();
+                self.out.push(Out::Write { conn: self.streams[&stream], bytes });
+            }
+        }
+    }
+
+    pub fn open_streams(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn note(&mut self, disposition: Disposition, stream: Option<StreamId>, remote: SocketAddr, bytes: &[u8]) {
+        match disposition {
+            Disposition::Consumed => {}
+            Disposition::Data => {
+                self.settle();
+                self.data.extend_from_slice(bytes);
+            }
+            Disposition::Early => self.early.push((stream, remote, bytes.to_vec())),
+            Disposition::Dropped(reason) => self.drops.push(reason),
+        }
+    }
+
+    fn watch(&mut self, now: Instant, packet: &[u8]) {
+        if packet[..2] == [0x00, 0x11] {
+            self.keepalives.push(now);
+        }
+    }
+
+    // Early data of the selected path comes first.
+    fn settle(&mut self) {
+        let Some(path) = self.selected() else { return };
+        for (stream, from, bytes) in std::mem::take(&mut self.early) {
+            let ours = match path {
+                SelectedPath::Tcp { stream: s, .. } => stream == Some(s),
+                SelectedPath::Udp { remote, .. } => stream.is_none() && from == remote,
+            };
+            if ours {
+                self.data.extend(bytes);
+            }
+        }
+    }
+}
+
+impl Host for Driver {
+    fn udp(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: &[u8]) {
+        let disposition = self.agent.handle_udp(now, local, remote, payload);
+        self.note(disposition, None, remote, payload);
+    }
+
+    fn accepted(&mut self, now: Instant, conn: Conn, local: SocketAddr, remote: SocketAddr) -> bool {
+        let Ok(stream) = self.agent.handle_tcp_accepted(now, local, remote) else { return false };
+        self.streams.insert(stream, conn);
+        self.conns.insert(conn, (stream, Decoder::with_limit(self.agent.frame_limit(stream))));
+        true
+    }
+
+    fn connected(&mut self, now: Instant, key: u32, conn: Conn, local: SocketAddr) {
+        let stream = self.keys[key as usize];
+        self.streams.insert(stream, conn);
+        self.conns.insert(conn, (stream, Decoder::with_limit(self.agent.frame_limit(stream))));
+        self.agent.handle_tcp_connected(now, stream, local);
+    }
+
+    fn connect_failed(&mut self, now: Instant, key: u32, error: ConnectError) {
+        let stream = self.keys[key as usize];
+        self.agent.handle_tcp_failed(now, stream, error);
+    }
+
+    fn closed(&mut self, now: Instant, conn: Conn) {
+        if let Some((stream, _)) = self.conns.remove(&conn) {
+            self.streams.remove(&stream);
+            self.agent.handle_tcp_closed(now, stream);
+        }
+    }
+
+    fn bytes(&mut self, now: Instant, conn: Conn, mut bytes: &[u8]) {
+        let Some((stream, mut decoder)) = self.conns.remove(&conn) else { return };
+        let remote = "0.0.0.0:0".parse().unwrap();
+        loop {
+            match decoder.decode(&mut bytes) {
+                Ok(Some(frame)) => {
+                    let disposition = self.agent.handle_tcp_frame(now, stream, frame);
+                    self.note(disposition, Some(stream), remote, frame);
+                    decoder.set_limit(self.agent.frame_limit(stream));
+                }
+                Ok(None) => {
+                    self.conns.insert(conn, (stream, decoder));
+                    return;
+                }
+                Err(_) => {
+                    self.streams.remove(&stream);
+                    self.agent.handle_tcp_closed(now, stream);
+                    self.out.push(Out::Close { conn });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.agent.poll_timeout()
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        self.agent.handle_timeout(now);
+        assert!(self.agent.poll_timeout().is_none_or(|at| at > now), "a timer that stays due: {:?}", self.agent.report());
+    }
+
+    fn drain(&mut self, now: Instant, out: &mut Vec<Out>) {
+        out.append(&mut self.out);
+        while let Some(action) = self.agent.poll_action() {
+            match action {
+                Action::SendUdp { local, remote, payload } => {
+                    self.watch(now, &payload);
+                    out.push(Out::Udp { local, remote, payload: payload.to_vec() });
+                }
+                Action::Connect { stream, local, remote } => {
+                    out.push(Out::Connect { key: self.keys.len() as u32, local, remote });
+                    self.keys.push(stream);
+                }
+                Action::SendFrame { stream, payload } => {
+                    self.watch(now, &payload[2..]);
+                    if let Some(&conn) = self.streams.get(&stream) {
+                        out.push(Out::Write { conn, bytes: payload.to_vec() });
+                    }
+                }
+                Action::CloseStream { stream, reason } => {
+                    self.closed.push((stream, reason));
+                    match self.streams.remove(&stream) {
+                        Some(conn) => {
+                            self.conns.remove(&conn);
+                            out.push(Out::Close { conn });
+                        }
+                        None => {
+                            let key = self.keys.iter().position(|&s| s == stream).unwrap();
+                            out.push(Out::Abort { key: key as u32 });
+                        }
+                    }
+                }
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            self.events.push((now, event));
+        }
+        self.settle();
+    }
+}
