@@ -67,6 +67,9 @@ pub(super) struct Sending {
     threshold: usize,
     /// Losses of packets before this number belong to a loss already paid for.
     recovery: u64,
+    /// Bytes that may be sent before the next acknowledgement. Bounded while recovering, so that what many losses free
+    /// at once does not go out as a burst into a queue that is full (RFC 6937).
+    budget: usize,
     smoothed: Option<(Duration, Duration)>,
     backoff: u32,
     /// When the retransmission timer was last set.
@@ -95,6 +98,7 @@ impl Sending {
             window: INITIAL_WINDOW * mss,
             threshold: usize::MAX,
             recovery: 0,
+            budget: usize::MAX,
             smoothed: None,
             backoff: 0,
             timer_from: Duration::ZERO,
@@ -152,6 +156,7 @@ impl Sending {
         let number = self.next_number;
         self.next_number += 1;
         self.in_flight += flying.data.len();
+        self.budget = self.budget.saturating_sub(flying.data.len());
         let segment = Segment::Data { number, seq: flying.seq, data: flying.data.clone(), fin: flying.fin };
         self.flight.insert(number, flying);
         Some(segment)
@@ -162,7 +167,8 @@ impl Sending {
             if again.end() <= self.acked {
                 continue;
             }
-            if self.in_flight > 0 && self.in_flight + again.data.len() > self.window {
+            let full = self.in_flight + again.data.len() > self.window || self.budget < again.data.len();
+            if self.in_flight > 0 && full {
                 self.lost.insert(again.seq, again);
                 return None;
             }
@@ -170,7 +176,7 @@ impl Sending {
             return Some(again);
         }
         let allowed = self.limit.saturating_sub(self.next_seq) as usize;
-        let room = self.window.saturating_sub(self.in_flight).min(allowed);
+        let room = self.window.saturating_sub(self.in_flight).min(allowed).min(self.budget);
         let len = self.unsent.len().min(room).min(self.burst());
         // Rather wait for room than cut a segment short (silly windows).
         let whole = len == self.unsent.len() || len >= self.mss || self.flight.is_empty();
@@ -229,6 +235,12 @@ impl Sending {
             self.backoff = 0;
             self.timer_from = now;
         }
+        self.budget = match self.largest_acked < self.recovery {
+            // One lost in flight is replaced by fewer, until there are no more than the window wants.
+            true if self.in_flight > self.window => self.budget.saturating_add(arrived * 7 / 10),
+            true => self.budget.saturating_add(arrived + self.mss),
+            false => usize::MAX,
+        };
         self.grow(arrived);
     }
 
@@ -239,6 +251,7 @@ impl Sending {
             // The factor of CUBIC (RFC 9438), which leaves a short queue busy.
             self.window = (self.window * 7 / 10).max(2 * self.mss);
             self.threshold = self.window;
+            self.budget = 0;
         }
         if flying.end() > self.acked && !flying.is_probe() {
             self.lost.insert(flying.seq, flying);
@@ -301,6 +314,7 @@ impl Sending {
             self.threshold = (self.window / 2).max(2 * self.mss);
             self.window = 2 * self.mss;
             self.recovery = self.next_number;
+            self.budget = self.window;
             while let Some((number, flying)) = self.flight.pop_first() {
                 self.lose(number, flying);
             }
