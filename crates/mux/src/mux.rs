@@ -16,7 +16,8 @@ use crate::liveness::Liveness;
 use crate::schedule::Scheduler;
 use crate::table::Table;
 use crate::{
-    Capabilities, ChannelId, ChannelInfo, Chunk, Code, Config, Dialect, Event, PeerFault, Reason, Side,
+    Capabilities, ChannelId, ChannelInfo, Chunk, Code, Config, Dialect, Event, PeerFault, Priority, Reason,
+    Side,
 };
 
 /// One side of a multiplexed connection. See the [crate documentation](crate) for how to drive it.
@@ -213,6 +214,13 @@ impl Mux {
     /// Received payload bytes held at present: received and not consumed, over all channels.
     pub fn held(&self) -> u64 {
         self.held
+    }
+
+    /// Schedules the channel's data differently from now on; the peer is not told. Unknown channels are ignored.
+    pub fn set_priority(&mut self, id: ChannelId, priority: Priority) {
+        if let Some(channel) = self.table.get_mut(id) {
+            channel.priority = priority;
+        }
     }
 
     /// Payload bytes queued to be sent at present, over all channels.

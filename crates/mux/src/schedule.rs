@@ -51,6 +51,14 @@ pub(crate) struct Turn {
     /// Body bytes it may send in one frame.
     pub(crate) allowance: usize,
     class: Class,
+    weight: u8,
+}
+
+impl Turn {
+    /// Whether the channel still has the priority it was queued with.
+    pub(crate) fn has(self, priority: Priority) -> bool {
+        self.class == priority.class && self.weight == priority.weight
+    }
 }
 
 impl Scheduler {
@@ -66,7 +74,7 @@ impl Scheduler {
         let starved = |class: &&Class| waiting(class) && self.rings[**class as usize].passed_over >= PATIENCE;
         let class = *Class::ALL.iter().rev().find(starved).or_else(|| Class::ALL.iter().find(waiting))?;
         let entry = self.rings[class as usize].waiting.front()?;
-        Some(Turn { id: entry.id, allowance: entry.left, class })
+        Some(Turn { id: entry.id, allowance: entry.left, class, weight: entry.weight })
     }
 
     /// The channel sent a frame of `bytes`; `more` says whether it has more to send.

@@ -24,8 +24,8 @@ impl Mux {
             Wire::Native(_) => self.write_native_control(now, scratch),
             Wire::Jami(_) => self.write_jami_control(now, scratch),
         };
-        while control_done {
-            let Some(turn) = self.scheduler.peek() else { break };
+        // Data waits until all control messages are out: what they say comes first.
+        while let Some(turn) = self.scheduler.peek().filter(|_| control_done) {
             let id = turn.id;
             let Some(channel) = self.table.get_mut(id) else {
                 self.scheduler.remove(turn);
@@ -34,6 +34,12 @@ impl Mux {
             if !channel.is_sendable() {
                 channel.outgoing.scheduled = false;
                 self.scheduler.remove(turn);
+                continue;
+            }
+            if !turn.has(channel.priority) {
+                let priority = channel.priority;
+                self.scheduler.remove(turn);
+                self.scheduler.push(id, priority);
                 continue;
             }
             let number = channel.number;
