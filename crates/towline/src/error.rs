@@ -9,7 +9,7 @@ use towline_identity::DeviceId;
 use towline_mux::{PeerFault, Reason};
 use towline_tls::TlsError;
 
-use crate::dht::CertificateError;
+use crate::dht::FindCertificateError;
 use crate::signal::RefusalReason;
 
 /// The steps of a connection, in order.
@@ -68,12 +68,15 @@ pub enum ConnectError {
     /// The node was shut down.
     #[error("this node is shut down")]
     NodeClosed,
+    /// There is no connection to the device, and none was to be made.
+    #[error("there is no connection to the device")]
+    NotConnected,
     /// The attempt was given up by [`close_with`](crate::Node::close_with).
     #[error("the attempt was cancelled here")]
     Cancelled,
     /// No certificate of the device could be found, so nothing can be said to it.
-    #[error("no certificate of the device was found: {0}")]
-    Certificate(CertificateError),
+    #[error("the device's certificate was not found: {0}")]
+    Certificate(FindCertificateError),
     /// The certificate found is not usable (no issuer, or links that do not verify).
     #[error("the device's certificate chain is not valid: {0}")]
     BadChain(&'static str),
@@ -126,9 +129,12 @@ impl ConnectError {
     /// The step that failed.
     pub fn step(&self) -> Step {
         match self {
-            Self::OwnDevice(_) | Self::BadName { .. } | Self::Busy { .. } | Self::NodeClosed | Self::Cancelled => {
-                Step::Arguments
-            }
+            Self::OwnDevice(_)
+            | Self::BadName { .. }
+            | Self::Busy { .. }
+            | Self::NodeClosed
+            | Self::NotConnected
+            | Self::Cancelled => Step::Arguments,
             Self::Certificate(_) | Self::BadChain(_) => Step::Certificate,
             Self::RequestNotStored
             | Self::NoAnswer { .. }
@@ -231,6 +237,12 @@ pub enum CloseReason {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The device's certificate has no issuer: a device needs an account.
+    #[error("the device's certificate was not signed by an account")]
+    NoAccount,
+    /// Discovery on the local network could not be started.
+    #[error("discovery on the local network could not be started: {0}")]
+    Discovery(io::Error),
     /// The DHT node could not be started.
     #[error("the DHT node could not be started: {0}")]
     Dht(#[from] crate::dht::StartError),

@@ -1,1 +1,43 @@
-//! See the crate description.
+//! Dial a device by its key and open named channels to it, through whatever network lies between.
+//!
+//! A [`Node`] is this device, running. It finds others through the OpenDHT network or on the local network, agrees
+//! with them on a path by ICE, secures it with TLS and certificates on both sides, and carries named two-way
+//! [`Channel`]s on it. It speaks the wire of Jami; between two Towlines it speaks a better dialect.
+//!
+//! Everything reaches the world through one trait, [`net::Net`]; with that of the `towline-lab` crate the same node
+//! runs in a simulated network in virtual time.
+
+mod channel;
+mod config;
+mod connection;
+pub mod dht;
+pub mod discovery;
+mod error;
+mod event;
+mod info;
+mod limits;
+mod node;
+mod path;
+mod policy;
+pub mod signal;
+
+pub use channel::{Channel, IncomingChannel, ReadHalf, WriteHalf};
+pub use config::Config;
+pub use connection::Connection;
+pub use error::{ChannelError, CloseReason, ConnectError, StartError, Step};
+pub use event::Event;
+pub use info::{
+    ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, Dialect, EstablishedInfo, Origin, PathInfo,
+    PathTransport, Timeline,
+};
+pub use limits::Limits;
+pub use node::{ConnectOptions, Node, Target};
+pub use path::HostAddresses;
+pub use policy::{ConnectionPolicy, Peer};
+
+pub use towline_ice as ice;
+pub use towline_identity as identity;
+pub use towline_identity::{AccountId, DeviceId, ShortId};
+pub use towline_mux as mux;
+pub use towline_mux::{Capabilities, Class, Code, Priority, Reason};
+pub use towline_net as net;

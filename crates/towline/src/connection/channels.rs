@@ -67,11 +67,27 @@ pub(crate) struct Channels {
     entries: BTreeMap<ChannelId, Entry>,
     /// Requests of ours by age, for their time limit.
     asking: VecDeque<(Instant, ChannelId)>,
+    /// Bytes handed to the mux, and taken from it, over all channels there ever were.
+    sent: u64,
+    received: u64,
 }
 
 impl Channels {
     pub(crate) fn new(setting: Setting) -> Self {
-        Self { setting, entries: BTreeMap::new(), asking: VecDeque::new() }
+        Self { setting, entries: BTreeMap::new(), asking: VecDeque::new(), sent: 0, received: 0 }
+    }
+
+    /// Whether chunks wait for room in the mux.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.entries.values().any(|entry| !entry.parked.is_empty())
+    }
+
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.sent, self.received)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -185,7 +201,10 @@ impl Channels {
         while let Some(chunk) = entry.parked.pop_front() {
             let len = chunk.len();
             match mux.write(id, chunk) {
-                Ok(()) => entry.flow.release_queued(len),
+                Ok(()) => {
+                    self.sent += len as u64;
+                    entry.flow.release_queued(len);
+                }
                 Err(WriteError::Full(chunk)) => {
                     entry.parked.push_front(chunk);
                     return;
@@ -290,7 +309,10 @@ impl Channels {
                 }
             };
             match mux.read(id) {
-                Some(bytes) => permit.send(bytes),
+                Some(bytes) => {
+                    self.received += bytes.len() as u64;
+                    permit.send(bytes);
+                }
                 None => break,
             }
         }

@@ -111,6 +111,11 @@ impl Connection {
         self.shared.line.commands.is_closed()
     }
 
+    /// Whether channels can be opened on it.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_closed() && !self.shared.counters.leaving.load(Ordering::Acquire)
+    }
+
     /// The connection as a plain value.
     pub fn info(&self) -> ConnectionInfo {
         let counters = &self.shared.counters;

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) channels: AtomicUsize,
+    /// One of the two sides takes no new channels.
+    pub(crate) leaving: AtomicBool,
 }
 
 /// How the connection is to end, once that is decided.
@@ -35,7 +37,9 @@ enum Ending {
     Open,
     /// No new channels; ends when the last is gone.
     Retiring,
-    /// Everything is queued; ends when it is written, or at the deadline.
+    /// What the channels have written is still sent, as far as the peer takes it before the deadline.
+    Draining { say: Reason, reason: CloseReason, deadline: Instant },
+    /// The farewell is queued; ends when it is written, or at the deadline.
     Flushing { reason: CloseReason, deadline: Instant },
 }
 
@@ -131,8 +135,10 @@ impl Task {
                 Ok(progress) => moved |= progress,
                 Err(reason) => return Poll::Ready(reason),
             }
-            if let Some(reason) = self.ended(now) {
-                return Poll::Ready(reason);
+            match self.ended(now) {
+                Ended::No => {}
+                Ended::Moved => moved = true,
+                Ended::Yes(reason) => return Poll::Ready(reason),
             }
             if !moved {
                 return Poll::Pending;
@@ -183,6 +189,7 @@ impl Task {
             Command::Retire => {
                 if matches!(self.ending, Ending::Open) {
                     mux.go_away(Reason::from(towline_mux::Code::GoingAway));
+                    self.counters.leaving.store(true, Ordering::Release);
                     self.ending = Ending::Retiring;
                 }
             }
@@ -191,9 +198,10 @@ impl Task {
     }
 
     fn begin_close(&mut self, say: Reason, reason: CloseReason, now: Instant) {
-        if !matches!(self.ending, Ending::Flushing { .. }) {
-            self.mux.close(say);
-            self.ending = Ending::Flushing { reason, deadline: now + self.close_timeout };
+        if matches!(self.ending, Ending::Open | Ending::Retiring) {
+            self.mux.go_away(say.clone());
+            self.counters.leaving.store(true, Ordering::Release);
+            self.ending = Ending::Draining { say, reason, deadline: now + self.close_timeout };
         }
     }
 
@@ -232,7 +240,7 @@ impl Task {
 
     fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let deadline = match &self.ending {
-            Ending::Flushing { deadline, .. } => Some(*deadline),
+            Ending::Draining { deadline, .. } | Ending::Flushing { deadline, .. } => Some(*deadline),
             Ending::Open | Ending::Retiring => None,
         };
         let next = [self.mux.poll_timeout(), self.transport.poll_timeout(), self.channels.poll_timeout(), deadline];
@@ -265,7 +273,10 @@ impl Task {
                         let _ = self.pings.swap_remove(at).1.send(rtt);
                     }
                 }
-                Event::GoAway { reason } => self.peer_leaves = Some(reason),
+                Event::GoAway { reason } => {
+                    self.counters.leaving.store(true, Ordering::Release);
+                    self.peer_leaves = Some(reason);
+                }
                 Event::Dead => return Some(CloseReason::Dead),
                 other => self.channels.handle_event(&mut self.mux, other),
             }
@@ -299,25 +310,42 @@ impl Task {
         Ok(moved)
     }
 
-    /// The reason, if the connection is to end now.
-    fn ended(&mut self, now: Instant) -> Option<CloseReason> {
+    /// Whether the connection is to end now, and takes the next step towards it.
+    fn ended(&mut self, now: Instant) -> Ended {
         self.publish();
-        match &self.ending {
-            Ending::Open => None,
-            Ending::Retiring => (self.channels.is_empty() && self.mux.channels().next().is_none())
-                .then_some(CloseReason::Replaced),
-            Ending::Flushing { reason, deadline } => {
-                (self.transport.unsent() == 0 || *deadline <= now).then(|| reason.clone())
+        let unsent = self.transport.unsent();
+        match &mut self.ending {
+            Ending::Open => Ended::No,
+            Ending::Retiring if self.channels.is_empty() && self.mux.channels().next().is_none() && unsent == 0 => {
+                Ended::Yes(CloseReason::Replaced)
             }
+            Ending::Retiring => Ended::No,
+            Ending::Draining { say, reason, deadline } => {
+                if *deadline > now && (self.mux.queued() > 0 || unsent > 0 || self.channels.has_parked()) {
+                    return Ended::No;
+                }
+                self.mux.close(say.clone());
+                self.ending = Ending::Flushing { reason: reason.clone(), deadline: *deadline };
+                Ended::Moved
+            }
+            Ending::Flushing { reason, deadline } if unsent == 0 || *deadline <= now => Ended::Yes(reason.clone()),
+            Ending::Flushing { .. } => Ended::No,
         }
     }
 
     fn publish(&self) {
-        let totals = self.mux.totals();
-        self.counters.sent.store(totals.sent, Ordering::Relaxed);
-        self.counters.received.store(totals.received, Ordering::Relaxed);
-        self.counters.channels.store(totals.channels, Ordering::Relaxed);
+        let (sent, received) = self.channels.totals();
+        self.counters.sent.store(sent, Ordering::Relaxed);
+        self.counters.received.store(received, Ordering::Relaxed);
+        self.counters.channels.store(self.channels.len(), Ordering::Relaxed);
     }
+}
+
+/// See [`Task::ended`].
+enum Ended {
+    No,
+    Moved,
+    Yes(CloseReason),
 }
 
 fn close_reason(error: TransportError) -> CloseReason {

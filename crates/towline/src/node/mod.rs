@@ -7,7 +7,7 @@ mod table;
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use towline_identity::{AccountId, Chain, DeviceId, Identity};
 use towline_mux::{OpenOptions, Priority};
@@ -64,6 +64,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     incoming: Mutex<mpsc::Receiver<IncomingChannel>>,
     discovery: Discovery,
+    registration: watch::Receiver<bool>,
     /// The node's tasks end with it.
     tasks: std::sync::Mutex<JoinSet<()>>,
 }
@@ -95,7 +96,8 @@ impl Node {
         let discovery = Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
             .map_err(StartError::Discovery)?;
         let (signalling, signals) = Signalling::start(&dht, &identity, &mut tasks);
-        tasks.spawn(announce(dht.clone(), events.clone()));
+        let (registered, registration) = watch::channel(false);
+        tasks.spawn(register(dht.clone(), events.clone(), registered));
         tasks.spawn(watch_lan(discovery.clone(), events.clone()));
 
         let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
@@ -124,6 +126,7 @@ impl Node {
                 commands,
                 incoming: Mutex::new(incoming),
                 discovery,
+                registration,
                 tasks: std::sync::Mutex::new(tasks),
             }),
         })
@@ -190,11 +193,6 @@ impl Node {
                 Err(error) if error.connection_lost() && !retried => {
                     tracing::debug!(%device, name, %error, "connection lost under the request, retrying once");
                     retried = true;
-                    // Its end may still be on the way to the table.
-                    if connection.is_closed() {
-                        continue;
-                    }
-                    connection.leaving().await;
                 }
                 Err(error) => return Err(ConnectError::Channel(error)),
             }
@@ -277,7 +275,9 @@ impl Node {
 
     /// Ready when this device can be dialled: its certificate is published and it listens. Cancel safe.
     pub async fn registered(&self) {
-        self.inner.ctx.dht.registered().await;
+        let mut registration = self.inner.registration.clone();
+        // The sender lives as long as the node's tasks; after a shutdown there is nothing to wait for.
+        let _ = registration.wait_for(|registered| *registered).await;
     }
 
     /// Closes all connections properly, leaves the DHT and saves its state.
@@ -294,5 +294,28 @@ impl Node {
         if let Err(error) = self.inner.ctx.dht.shutdown().await {
             tracing::warn!(%error, "the state of the DHT node was not saved");
         }
+    }
+}
+
+/// Publishes the certificate for as long as the node runs.
+async fn register(dht: Dht, events: broadcast::Sender<Event>, registered: watch::Sender<bool>) {
+    let announcement = dht.publish_certificate();
+    match announcement.announced().await {
+        Ok(_) => {
+            registered.send_replace(true);
+            let _ = events.send(Event::Registered);
+        }
+        Err(error) => tracing::warn!(%error, "the certificate could not be published"),
+    }
+    // The announcement ends when it is dropped, which the end of the node's tasks does.
+    std::future::pending::<()>().await;
+    drop(announcement);
+}
+
+/// Passes on what is seen on the local network.
+async fn watch_lan(discovery: Discovery, events: broadcast::Sender<Event>) {
+    let mut seen = discovery.events();
+    while let Some(peer) = seen.next().await {
+        let _ = events.send(Event::SeenOnLan { device: peer.device });
     }
 }

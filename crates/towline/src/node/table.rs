@@ -29,9 +29,9 @@ impl Table {
         self.connections.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The connection to open channels on, if there is one that has not ended.
+    /// The connection to open channels on, if there is one that takes any.
     pub(crate) fn preferred(&self, device: DeviceId) -> Option<Connection> {
-        self.read().get(&device)?.iter().find(|connection| !connection.is_closed()).cloned()
+        self.read().get(&device)?.iter().find(|connection| connection.is_usable()).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Connection> {
@@ -42,8 +42,7 @@ impl Table {
         self.read().values().map(Vec::len).sum()
     }
 
-    /// Adds a connection. Returns the others to the same device, those not preferred last; and whether the new one
-    /// is the preferred.
+    /// Adds a connection. Returns all to the same device, the preferred first.
     pub(crate) fn insert(&self, connection: Connection) -> Vec<Connection> {
         let mut table = self.write();
         let list = table.entry(connection.peer().device).or_default();
