@@ -163,8 +163,8 @@ pub struct Stats {
     pub operations: usize,
     /// Values stored.
     pub stored_values: usize,
-    /// Bytes they take.
+    /// Bytes that those of other nodes take.
     pub stored_bytes: usize,
-    /// Peers listening at us.
+    /// Listeners at our storage, our own included.
     pub listeners: usize,
 }

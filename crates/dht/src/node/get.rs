@@ -149,7 +149,8 @@ impl Node {
     /// A node's first answer: values, fields, or ids of values to fetch.
     pub(super) fn look_answered(&mut self, search: SearchKey, node: InfoHash, op: OpId, reply: &Reply) {
         let Some(Op::Get(get)) = self.ops.get_mut(&op) else { return };
-        let Some(lookup) = self.searches.get_mut(&search).and_then(|search| search.lookups.get_mut(&op)) else {
+        let Some(lookup) = self.searches.get_mut(&search).and_then(|search| search.lookups.get_mut(&op))
+        else {
             return;
         };
         if lookup.asked.insert(node, true) != Some(true) {
@@ -165,8 +166,10 @@ impl Node {
             Some(rows) => {
                 let listed = listed(rows, self.config.limits.values_per_operation);
                 let all = listed.len();
-                let wanted: Vec<Wanted> =
-                    listed.into_iter().filter(|it| get.wants(*it, search.family, node, &self.config.limits)).collect();
+                let wanted: Vec<Wanted> = listed
+                    .into_iter()
+                    .filter(|it| get.wants(*it, search.family, node, &self.config.limits))
+                    .collect();
                 if wanted.len() > 1 && wanted.len() == all && all <= MAX_TOGETHER {
                     lookup.queue.push_back((node, wanted));
                 } else {
@@ -214,7 +217,8 @@ impl Node {
         reply: &Reply,
     ) {
         let values = inline(&reply.values);
-        let proved: BTreeSet<u64> = values.iter().filter(|it| self.is_proved(op, it)).map(|it| it.id).collect();
+        let proved: BTreeSet<u64> =
+            values.iter().filter(|it| self.is_proved(op, it)).map(|it| it.id).collect();
         let found: BTreeSet<u64> = values.iter().map(|value| value.id).collect();
         self.deliver(op, values);
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
@@ -252,7 +256,12 @@ impl Node {
         }
     }
 
-    fn another_source(&mut self, op: OpId, failed: InfoHash, wanted: &[Wanted]) -> Option<(Family, InfoHash)> {
+    fn another_source(
+        &mut self,
+        op: OpId,
+        failed: InfoHash,
+        wanted: &[Wanted],
+    ) -> Option<(Family, InfoHash)> {
         let Some(Op::Get(get)) = self.ops.get_mut(&op) else { return None };
         let [version] = wanted else { return None };
         let sources = get.sources.get_mut(version)?;
@@ -299,7 +308,8 @@ impl Node {
         let over = |lookup: &Lookup| {
             !lookup.is_fetching() && ids.iter().all(|id| lookup.asked.get(id).copied().unwrap_or(false))
         };
-        let done: Vec<OpId> = search.lookups.iter().filter(|(_, lookup)| over(lookup)).map(|(op, _)| *op).collect();
+        let done: Vec<OpId> =
+            search.lookups.iter().filter(|(_, lookup)| over(lookup)).map(|(op, _)| *op).collect();
         for op in done {
             search.lookups.remove(&op);
             self.end_lookup(op, key.family, true);
@@ -350,14 +360,17 @@ impl Get {
 /// The versions in an answer to a selection of ids.
 fn listed(rows: &FieldRows, limit: usize) -> Vec<Wanted> {
     let version = |row: &Vec<FieldValue>| {
-        let id = row.iter().find_map(|field| if let FieldValue::Id(id) = field { Some(*id) } else { None })?;
-        let seq = row.iter().find_map(|field| if let FieldValue::Seq(seq) = field { Some(*seq) } else { None });
+        let id =
+            row.iter().find_map(|field| if let FieldValue::Id(id) = field { Some(*id) } else { None })?;
+        let seq =
+            row.iter().find_map(|field| if let FieldValue::Seq(seq) = field { Some(*seq) } else { None });
         Some(Wanted { id, seq: seq.unwrap_or(0) })
     };
     rows.rows.iter().filter_map(version).take(limit).collect()
 }
 
 pub(super) fn inline(items: &[ValueItem]) -> Vec<Arc<Value>> {
-    let value = |item: &ValueItem| if let ValueItem::Inline(value) = item { Some(Arc::clone(value)) } else { None };
+    let value =
+        |item: &ValueItem| if let ValueItem::Inline(value) = item { Some(Arc::clone(value)) } else { None };
     items.iter().filter_map(value).collect()
 }

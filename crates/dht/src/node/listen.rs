@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
+
 use super::Node;
 use super::event::{Event, OpId};
 use super::family::Family;
@@ -26,8 +28,8 @@ const VERSION: u32 = 1;
 pub(super) struct Listen {
     pub(super) key: InfoHash,
     query: Query,
-    /// Socket id under which the local storage tells this listen.
-    pub(super) local_socket: u32,
+    /// Socket id under which the local storage tells this listen, and the name it goes by there.
+    pub(super) local: (u32, InfoHash),
     known: BTreeMap<u64, Known>,
     /// Ids in the order of arrival: the oldest is forgotten first.
     arrivals: BTreeMap<u64, u64>,
@@ -97,12 +99,12 @@ impl Node {
             return op;
         }
         let query = Query { select: Vec::new(), restrictions: query.restrictions };
-        let local_socket = self.draw_socket();
-        self.sockets.insert(local_socket, Socket::Local(op));
+        let local = (self.draw_socket(), InfoHash(self.rng.random()));
+        self.sockets.insert(local.0, Socket::Local(op));
         let listen = Listen {
             key,
             query: query.clone(),
-            local_socket,
+            local,
             known: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             next_arrival: 0,
@@ -150,8 +152,10 @@ impl Node {
     /// Subscribes a listen, or again, to our own storage.
     fn listen_here(&mut self, now: Instant, op: OpId) {
         let Some(Op::Listen(listen)) = self.ops.get(&op) else { return };
+        // No remote listener can have this address.
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let listener = Listener { node: self.id, socket: listen.local_socket, address, version: VERSION };
+        let (socket, node) = listen.local;
+        let listener = Listener { node, socket, address, version: VERSION };
         let outcome = self.store.listen(now, listen.key, listener, listen.query.clone());
         if let Ok(Subscribed::New(values)) = outcome {
             self.learn_values(now, op, Holder::Here, values);
@@ -173,13 +177,20 @@ impl Node {
     }
 
     /// Opens and renews the listens of a search at its nearest nodes, and lets go of those that are no longer near.
-    pub(super) fn advance_listens(&mut self, now: Instant, key: SearchKey, search: &mut Search, heads: &Heads) {
+    pub(super) fn advance_listens(
+        &mut self,
+        now: Instant,
+        key: SearchKey,
+        search: &mut Search,
+        heads: &Heads,
+    ) {
         if search.subscriptions.is_empty() {
             return;
         }
         let targets = &heads.nearest[..heads.usable.min(LISTEN_NODES)];
         let period = self.listen_period();
-        let wanted: Vec<(u32, Query)> = search.subscriptions.iter().map(|(id, it)| (*id, it.query.clone())).collect();
+        let wanted: Vec<(u32, Query)> =
+            search.subscriptions.iter().map(|(id, it)| (*id, it.query.clone())).collect();
         for place in 0..search.members.len() {
             let near = heads.nearest.iter().take(LISTEN_NODES).any(|&it| it == place);
             let member = &mut search.members[place];
@@ -192,7 +203,11 @@ impl Node {
             for (subscription, query) in &wanted {
                 let socket = match member.listens.get(subscription) {
                     None if targets.contains(&place) => self.draw_socket(),
-                    Some(&Listening { socket, state: State::Confirmed(at) }) if near && now >= at + period => socket,
+                    Some(&Listening { socket, state: State::Confirmed(at) })
+                        if near && now >= at + period =>
+                    {
+                        socket
+                    }
                     _ => continue,
                 };
                 let request = Request::Listen {
@@ -216,7 +231,9 @@ impl Node {
     pub(super) fn next_listen(&self, search: &Search) -> Option<Instant> {
         let period = self.listen_period();
         let confirmed = search.members.iter().flat_map(|member| member.listens.values());
-        confirmed.filter_map(|it| if let State::Confirmed(at) = it.state { Some(at + period) } else { None }).min()
+        confirmed
+            .filter_map(|it| if let State::Confirmed(at) = it.state { Some(at + period) } else { None })
+            .min()
     }
 
     /// A node confirmed a listen; newer ones send a fresh token along.
@@ -227,7 +244,9 @@ impl Node {
         (subscription, socket): (u32, u32),
         token: Option<Token>,
     ) {
-        let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) else { return };
+        let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) else {
+            return;
+        };
         member.accepted();
         if token.is_some() {
             member.token = token;
@@ -249,11 +268,13 @@ impl Node {
 
     /// Closes the listens at a node that does not answer.
     pub(super) fn close_listens_at(&mut self, family: Family, node: &InfoHash) {
-        let at_node = |socket: &Socket| {
-            matches!(socket, Socket::Remote { search, node: at, .. } if at == node && search.family == family)
-        };
-        let closed: Vec<(u32, Socket)> =
-            self.sockets.iter().filter(|(_, socket)| at_node(socket)).map(|(id, socket)| (*id, *socket)).collect();
+        let at_node = |socket: &Socket| matches!(socket, Socket::Remote { search, node: at, .. } if at == node && search.family == family);
+        let closed: Vec<(u32, Socket)> = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| at_node(socket))
+            .map(|(id, socket)| (*id, *socket))
+            .collect();
         for (id, socket) in closed {
             if let Socket::Remote { search, node, subscription } = socket {
                 self.close_listen(search, node, subscription, id);
@@ -264,14 +285,17 @@ impl Node {
     /// News from a remote node under one of our socket ids. What comes from anybody but the node that the socket was
     /// opened to is ignored.
     pub(super) fn news(&mut self, now: Instant, from: SocketAddr, node: InfoHash, socket: u32, news: News) {
-        let Some(&Socket::Remote { search: key, node: at, subscription }) = self.sockets.get(&socket) else { return };
+        let Some(&Socket::Remote { search: key, node: at, subscription }) = self.sockets.get(&socket) else {
+            return;
+        };
         let known = self.nets[key.family].peers.get(&node).map(|peer| peer.address);
         if at != node || !known.is_some_and(|address| super::address::same_endpoint(&address, &from)) {
             self.stats.unexpected += 1;
             return;
         }
         let Some(search) = self.searches.get_mut(&key) else { return };
-        let ops: Vec<OpId> = search.subscriptions.get(&subscription).map_or(vec![], |it| it.ops.iter().copied().collect());
+        let ops: Vec<OpId> =
+            search.subscriptions.get(&subscription).map_or(vec![], |it| it.ops.iter().copied().collect());
         if let Some(member) = search.member(&node)
             && news.token.is_some()
         {

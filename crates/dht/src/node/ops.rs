@@ -50,7 +50,9 @@ impl Node {
                 }
             }
             Op::Listen(listen) => {
-                self.sockets.remove(&listen.local_socket);
+                let (socket, name) = listen.local;
+                self.sockets.remove(&socket);
+                self.store.drop_listeners_of(&name);
                 self.timers.cancel(Timer::Listen(op));
             }
         }

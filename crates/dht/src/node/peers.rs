@@ -8,9 +8,9 @@ use super::address::same_endpoint;
 use crate::InfoHash;
 
 /// A node that answered us within this time may be good.
-pub(super) const GOOD_TIME: Duration = Duration::from_secs(120 * 60);
+pub(super) const GOOD_TIME: Duration = Duration::from_hours(2);
 /// A node not heard of for this long is not good any more; an expired one is forgotten.
-pub(super) const EXPIRE_TIME: Duration = Duration::from_secs(10 * 60);
+pub(super) const EXPIRE_TIME: Duration = Duration::from_mins(10);
 /// So many refused tokens in a row make a node useless.
 const MAX_REFUSALS: u8 = 3;
 /// A claim to a node's id from another address is looked into at most this often.
@@ -88,8 +88,14 @@ impl Peer {
     }
 
     pub(super) fn is_good(&self, now: Instant) -> bool {
-        let within = |at: Option<Instant>, time| at.is_some_and(|at| now.saturating_duration_since(at) < time);
+        let within =
+            |at: Option<Instant>, time| at.is_some_and(|at| now.saturating_duration_since(at) < time);
         !self.expired && within(self.answered, GOOD_TIME) && within(self.heard, EXPIRE_TIME)
+    }
+
+    /// Whether it ever answered us.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.is_some()
     }
 
     fn is_removable(&self, now: Instant) -> bool {
@@ -98,10 +104,6 @@ impl Peer {
 
     fn is_silent(&self, now: Instant) -> bool {
         self.heard.is_none_or(|at| now.saturating_duration_since(at) >= EXPIRE_TIME)
-    }
-
-    pub(super) fn heard(&self) -> Option<Instant> {
-        self.heard
     }
 }
 
@@ -128,7 +130,13 @@ impl Peers {
 
     /// Enters what was learned about `id` at `address`. A record's address changes only by [`Peers::settle`]
     /// or when the old one is known to be dead.
-    pub(super) fn note(&mut self, id: InfoHash, address: SocketAddr, evidence: Evidence, now: Instant) -> Noted {
+    pub(super) fn note(
+        &mut self,
+        id: InfoHash,
+        address: SocketAddr,
+        evidence: Evidence,
+        now: Instant,
+    ) -> Noted {
         let Some(peer) = self.records.get_mut(&id) else {
             if self.records.len() >= self.limit && !self.purge(now) {
                 return Noted::Full;
@@ -150,7 +158,9 @@ impl Peers {
                 Noted::Known
             }
             Evidence::Answered => {
-                if let Some(rival) = peer.rival.as_mut().filter(|rival| same_endpoint(&rival.address, &address)) {
+                if let Some(rival) =
+                    peer.rival.as_mut().filter(|rival| same_endpoint(&rival.address, &address))
+                {
                     rival.answered = true;
                 }
                 Noted::Ignored
@@ -240,7 +250,8 @@ impl Peers {
 
     /// The not expired nodes nearest to `target`, at most `count`.
     pub(super) fn closest(&self, target: &InfoHash, count: usize) -> Vec<InfoHash> {
-        let mut ids: Vec<InfoHash> = self.records.iter().filter(|(_, peer)| !peer.expired).map(|(id, _)| *id).collect();
+        let mut ids: Vec<InfoHash> =
+            self.records.iter().filter(|(_, peer)| !peer.expired).map(|(id, _)| *id).collect();
         ids.sort_unstable_by(|a, b| target.compare_distance(a, b));
         ids.truncate(count);
         ids
@@ -264,7 +275,11 @@ mod tests {
         assert_eq!(peers.note(ID, at(1), Evidence::Answered, now), Noted::New);
         assert_eq!(peers.note(ID, at(2), Evidence::Heard, now), Noted::Disputed { incumbent: at(1) });
         assert_eq!(peers.note(ID, at(2), Evidence::Heard, now), Noted::Ignored, "once is enough");
-        assert_eq!(peers.note(ID, at(2), Evidence::Answered, now), Noted::Ignored, "the old one may be alive");
+        assert_eq!(
+            peers.note(ID, at(2), Evidence::Answered, now),
+            Noted::Ignored,
+            "the old one may be alive"
+        );
         assert_eq!(peers.note(ID, at(1), Evidence::Answered, now), Noted::Known, "and it is");
         assert_eq!(peers.get(&ID).unwrap().address, at(1));
 

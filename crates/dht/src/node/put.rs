@@ -24,6 +24,8 @@ pub(super) struct Put {
     pub(super) key: InfoHash,
     pub(super) value: Arc<Value>,
     pub(super) permanent: bool,
+    /// Started by ourselves to hand a stored value on: no event is sent, the copy here goes when it is over.
+    pub(super) hand_on: bool,
     pending: BTreeSet<Family>,
     stored_at: BTreeSet<InfoHash>,
     reported: bool,
@@ -68,6 +70,10 @@ impl Announce {
         types::expiry(self.value.value_type()).saturating_sub(RENEW_MARGIN)
     }
 
+    pub(super) fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+
     /// Whether a node is done with it, so far.
     fn is_settled(&self, holding: Option<&Holding>) -> bool {
         match holding {
@@ -96,9 +102,30 @@ impl Node {
         let unix = self.unix_seconds(now);
         let created = options.created.map_or(unix, |at| at.as_secs().try_into().unwrap_or(i64::MAX));
         self.replace_put(&key, &value);
-        if let Err(refusal) = self.store.put(now, unix, key, Arc::clone(&value), Some(created), Origin::Local) {
+        if let Err(refusal) = self.store.put(now, unix, key, Arc::clone(&value), Some(created), Origin::Local)
+        {
             tracing::debug!(%key, id = value.id, %refusal, "not kept here");
         }
+        self.start_put(now, op, key, value, (created, options), false);
+        self.settle(now);
+        op
+    }
+
+    /// Hands a value of others on to the nodes that are nearest to its key by now.
+    pub(super) fn hand_on(&mut self, now: Instant, key: InfoHash, value: Arc<Value>, created: i64) {
+        let op = self.draw_op();
+        self.start_put(now, op, key, value, (created, PutOptions::default()), true);
+    }
+
+    fn start_put(
+        &mut self,
+        now: Instant,
+        op: OpId,
+        key: InfoHash,
+        value: Arc<Value>,
+        (created, options): (i64, PutOptions),
+        hand_on: bool,
+    ) {
         let announce = Announce {
             op,
             value: Arc::clone(&value),
@@ -111,6 +138,7 @@ impl Node {
             key,
             value,
             permanent: options.permanent,
+            hand_on,
             pending: BTreeSet::new(),
             stored_at: BTreeSet::new(),
             reported: false,
@@ -129,8 +157,6 @@ impl Node {
         }
         self.ops.insert(op, Op::Put(put));
         self.finish_put_if_over(op);
-        self.settle(now);
-        op
     }
 
     /// Ends an older put of the same value id.
@@ -161,11 +187,16 @@ impl Node {
                 let member = &mut search.members[place];
                 let Some(token) = member.token.clone().filter(|_| !member.is_paused(now)) else { continue };
                 let (ask, request) = match member.holdings.get(&id) {
-                    None if put.permanent && put.value.packed_size() >= INLINE_MAX_BYTES => probe(key.key, id, true),
+                    None if put.permanent && put.value.packed_size() >= INLINE_MAX_BYTES => {
+                        probe(key.key, id, true)
+                    }
                     None => (Ask::Put { value: id }, put.put_request(key.key, token)),
-                    Some(Holding::Acknowledged(_)) if put.read_back && !put.announced => probe(key.key, id, false),
+                    Some(Holding::Acknowledged(_)) if put.read_back && !put.announced => {
+                        probe(key.key, id, false)
+                    }
                     Some(holding)
-                        if put.permanent && holding.since().is_some_and(|since| now >= since + put.renewal()) =>
+                        if put.permanent
+                            && holding.since().is_some_and(|since| now >= since + put.renewal()) =>
                     {
                         probe(key.key, id, true)
                     }
@@ -183,15 +214,27 @@ impl Node {
         }
     }
 
-    fn announced(&mut self, now: Instant, key: SearchKey, search: &mut Search, put: &Announce, heads: &Heads) {
+    fn announced(
+        &mut self,
+        now: Instant,
+        key: SearchKey,
+        search: &mut Search,
+        put: &Announce,
+        heads: &Heads,
+    ) {
         let id = put.value.id;
         let stored = |member: &&super::search::Member| match member.holdings.get(&id) {
             Some(Holding::Acknowledged(_)) => !put.read_back,
             Some(Holding::Confirmed(_)) => true,
             _ => false,
         };
-        let holders: Vec<InfoHash> =
-            heads.nearest.iter().map(|&place| &search.members[place]).filter(stored).map(|it| it.id).collect();
+        let holders: Vec<InfoHash> = heads
+            .nearest
+            .iter()
+            .map(|&place| &search.members[place])
+            .filter(stored)
+            .map(|it| it.id)
+            .collect();
         if put.permanent {
             if let Some(announce) = search.puts.get_mut(&id) {
                 announce.announced = true;
@@ -222,8 +265,15 @@ impl Node {
         }
         put.reported = true;
         let stored_at = put.stored_at.len();
+        let (key, id, hand_on) = (put.key, put.value.id, put.hand_on);
         if !put.permanent {
             self.ops.remove(&op);
+        }
+        if hand_on {
+            if stored_at > 0 {
+                self.store.discard(&key, id);
+            }
+            return;
         }
         self.push_event(Event::PutDone { op, ok: stored_at > 0, stored_at });
     }
@@ -253,7 +303,9 @@ impl Node {
         let stored = stored_seq(reply, value);
         let has_it = stored.is_some_and(|seq| seq >= u64::from(put.value.seq()));
         if matches!(ask, Ask::ReadBack { .. }) {
-            member.holdings.insert(value, if has_it { Holding::Confirmed(now) } else { Holding::Denied(now) });
+            member
+                .holdings
+                .insert(value, if has_it { Holding::Confirmed(now) } else { Holding::Denied(now) });
             return;
         }
         let Some(token) = reply.token.clone().or_else(|| member.token.clone()) else {
@@ -287,8 +339,17 @@ impl Node {
     }
 
     /// A node says it stored, or refreshed, our value.
-    pub(super) fn put_answered(&mut self, now: Instant, key: SearchKey, node: InfoHash, value: u64, reply: &Reply) {
-        let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) else { return };
+    pub(super) fn put_answered(
+        &mut self,
+        now: Instant,
+        key: SearchKey,
+        node: InfoHash,
+        value: u64,
+        reply: &Reply,
+    ) {
+        let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) else {
+            return;
+        };
         member.accepted();
         if reply.value_id.is_some_and(|id| id != value) {
             member.holdings.remove(&value);
@@ -323,7 +384,8 @@ fn probe(key: InfoHash, value: u64, renew: bool) -> (Ask, Request) {
 fn stored_seq(reply: &Reply, value: u64) -> Option<u64> {
     if let Some(rows) = &reply.fields {
         let row = rows.rows.iter().find(|row| row.contains(&FieldValue::Id(value)))?;
-        let seq = row.iter().find_map(|field| if let FieldValue::Seq(seq) = field { Some(*seq) } else { None });
+        let seq =
+            row.iter().find_map(|field| if let FieldValue::Seq(seq) = field { Some(*seq) } else { None });
         return Some(seq.unwrap_or(0));
     }
     super::get::inline(&reply.values).iter().find(|it| it.id == value).map(|it| it.seq().into())

@@ -173,10 +173,14 @@ mod tests {
         let bytes = vec![Bytes::from_static(b"x")];
         let first = requests.enter(start, id, (to, None), Purpose::Ping, bytes.clone(), &mut rng);
         assert!((1000..=1250).contains(&(first - start).as_millis()));
-        let Some(Due::Resend { datagrams, again_at: second }) = requests.due(first, id, &mut rng) else { panic!() };
+        let Some(Due::Resend { datagrams, again_at: second }) = requests.due(first, id, &mut rng) else {
+            panic!()
+        };
         assert_eq!(datagrams, bytes);
         assert!((2000..=2750).contains(&(second - first).as_millis()));
-        let Some(Due::Resend { datagrams, again_at: third }) = requests.due(second, id, &mut rng) else { panic!() };
+        let Some(Due::Resend { datagrams, again_at: third }) = requests.due(second, id, &mut rng) else {
+            panic!()
+        };
         assert_eq!(datagrams, bytes);
         assert!((4000..=5750).contains(&(third - second).as_millis()));
         assert!(matches!(requests.due(third, id, &mut rng), Some(Due::GiveUp(_))));

@@ -1,6 +1,6 @@
 //! A search: the nodes nearest to a key, and how far each of them has been brought (`dht.md` 2.7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::address::Prefix;
@@ -25,9 +25,9 @@ const MAX_BAD_NODES: usize = 25;
 /// An answer keeps a node synced for this long.
 pub(super) const SYNC_TIME: Duration = EXPIRE_TIME;
 /// An idle search is kept this long.
-pub(super) const IDLE_TIME: Duration = Duration::from_secs(62 * 60);
+pub(super) const IDLE_TIME: Duration = Duration::from_mins(62);
 /// The records are searched for more nodes at most this often.
-pub(super) const REFILL_PAUSE: Duration = Duration::from_secs(10 * 60);
+pub(super) const REFILL_PAUSE: Duration = Duration::from_mins(10);
 /// Nodes of one /24 or /56 in a search, so that one party cannot surround a key.
 const PER_PREFIX: usize = 2;
 /// A node that refused so many tokens in a row is left alone.
@@ -140,6 +140,14 @@ impl Member {
         self.refused_until = None;
     }
 
+    /// All we knew of it may be wrong: our address, or the way to it, has changed.
+    pub(super) fn unsync(&mut self) {
+        self.replied = None;
+        self.listens.clear();
+        self.holdings.clear();
+        self.accepted();
+    }
+
     /// The pause is over long since: it gets another chance.
     fn forgive(&mut self, now: Instant) {
         if self.refusals >= MAX_REFUSALS && self.refused_until.is_some_and(|until| until + SYNC_TIME <= now) {
@@ -175,9 +183,9 @@ pub(super) struct Heads {
 impl Search {
     /// Takes a node in if it is near enough. `true` if it is new here.
     pub(super) fn offer(&mut self, target: &InfoHash, id: InfoHash, peers: &Peers) -> bool {
-        let place = match self.members.binary_search_by(|member| target.compare_distance(&member.id, &id)) {
-            Ok(_) => return false,
-            Err(place) => place,
+        let Err(place) = self.members.binary_search_by(|member| target.compare_distance(&member.id, &id))
+        else {
+            return false;
         };
         let nearer = self.members[..place].iter().filter(|member| !member.is_bad(peers)).count();
         if nearer >= SEARCH_NODES {
@@ -251,13 +259,6 @@ impl Search {
 
     pub(super) fn is_idle(&self) -> bool {
         !self.needs_sync() && self.lookups.is_empty()
-    }
-
-    /// The operations that depend on this search.
-    pub(super) fn operations(&self) -> BTreeSet<OpId> {
-        let puts = self.puts.values().map(|put| put.op);
-        let listens = self.subscriptions.values().flat_map(|subscription| &subscription.ops).copied();
-        self.lookups.keys().copied().chain(puts).chain(listens).collect()
     }
 }
 

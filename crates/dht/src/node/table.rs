@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use rand::{Rng, RngExt};
 
 use super::address::Prefix;
-use super::peers::{Evidence, Peers};
+use super::peers::{Evidence, Peer, Peers};
 use crate::InfoHash;
 
 /// Nodes in a bucket, and in an answer.
 pub(super) const BUCKET_SIZE: usize = 8;
 /// Nodes of one /24 or /56 in a bucket, so that one party cannot fill it.
 const PER_PREFIX: usize = 2;
+/// Our own bucket is quiet when nobody new came for this long.
+const QUIET_TIME: Duration = Duration::from_mins(5);
 /// A bootstrap node splits every bucket down to this depth.
 const BOOTSTRAP_DEPTH: u32 = 6;
 
@@ -49,7 +51,8 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(own: InfoHash, bootstrap: bool) -> Self {
-        let all = Bucket { first: InfoHash::ZERO, depth: 0, nodes: Vec::new(), candidate: None, answered: None };
+        let all =
+            Bucket { first: InfoHash::ZERO, depth: 0, nodes: Vec::new(), candidate: None, answered: None };
         Self { own, bootstrap, buckets: vec![all], grown: None }
     }
 
@@ -84,6 +87,10 @@ impl Table {
         self.grown.is_some_and(|at| now.saturating_duration_since(at) < time)
     }
 
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        !self.grew_within(QUIET_TIME, now)
+    }
+
     /// Offers a node. It must have a record in `peers`.
     pub(super) fn offer(&mut self, id: InfoHash, evidence: Evidence, peers: &Peers, now: Instant) -> Placed {
         loop {
@@ -107,16 +114,22 @@ impl Table {
                 }
                 return Placed::Inserted;
             }
-            let expired = |id: &InfoHash| peers.get(id).is_none_or(super::peers::Peer::is_expired);
-            if let Some(place) = bucket.nodes.iter_mut().find(|member| expired(member)) {
+            // The dead give way, and rumours to nodes that are known to live.
+            let gives_way = |id: &InfoHash| {
+                let rumour = |peer: &Peer| evidence == Evidence::Answered && !peer.has_answered();
+                peers.get(id).is_none_or(|peer| peer.is_expired() || rumour(peer))
+            };
+            if let Some(place) = bucket.nodes.iter_mut().find(|member| gives_way(member)) {
                 *place = id;
                 if mine {
                     self.grown = Some(now);
                 }
                 return Placed::Inserted;
             }
-            let doubtful = bucket.nodes.iter().find(|id| peers.get(id).is_some_and(|peer| !peer.is_good(now))).copied();
-            let deepen = (mine && doubtful.is_none()) || (self.bootstrap && bucket.depth < BOOTSTRAP_DEPTH) || single;
+            let doubtful =
+                bucket.nodes.iter().find(|id| peers.get(id).is_some_and(|peer| !peer.is_good(now))).copied();
+            let deepen =
+                (mine && doubtful.is_none()) || (self.bootstrap && bucket.depth < BOOTSTRAP_DEPTH) || single;
             if deepen && bucket.depth < 159 {
                 self.split(index);
                 continue;
@@ -146,12 +159,6 @@ impl Table {
             high.candidate = low.candidate.take();
         }
         self.buckets.insert(index + 1, high);
-    }
-
-    /// Removes a node, as when its id turns out to be somebody else's.
-    pub(super) fn remove(&mut self, id: &InfoHash) {
-        let index = self.index_of(id);
-        self.buckets[index].nodes.retain(|member| member != id);
     }
 
     /// Removes expired nodes; the candidates of their buckets come back, to be pinged.

@@ -1,0 +1,110 @@
+//! Putting requests, answers and errors on the wire.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::event::Transmit;
+use super::family::Family;
+use super::request::{Open, Purpose};
+use super::search::{Ask, SearchKey};
+use super::timers::Timer;
+use crate::fragment::datagrams;
+use crate::{Body, InfoHash, Message, Reply, Request};
+
+impl Node {
+    pub(super) fn transmit(&mut self, to: SocketAddr, payload: Bytes) {
+        if self.transmits.len() >= self.config.limits.transmits {
+            self.stats.overflowed += 1;
+            return;
+        }
+        self.stats.sent += 1;
+        self.transmits.push_back(Transmit { to, payload });
+    }
+
+    fn message(&self, transaction: u32, body: Body) -> Message {
+        Message { transaction, network: self.config.network, client: self.config.client_mode, body }
+    }
+
+    /// Sends a request. `false` if too many are open.
+    pub(super) fn request(
+        &mut self,
+        now: Instant,
+        to: (SocketAddr, Option<InfoHash>),
+        purpose: Purpose,
+        request: Request,
+    ) -> bool {
+        if self.requests.is_full() {
+            return false;
+        }
+        let transaction = self.requests.draw_transaction(&mut self.rng);
+        let message = self.message(transaction, Body::Request { sender: self.id, request });
+        let payloads: Vec<Bytes> = datagrams(&message).into_iter().map(Bytes::from).collect();
+        for payload in &payloads {
+            self.transmit(to.0, payload.clone());
+        }
+        let again = self.requests.enter(now, transaction, to, purpose, payloads, &mut self.rng);
+        self.timers.set(Timer::Request(transaction), again);
+        self.stats.requests += 1;
+        true
+    }
+
+    /// Sends a request of a search to one of its nodes.
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        key: SearchKey,
+        node: InfoHash,
+        ask: Ask,
+        request: Request,
+    ) -> bool {
+        let Some(to) = self.nets[key.family].peers.get(&node).map(|peer| peer.address) else { return false };
+        self.request(now, (to, Some(node)), Purpose::Search { key, ask }, request)
+    }
+
+    /// Pings a node, unless that is being done or there is more important work.
+    pub(super) fn ping(&mut self, now: Instant, id: InfoHash, to: SocketAddr) {
+        let busy = self.requests.len() > self.config.limits.requests / 2;
+        if busy || self.requests.any(|open| open.purpose == Purpose::Ping && open.to == to) {
+            return;
+        }
+        self.request(now, (to, Some(id)), Purpose::Ping, Request::Ping);
+    }
+
+    /// Pings a node at the address we have of it.
+    pub(super) fn ping_known(&mut self, now: Instant, family: Family, id: InfoHash) {
+        if let Some(address) = self.nets[family].peers.get(&id).map(|peer| peer.address) {
+            self.ping(now, id, address);
+        }
+    }
+
+    pub(super) fn respond(&mut self, to: SocketAddr, transaction: u32, mut reply: Reply) {
+        reply.seen_address = Some(to.ip());
+        for payload in self.reply_datagrams(transaction, reply) {
+            self.transmit(to, payload.into());
+        }
+    }
+
+    pub(super) fn reply_datagrams(&self, transaction: u32, reply: Reply) -> Vec<Vec<u8>> {
+        datagrams(&self.message(transaction, Body::Reply { sender: self.id, reply }))
+    }
+
+    pub(super) fn refuse(&mut self, to: SocketAddr, transaction: u32, code: u16, text: &str) {
+        let body = Body::Error { sender: Some(self.id), code, text: text.to_owned() };
+        let payload = self.message(transaction, body).encode();
+        self.transmit(to, payload.into());
+    }
+
+    pub(super) fn notice(&mut self, to: SocketAddr, transaction: u32, body: Body) {
+        let payload = self.message(transaction, body).encode();
+        self.transmit(to, payload.into());
+    }
+
+    /// Takes a request out: it is answered, or not needed any more.
+    pub(super) fn end_request(&mut self, transaction: u32) -> Option<Open> {
+        self.timers.cancel(Timer::Request(transaction));
+        self.requests.remove(transaction)
+    }
+}

@@ -1,0 +1,4 @@
+//! What a network of nodes does, told as stories in virtual time.
+
+mod basics;
+mod sim;
