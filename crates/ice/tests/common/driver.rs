@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use towline_ice::framing::Decoder;
 use towline_ice::{
-    Action, Agent, Config, ConnectError, Description, Disposition, DropReason, Event, FailureReport, LossReason, Role,
-    SelectedPath, StreamId, host_candidates,
+    Action, Agent, Config, ConnectError, Description, Disposition, DropReason, Event, FailureReport,
+    LossReason, Role, SelectedPath, StreamId, host_candidates,
 };
 
 use super::{Conn, Host, Net, Out};
@@ -46,7 +46,15 @@ impl Driver {
     }
 
     /// A host with these interfaces; the listeners and sockets are opened in the network.
-    pub fn with_hosts(net: &mut Net, n: usize, role: Role, ips: &[&str], tcp: Option<u16>, udp: Option<u16>, config: Config) -> Self {
+    pub fn with_hosts(
+        net: &mut Net,
+        n: usize,
+        role: Role,
+        ips: &[&str],
+        tcp: Option<u16>,
+        udp: Option<u16>,
+        config: Config,
+    ) -> Self {
         let mut driver = Self::new(net, role, u8::try_from(n).unwrap() + 1, config);
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         for &ip in &ips {
@@ -99,7 +107,9 @@ impl Driver {
     /// Application bytes to the peer on the selected path.
     pub fn send(&mut self, bytes: &[u8]) {
         match self.selected().expect("a path is selected") {
-            SelectedPath::Udp { local, remote } => self.out.push(Out::Udp { local, remote, payload: bytes.to_vec() }),
+            SelectedPath::Udp { local, remote } => {
+                self.out.push(Out::Udp { local, remote, payload: bytes.to_vec() })
+            }
             SelectedPath::Tcp { stream, .. } => {
                 let bytes = towline_ice::framing::frame(bytes).unwrap().to_vec();
                 self.out.push(Out::Write { conn: self.streams[&stream], bytes });
@@ -206,7 +216,11 @@ impl Host for Driver {
 
     fn timeout(&mut self, now: Instant) {
         self.agent.handle_timeout(now);
-        assert!(self.agent.poll_timeout().is_none_or(|at| at > now), "a timer that stays due: {:?}", self.agent.report());
+        assert!(
+            self.agent.poll_timeout().is_none_or(|at| at > now),
+            "a timer that stays due: {:?}",
+            self.agent.report()
+        );
     }
 
     fn drain(&mut self, now: Instant, out: &mut Vec<Out>) {

@@ -1,5 +1,5 @@
 //! A simulated network of a few hosts in virtual time: UDP with loss, TCP with refusal, black holes and split bytes.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 pub mod driver;
 pub mod pjnath;
@@ -17,12 +17,27 @@ pub type Conn = u32;
 /// What a host wants from the network.
 #[derive(Debug, Clone)]
 pub enum Out {
-    Udp { local: SocketAddr, remote: SocketAddr, payload: Vec<u8> },
-    Connect { key: u32, local: SocketAddr, remote: SocketAddr },
-    Write { conn: Conn, bytes: Vec<u8> },
-    Close { conn: Conn },
+    Udp {
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: Vec<u8>,
+    },
+    Connect {
+        key: u32,
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    Write {
+        conn: Conn,
+        bytes: Vec<u8>,
+    },
+    Close {
+        conn: Conn,
+    },
     /// Gives up a connect.
-    Abort { key: u32 },
+    Abort {
+        key: u32,
+    },
 }
 
 /// A program on a host.
@@ -168,7 +183,8 @@ impl Net {
                 let Some(to) = self.other_end(conn, from) else { return };
                 let mut rest = &bytes[..];
                 while !rest.is_empty() {
-                    let len = if self.split == 0 { rest.len() } else { self.rng.random_range(1..=self.split) };
+                    let len =
+                        if self.split == 0 { rest.len() } else { self.rng.random_range(1..=self.split) };
                     let (now, later) = rest.split_at(len.min(rest.len()));
                     self.at(arrives, Event::Bytes { to, conn, bytes: now.to_vec() });
                     rest = later;
@@ -203,6 +219,11 @@ impl Net {
         }
     }
 
+    fn next(&self, hosts: &[&mut dyn Host]) -> Option<Instant> {
+        let queued = self.queue.keys().next().map(|(at, _)| *at);
+        queued.into_iter().chain(hosts.iter().filter_map(|h| h.due())).min()
+    }
+
     /// One event or timer; false when nothing will ever happen again.
     pub fn step(&mut self, hosts: &mut [&mut dyn Host]) -> bool {
         self.flush(hosts);
@@ -226,16 +247,25 @@ impl Net {
     }
 
     /// Steps until `done`, or nothing happens, or this much virtual time has passed; true if done.
-    pub fn run(&mut self, hosts: &mut [&mut dyn Host], limit: Duration, mut done: impl FnMut(&mut [&mut dyn Host]) -> bool) -> bool {
+    pub fn run(
+        &mut self,
+        hosts: &mut [&mut dyn Host],
+        limit: Duration,
+        mut done: impl FnMut(&mut [&mut dyn Host]) -> bool,
+    ) -> bool {
         let end = self.now + limit;
         for steps in 0.. {
             assert!(steps < 200_000, "the simulation spins at {:?}", self.elapsed());
             if done(hosts) {
                 return true;
             }
-            if !self.step(hosts) || self.now > end {
+            self.flush(hosts);
+            let next = self.next(hosts);
+            if next.is_none_or(|at| at > end) {
+                self.now = end;
                 return false;
             }
+            self.step(hosts);
         }
         unreachable!()
     }
