@@ -22,16 +22,11 @@ enum Network {
 
 impl Network {
     fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, c, _] = ip.octets();
-                Self::V4([a, b, c])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, ..] = ip.octets();
-                Self::V6([a, b, c, d, e, f])
-            }
-        }
+        let prefix = match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.octets().first_chunk().copied().map(Self::V4),
+            IpAddr::V6(ip) => ip.octets().first_chunk().copied().map(Self::V6),
+        };
+        prefix.expect("an address is longer than its prefix")
     }
 }
 

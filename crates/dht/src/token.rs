@@ -10,9 +10,9 @@ use rand::{RngExt, SeedableRng};
 use crate::Token;
 
 /// Shortest time a secret is current.
-const ROTATE_MIN: Duration = Duration::from_secs(15 * 60);
+const ROTATE_MIN: Duration = Duration::from_mins(15);
 /// Longest time a secret is current.
-const ROTATE_MAX: Duration = Duration::from_secs(45 * 60);
+const ROTATE_MAX: Duration = Duration::from_mins(45);
 
 /// Issues write tokens and recognises them; nothing is stored per token.
 ///
@@ -125,7 +125,7 @@ mod tests {
         let mut tokens = Tokens::new(now, [1; 32]);
         let here = address("192.0.2.1:1");
         let token = tokens.issue(here);
-        tokens.handle_timeout(now + Duration::from_secs(24 * 3600));
+        tokens.handle_timeout(now + Duration::from_hours(24));
         assert!(!tokens.verify(here, &token));
     }
 }

@@ -11,7 +11,7 @@ pub use certificate::{
     certificate_value, decode_certificate,
 };
 pub use payload::{DhtMessage, IceCandidates, ImMessage, IpServiceAnnouncement, Payload, TrustRequest};
-pub use policy::{PolicyError, admit};
+pub use policy::{PolicyError, admit, localize};
 
 /// Free content; signed and encrypted values of programs travel as this.
 pub const USER_DATA: u16 = 0;
@@ -30,15 +30,13 @@ pub const CERTIFICATE: u16 = 8;
 
 /// How long a value of this type lives after its creation or last refresh. Unknown types live like user data.
 pub const fn expiry(value_type: u16) -> Duration {
-    const MINUTE: u64 = 60;
-    const DAY: u64 = 24 * 60 * MINUTE;
-    Duration::from_secs(match value_type {
-        DHT_MESSAGE | IM_MESSAGE => 5 * MINUTE,
-        IP_SERVICE_ANNOUNCEMENT => 15 * MINUTE,
-        ICE_CANDIDATES => MINUTE,
-        TRUST_REQUEST | CERTIFICATE => 7 * DAY,
-        _ => 10 * MINUTE,
-    })
+    match value_type {
+        DHT_MESSAGE | IM_MESSAGE => Duration::from_mins(5),
+        IP_SERVICE_ANNOUNCEMENT => Duration::from_mins(15),
+        ICE_CANDIDATES => Duration::from_mins(1),
+        TRUST_REQUEST | CERTIFICATE => Duration::from_hours(7 * 24),
+        _ => Duration::from_mins(10),
+    }
 }
 
 /// Whether values of this type can be replaced by their owner.

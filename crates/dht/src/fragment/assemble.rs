@@ -190,7 +190,8 @@ impl Assembler {
         let charge = session.charge();
         let usage = self.sources.entry(Source::of(key.0.ip())).or_default();
         let more = charge.saturating_sub(before);
-        let fits = usage.bytes + more <= self.limits.bytes_per_source && self.bytes + more <= self.limits.bytes;
+        let fits =
+            usage.bytes + more <= self.limits.bytes_per_source && self.bytes + more <= self.limits.bytes;
         if !fits {
             self.release(key, &session, before);
             return Err(FragmentError::TooManyBytes);

@@ -31,16 +31,12 @@ enum Stage {
 struct Pieces {
     size: usize,
     missing: usize,
-    pieces: BTreeMap<usize, Vec<u8>>,
+    by_offset: BTreeMap<usize, Vec<u8>>,
 }
 
 impl Session {
     pub(super) fn new(now: Instant, patience: Duration) -> Self {
-        Self {
-            started: now,
-            deadline: now + patience,
-            stage: Stage::Early { parts: Vec::new(), bytes: 0 },
-        }
+        Self { started: now, deadline: now + patience, stage: Stage::Early { parts: Vec::new(), bytes: 0 } }
     }
 
     /// Bytes this session is charged with.
@@ -48,7 +44,7 @@ impl Session {
         match &self.stage {
             Stage::Early { parts, bytes } => bytes + parts.len() * OVERHEAD,
             Stage::Open { values, announced, .. } => {
-                let parts: usize = values.values().map(|pieces| 1 + pieces.pieces.len()).sum();
+                let parts: usize = values.values().map(|pieces| 1 + pieces.by_offset.len()).sum();
                 announced + parts * OVERHEAD
             }
         }
@@ -63,7 +59,7 @@ impl Session {
         let mut values = BTreeMap::new();
         for (index, item) in message.values().iter().enumerate() {
             if let ValueItem::Announced(size) = *item {
-                values.insert(index, Pieces { size, missing: size, pieces: BTreeMap::new() });
+                values.insert(index, Pieces { size, missing: size, by_offset: BTreeMap::new() });
             }
         }
         let announced = values.values().map(|pieces| pieces.size).sum();
@@ -133,19 +129,19 @@ impl Pieces {
         if data.is_empty() {
             return Ok(());
         }
-        if let Some((start, piece)) = self.pieces.range(..end).next_back()
+        if let Some((start, piece)) = self.by_offset.range(..end).next_back()
             && start + piece.len() > offset
         {
             let same = *start == offset && *piece == data;
             return if same { Ok(()) } else { Err(FragmentError::Overlap) };
         }
         self.missing -= data.len();
-        self.pieces.insert(offset, data);
+        self.by_offset.insert(offset, data);
         Ok(())
     }
 
     fn unpack(self) -> ValueItem {
-        let packed: Vec<u8> = self.pieces.into_values().flatten().collect();
+        let packed: Vec<u8> = self.by_offset.into_values().flatten().collect();
         Value::unpack(&packed).map_or(ValueItem::Malformed, |value| ValueItem::Inline(Arc::new(value)))
     }
 }

@@ -9,7 +9,7 @@ pub struct StoreLimits {
     pub bytes: usize,
     /// Bytes of remote values of one source; above it, puts of that source are refused.
     pub bytes_per_source: usize,
-    /// Keys with values or listeners.
+    /// Keys with values.
     pub keys: usize,
     /// Remote values of one source.
     pub values_per_source: usize,
@@ -39,7 +39,7 @@ impl Default for StoreLimits {
             listeners: 1 << 16,
             listeners_per_source: 1 << 12,
             listeners_per_key: 1 << 12,
-            listener_life: Duration::from_secs(10 * 60),
+            listener_life: Duration::from_mins(10),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Who is told about changes at a key.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::{InfoHash, Value};
+use super::Source;
+use crate::{InfoHash, Query, Value};
 
 /// A remote node that listens, by the socket id it chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,4 +50,105 @@ pub enum Subscribed {
     New(Vec<Arc<Value>>),
     /// Time, address and query were renewed; nothing is pushed.
     Renewed,
+}
+
+/// A subscription by its key, its node and its socket.
+pub(super) type SubscriptionId = (InfoHash, InfoHash, u32);
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) listener: Listener,
+    query: Query,
+    expires: Instant,
+}
+
+/// All subscriptions, by key, by node and by time.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    by_node: BTreeSet<SubscriptionId>,
+    by_time: BTreeSet<(Instant, SubscriptionId)>,
+    per_key: BTreeMap<InfoHash, usize>,
+}
+
+impl Listeners {
+    pub(super) fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    pub(super) fn count_at(&self, key: &InfoHash) -> usize {
+        self.per_key.get(key).copied().unwrap_or(0)
+    }
+
+    /// The source that an existing subscription is charged to.
+    pub(super) fn source_of(&self, key: InfoHash, listener: &Listener) -> Option<Source> {
+        let subscription = self.subscriptions.get(&(key, listener.node, listener.socket))?;
+        Some(Source::of(subscription.listener.address.ip()))
+    }
+
+    /// Adds a subscription or renews it.
+    pub(super) fn insert(&mut self, key: InfoHash, listener: Listener, query: Query, expires: Instant) {
+        let id = (key, listener.node, listener.socket);
+        let previous = self.subscriptions.insert(id, Subscription { listener, query, expires });
+        match previous {
+            Some(previous) => {
+                self.by_time.remove(&(previous.expires, id));
+            }
+            None => {
+                self.by_node.insert((listener.node, key, listener.socket));
+                *self.per_key.entry(key).or_default() += 1;
+            }
+        }
+        self.by_time.insert((expires, id));
+    }
+
+    fn remove(&mut self, id: SubscriptionId) -> Option<Listener> {
+        let (key, node, socket) = id;
+        let subscription = self.subscriptions.remove(&id)?;
+        self.by_node.remove(&(node, key, socket));
+        self.by_time.remove(&(subscription.expires, id));
+        if let Some(count) = self.per_key.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_key.remove(&key);
+            }
+        }
+        Some(subscription.listener)
+    }
+
+    /// Removes all subscriptions of a node and returns them.
+    pub(super) fn remove_node(&mut self, node: &InfoHash) -> Vec<Listener> {
+        let own = (*node, InfoHash::ZERO, 0)..=(*node, InfoHash([0xff; 20]), u32::MAX);
+        let ids: Vec<_> = self.by_node.range(own).copied().collect();
+        ids.into_iter().filter_map(|(node, key, socket)| self.remove((key, node, socket))).collect()
+    }
+
+    /// Removes one subscription whose time is over.
+    pub(super) fn remove_expired(&mut self, now: Instant) -> Option<Listener> {
+        let (expires, id) = *self.by_time.first()?;
+        if expires > now {
+            return None;
+        }
+        self.remove(id)
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.by_time.first().map(|(expires, _)| *expires)
+    }
+
+    /// The notices to send when something happened at `key` to values; each listener hears of those it asked for.
+    pub(super) fn notices<T: Clone>(
+        &self,
+        key: InfoHash,
+        happened: &[(Arc<Value>, T)],
+        change: impl Fn(Vec<T>) -> Change,
+    ) -> impl Iterator<Item = Notice> {
+        let here = (key, InfoHash::ZERO, 0)..=(key, InfoHash([0xff; 20]), u32::MAX);
+        self.subscriptions.range(here).filter_map(move |(_, subscription)| {
+            let matching = happened.iter().filter(|(value, _)| subscription.query.matches(value));
+            let matching: Vec<_> = matching.map(|(_, item)| item.clone()).collect();
+            let listener = subscription.listener;
+            (!matching.is_empty()).then(|| Notice { listener, key, change: change(matching) })
+        })
+    }
 }

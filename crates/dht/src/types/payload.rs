@@ -72,7 +72,8 @@ impl Payload for IpServiceAnnouncement {
     }
 
     fn decode(data: &[u8]) -> Result<Self, WireError> {
-        let address = sockaddr::read(&Reader::new(data).blob("address")?).ok_or(WireError::Range("address"))?;
+        let address =
+            sockaddr::read(&Reader::new(data).blob("address")?).ok_or(WireError::Range("address"))?;
         Ok(Self { address })
     }
 }

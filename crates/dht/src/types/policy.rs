@@ -36,14 +36,8 @@ pub enum PolicyError {
     NotReplaceable,
 }
 
-/// Whether `new`, sent from `from` (`None`: from this node itself), may be stored at `key`, in place of `old` if a value with
-/// its id and other content is there. Returns the value to store instead where the type asks for a change.
-pub fn admit(
-    key: &InfoHash,
-    old: Option<&Value>,
-    new: &Value,
-    from: Option<SocketAddr>,
-) -> Result<Option<Value>, PolicyError> {
+/// Whether `new` may be stored at `key`, in place of `old` if a value with its id and other content is there.
+pub fn admit(key: &InfoHash, old: Option<&Value>, new: &Value) -> Result<(), PolicyError> {
     if new.id == 0 {
         return Err(PolicyError::ZeroId);
     }
@@ -53,12 +47,30 @@ pub fn admit(
     if let Some(old) = old {
         check_replacement(old, new)?;
     }
+    check_payload(key, new)?;
     // The signature last: it is the only check that costs.
-    let stored = check_payload(key, new, from)?;
     if new.ownership().is_some() {
         new.check_signature()?;
     }
-    Ok(stored)
+    Ok(())
+}
+
+/// What a storing node changes in a value sent from `from`, or `None` if nothing: nobody announces a service on
+/// another's address, so the sender's takes the place of the one announced; the port stays.
+pub fn localize(value: &Value, from: SocketAddr) -> Option<Value> {
+    // A change would break a signature, so the owner answers for what it announces.
+    if value.value_type() != IP_SERVICE_ANNOUNCEMENT || value.ownership().is_some() {
+        return None;
+    }
+    let mut announced = IpServiceAnnouncement::decode(value.data()).ok()?;
+    announced.address.set_ip(from.ip().to_canonical());
+    let data = announced.encode();
+    let mut value = value.clone();
+    match &mut value.content {
+        Content::Plain(body) if body.data != data => body.data = data,
+        _ => return None,
+    }
+    Some(value)
 }
 
 /// The rule is that of the stored value's type, so nobody escapes it by sending another.
@@ -80,45 +92,21 @@ fn check_replacement(old: &Value, new: &Value) -> Result<(), PolicyError> {
     if allowed { Ok(()) } else { Err(PolicyError::NotReplaceable) }
 }
 
-fn check_payload(
-    key: &InfoHash,
-    value: &Value,
-    from: Option<SocketAddr>,
-) -> Result<Option<Value>, PolicyError> {
+fn check_payload(key: &InfoHash, value: &Value) -> Result<(), PolicyError> {
     match value.value_type() {
         DHT_MESSAGE if !value.is_signed() => match DhtMessage::decode(value.data()) {
             Ok(message) if message.service.is_empty() => Err(PolicyError::Payload),
             // What does not parse is stored all the same: so does the network.
-            Ok(_) | Err(_) => Ok(None),
+            Ok(_) | Err(_) => Ok(()),
         },
-        IP_SERVICE_ANNOUNCEMENT => check_announcement(value, from),
+        IP_SERVICE_ANNOUNCEMENT => match IpServiceAnnouncement::decode(value.data()) {
+            Ok(announced) if announced.address.port() != 0 => Ok(()),
+            _ => Err(PolicyError::Payload),
+        },
         CERTIFICATE => {
             let chain = decode_certificate(value.data()).map_err(|_| PolicyError::Payload)?;
-            if certificate_keys(&chain).contains(key) { Ok(None) } else { Err(PolicyError::ForeignKey) }
+            if certificate_keys(&chain).contains(key) { Ok(()) } else { Err(PolicyError::ForeignKey) }
         }
-        _ => Ok(None),
+        _ => Ok(()),
     }
-}
-
-/// Nobody announces a service on another's address: the sender's takes its place, the port stays.
-fn check_announcement(value: &Value, from: Option<SocketAddr>) -> Result<Option<Value>, PolicyError> {
-    let mut announced =
-        IpServiceAnnouncement::decode(value.data()).map_err(|_| PolicyError::Payload)?;
-    if announced.address.port() == 0 {
-        return Err(PolicyError::Payload);
-    }
-    let Some(from) = from else { return Ok(None) };
-    if announced.address.ip() == from.ip().to_canonical() {
-        return Ok(None);
-    }
-    if value.ownership().is_some() {
-        // A change would break the signature.
-        return Err(PolicyError::Payload);
-    }
-    announced.address.set_ip(from.ip().to_canonical());
-    let mut value = value.clone();
-    if let Content::Plain(body) = &mut value.content {
-        body.data = announced.encode();
-    }
-    Ok(Some(value))
 }

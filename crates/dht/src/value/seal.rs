@@ -64,7 +64,8 @@ impl Value {
         let Content::Plain(body) = &mut self.content else {
             return Err(SealError::Encrypted);
         };
-        body.ownership = Some(Ownership { seq, owner: key.public().clone(), recipient, signature: Vec::new() });
+        body.ownership =
+            Some(Ownership { seq, owner: key.public().clone(), recipient, signature: Vec::new() });
         let signature = key.sign(&body.to_sign());
         if let Some(ownership) = &mut body.ownership {
             ownership.signature = signature;

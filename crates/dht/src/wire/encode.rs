@@ -300,7 +300,9 @@ fn write_numbers(writer: &mut Writer, name: &str, numbers: &[u64]) {
     if !numbers.is_empty() {
         writer.str(name);
         writer.array(numbers.len());
-        numbers.iter().for_each(|number| writer.uint(*number));
+        for number in numbers {
+            writer.uint(*number);
+        }
     }
 }
 
