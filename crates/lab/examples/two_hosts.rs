@@ -23,8 +23,8 @@ async fn story(world: World) -> io::Result<Trace> {
     let (mut ours, mut theirs) = (ours?, theirs?);
     world.note("connected");
 
-    let mut received = vec![0; MEGABYTE];
-    let (sent, got) = tokio::join!(theirs.write_all(&[7; MEGABYTE]), ours.read_exact(&mut received));
+    let (data, mut received) = (vec![7; MEGABYTE], vec![0; MEGABYTE]);
+    let (sent, got) = tokio::join!(theirs.write_all(&data), ours.read_exact(&mut received));
     sent.and(got)?;
     world.note("a megabyte has arrived");
 

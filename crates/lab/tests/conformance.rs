@@ -1,6 +1,7 @@
 //! One set of stories, told on the machine and in the lab: both must behave alike.
 //!
 //! Every story gets a network and an address of it to bind to.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::{
     io::{ErrorKind, IoSlice},

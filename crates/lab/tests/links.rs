@@ -1,4 +1,5 @@
 //! What links do to datagrams.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -27,7 +28,7 @@ fn bind(host: &Host) -> (Box<dyn UdpSocket>, SocketAddr) {
 async fn drain(socket: &dyn UdpSocket) -> Vec<(u16, Duration)> {
     let start = now();
     let mut got = Vec::new();
-    let mut buf = [0; 65_536];
+    let mut buf = vec![0; 65_536];
     while let Ok(received) = timeout(Duration::from_secs(1), socket.recv(&mut buf)).await {
         assert!(received.unwrap().len >= 2);
         got.push((u16::from_be_bytes([buf[0], buf[1]]), now() - start));

@@ -1,4 +1,5 @@
 //! TCP through links.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::{io::ErrorKind, net::IpAddr, time::Duration};
 
@@ -280,7 +281,7 @@ fn nothing_is_left_of_closed_connections() {
     run(1, async |world| {
         let Pair { one, other, mut ours, mut theirs, listener, .. } =
             connected(world, Link { loss: 0.2, ..Link::delay(10 * MS) }, Host::ipv4).await;
-        ours.write_all(&[1; 100_000]).await.unwrap();
+        ours.write_all(&vec![1; 100_000]).await.unwrap();
         drop(ours);
         let mut got = Vec::new();
         theirs.read_to_end(&mut got).await.unwrap();

@@ -13,8 +13,7 @@
 //!
 //! # Chance
 //!
-//! State machines are given a seed; [`Net::fill_random`] is where it comes from (see `dyn Net::seed`). In the lab it is
-//! drawn from the seed of the world, so that a run repeats.
+//! State machines are given a seed, and [`Net::seed`] is where it comes from. In the lab it is drawn from the seed of the world, so that a run repeats.
 
 mod clock;
 mod interface;
@@ -72,6 +71,13 @@ pub trait Net: fmt::Debug + Send + Sync + 'static {
     /// Fills `out` with randomness good enough for keys and seeds (in the lab: repeatable).
     fn fill_random(&self, out: &mut [u8]);
 
+    /// A fresh seed for a state machine.
+    fn seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.fill_random(&mut seed);
+        seed
+    }
+
     /// Runs work that would keep a task busy for more than about a millisecond (RSA, hashing of files).
     ///
     /// [`Os`] runs it on a thread for such work, the lab at once and in place. Callers want
@@ -97,12 +103,5 @@ impl dyn Net {
             let _ = done.send(work());
         }));
         async move { result.await.expect("offloaded work ends without a panic") }
-    }
-
-    /// A fresh seed for a state machine.
-    pub fn seed(&self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        self.fill_random(&mut seed);
-        seed
     }
 }
