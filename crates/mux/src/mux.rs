@@ -55,6 +55,8 @@ pub struct Mux {
     replies: usize,
     /// Where the search for idle windows goes on.
     hand: usize,
+    /// The channel that last could not grow for lack of budget.
+    pressed_by: Option<ChannelId>,
 }
 
 /// What is particular to a dialect.
@@ -104,6 +106,7 @@ impl Mux {
             peer_channels: 0,
             replies: 0,
             hand: 0,
+            pressed_by: None,
             config,
         };
         if dialect == Dialect::Native {

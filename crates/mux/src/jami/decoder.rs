@@ -197,10 +197,20 @@ fn argument(marker: Marker) -> Option<usize> {
     Some(match marker {
         Marker::Reserved => return None,
         Marker::U8 | Marker::I8 | Marker::Bin8 | Marker::Str8 | Marker::Ext8 => 1,
-        Marker::U16 | Marker::I16 | Marker::Bin16 | Marker::Str16 | Marker::Ext16 => 2,
-        Marker::Array16 | Marker::Map16 => 2,
-        Marker::U32 | Marker::I32 | Marker::Bin32 | Marker::Str32 | Marker::Ext32 => 4,
-        Marker::Array32 | Marker::Map32 => 4,
+        Marker::U16
+        | Marker::I16
+        | Marker::Bin16
+        | Marker::Str16
+        | Marker::Ext16
+        | Marker::Array16
+        | Marker::Map16 => 2,
+        Marker::U32
+        | Marker::I32
+        | Marker::Bin32
+        | Marker::Str32
+        | Marker::Ext32
+        | Marker::Array32
+        | Marker::Map32 => 4,
         Marker::U64 | Marker::I64 => 8,
         _ => 0,
     })
@@ -223,8 +233,9 @@ impl Token {
             Marker::FixMap(count) => Self::Map(count.into()),
             Marker::Map16 | Marker::Map32 => Self::Map(value),
             Marker::FixStr(count) => Self::Bytes(count.into()),
-            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => Self::Bytes(value),
-            Marker::Str8 | Marker::Str16 | Marker::Str32 => Self::Bytes(value),
+            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
+                Self::Bytes(value)
+            }
             Marker::Ext8 | Marker::Ext16 | Marker::Ext32 => Self::Other(value + 1),
             Marker::FixExt1 => Self::Other(2),
             Marker::FixExt2 => Self::Other(3),

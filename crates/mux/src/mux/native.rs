@@ -86,11 +86,9 @@ impl Mux {
     pub(super) fn write_native_control(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         out.resize(FRAME_HEADER, 0);
         let full = |out: &Vec<u8>| out.len() + MAX_MESSAGE > RECORD;
-        loop {
-            let Wire::Native(native) = &mut self.wire else { break };
-            if full(out) {
-                break;
-            }
+        while let Wire::Native(native) = &mut self.wire
+            && !full(out)
+        {
             if let Some(queued) = native.control.pop_front() {
                 queued.message.encode(out);
                 self.replies -= queued.charge;
@@ -326,7 +324,7 @@ impl Mux {
                 Ok(())
             }
             Message::GoAway { reason } => {
-                self.on_go_away(reason);
+                self.on_go_away(&reason);
                 Ok(())
             }
         }
@@ -362,13 +360,20 @@ impl Mux {
         let Some(channel) = self.table.by_number(number) else {
             return self.refused_ended(number);
         };
-        if channel.is_unanswered() {
-            return Err(PeerFault::UnexpectedAnswer(number));
+        let id = channel.id;
+        match channel.phase {
+            Phase::Waiting { .. } => return Err(PeerFault::UnexpectedAnswer(number)),
+            Phase::Requested { .. } => {
+                // The answer to a withdrawal that came before the decision.
+                self.end_our_side(id);
+                self.on_refused(id, reason);
+                return Ok(());
+            }
+            Phase::Pending | Phase::Open => {}
         }
         if channel.incoming.is_ended() {
             return Err(PeerFault::UsedAfterEnd(number));
         }
-        let id = channel.id;
         if !channel.gone {
             self.events.push_back(Event::Reset { id, reason });
         }

@@ -184,7 +184,7 @@ impl Mux {
     }
 
     /// The peer takes no new channels: requests that have not left are refused here.
-    pub(super) fn on_go_away(&mut self, reason: Reason) {
+    pub(super) fn on_go_away(&mut self, reason: &Reason) {
         if let Life::Running { peer_leaving, .. } = &mut self.life {
             *peer_leaving = true;
         }

@@ -4,8 +4,9 @@
 //! * Credit is given when half of a window is consumed.
 //! * If that half took less than two round trips, the window is the bottleneck: it doubles, as far as
 //!   `max_window` and the budget let it.
-//! * When the budget is nearly all committed, windows above their fair share halve as they are consumed, and those
-//!   of idle channels are asked back (a clock hand goes round, a few channels at a time).
+//! * A channel that cannot grow because the budget is committed takes from the others: those that are idle are
+//!   asked for their unused credit (a clock hand goes round, a few channels at a time), and the next one that
+//!   consumes more than its fair share halves its window.
 
 use std::time::Instant;
 
@@ -52,7 +53,6 @@ impl Mux {
     fn tune(&mut self, now: Instant, id: ChannelId) {
         let rtt = self.liveness.rtt();
         let budget = self.config.receive_budget;
-        let tight = self.committed > budget - budget / 16;
         let fair = (budget / self.table.len().max(1) as u64).max(self.config.min_window);
         let free = budget.saturating_sub(self.committed);
         let Some(channel) = self.table.get_mut(id) else { return };
@@ -67,11 +67,13 @@ impl Mux {
             incoming.window += gain;
             denied = gain < wanted;
         }
-        if tight && before > fair {
+        if before > fair && self.pressed_by.is_some_and(|other| other != id) {
             incoming.window = (before / 2).max(fair).max(unused);
+            self.pressed_by = None;
         }
         self.committed = self.committed - before + incoming.window;
         if denied {
+            self.pressed_by = Some(id);
             self.ask_idle_windows_back();
         }
     }

@@ -120,11 +120,10 @@ impl Message {
         let elements = reader.array()?.checked_sub(1).ok_or(Malformed)?;
         let kind = reader.uint()?;
         let known = match kind {
-            SETTINGS => 1,
             OPEN => 6,
             REFUSE | RESET | STOP => 3,
             ACCEPT | WINDOW | SHRINK | SHRUNK | GO_AWAY => 2,
-            PING | PONG => 1,
+            SETTINGS | PING | PONG => 1,
             _ => {
                 reader.skip(elements)?;
                 return Ok(None);

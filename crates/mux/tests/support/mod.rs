@@ -1,5 +1,6 @@
 //! Two muxes and the wire between them, in virtual time.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
