@@ -56,7 +56,9 @@ impl Agent {
         let packet = encoder.username(username.as_bytes()).finish(Some(remote.password().as_bytes()));
         let udp = self.pair(id).link == Link::Udp;
         let repeats_left = if udp { self.config.udp_transmissions.saturating_sub(1) } else { 0 };
-        let interval = self.config.udp_rto;
+        // Once the round trip is known, a lost nomination need not cost half a second (RFC 8489 section 6.2.1).
+        let known = self.pair(id).rtt.map(|rtt| (rtt * 3).max(self.config.pacing));
+        let interval = known.map_or(self.config.udp_rto, |known| known.min(self.config.udp_rto));
         let wait = if repeats_left > 0 { interval } else { self.config.response_timeout };
         let check = Check {
             pair: id,

@@ -25,6 +25,7 @@ pub struct Driver {
     conns: BTreeMap<Conn, (StreamId, Decoder)>,
     // The streams of our connects; the network knows them by index.
     keys: Vec<StreamId>,
+    strangers: u32,
     out: Vec<Out>,
 }
 
@@ -41,6 +42,7 @@ impl Driver {
             streams: BTreeMap::new(),
             conns: BTreeMap::new(),
             keys: Vec::new(),
+            strangers: 0,
             out: Vec::new(),
         }
     }
@@ -117,6 +119,11 @@ impl Driver {
         }
     }
 
+    /// For stories that connect on behalf of this host: the network's key belongs to no stream of the agent.
+    pub fn expect_connect(&mut self) {
+        self.strangers += 1;
+    }
+
     pub fn open_streams(&self) -> usize {
         self.conns.len()
     }
@@ -168,14 +175,14 @@ impl Host for Driver {
     }
 
     fn connected(&mut self, now: Instant, key: u32, conn: Conn, local: SocketAddr) {
-        let stream = self.keys[key as usize];
+        let Some(&stream) = self.keys.get(key as usize) else { return assert!(key < self.strangers) };
         self.streams.insert(stream, conn);
         self.conns.insert(conn, (stream, Decoder::with_limit(self.agent.frame_limit(stream))));
         self.agent.handle_tcp_connected(now, stream, local);
     }
 
     fn connect_failed(&mut self, now: Instant, key: u32, error: ConnectError) {
-        let stream = self.keys[key as usize];
+        let Some(&stream) = self.keys.get(key as usize) else { return assert!(key < self.strangers) };
         self.agent.handle_tcp_failed(now, stream, error);
     }
 

@@ -3,6 +3,7 @@
 
 pub mod driver;
 pub mod pjnath;
+pub mod script;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
