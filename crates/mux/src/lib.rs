@@ -17,6 +17,7 @@ mod chunk;
 mod config;
 mod error;
 mod event;
+mod fuzz;
 mod inbox;
 mod jami;
 mod liveness;
@@ -34,6 +35,7 @@ pub use event::{
     Capabilities, ChannelId, ChannelInfo, ChannelState, Class, Dialect, Event, OpenOptions, PingId, Priority,
     Side, Transmit,
 };
+pub use fuzz::fuzz;
 pub use mux::Mux;
 pub use reason::{Code, MAX_REASON_TEXT, Reason};
 
