@@ -6,6 +6,8 @@ between answers, as `{"listen": n, "expired": bool, "value": {..}}`. Byte string
 
 import argparse
 import json
+import os
+import socket
 import sys
 import threading
 
@@ -69,6 +71,11 @@ class Peer:
         self.node.bootstrap(host, str(port))
         return {}
 
+    def nodes(self):
+        """Nodes that answered lately, by the routing table's own account."""
+        log = self.node.getRoutingTablesLog(socket.AF_INET)
+        return {"good": log.count("[good]")}
+
     def put(self, key, data, done, kind="plain", to=None, id=None, user_type=None, permanent=False):
         value = opendht.Value(bytes.fromhex(data))
         if id is not None:
@@ -82,7 +89,7 @@ class Peer:
         elif kind == "signed":
             self.node.putSigned(*arguments, done_cb=finished, permanent=permanent)
         elif kind == "encrypted":
-            recipient = opendht.InfoHash(to.encode())
+            recipient = opendht.PkId(to.encode())
             self.node.putEncrypted(*arguments, recipient, done_cb=finished, permanent=permanent)
         else:
             raise ValueError(f"no kind of put called {kind}")
@@ -120,7 +127,7 @@ class Peer:
                 getattr(self, op)(done=done, **request)
             elif op == "listen":
                 done(self.listen(n, **request))
-            elif op in ("bootstrap", "cancel", "hello"):
+            elif op in ("bootstrap", "cancel", "nodes"):
                 done(getattr(self, op)(**request))
             else:
                 raise ValueError(f"no operation called {op}")
@@ -138,7 +145,8 @@ def main():
     say({"re": 0, **peer.hello()})
     for line in sys.stdin:
         peer.handle(json.loads(line))
-    peer.node.shutdown()
+    # The library's own shutdown waits for its thread, which may be waiting for the interpreter.
+    os._exit(0)
 
 
 main()

@@ -36,7 +36,11 @@ pub struct PrintedValue {
     /// The user type, empty when there is none.
     pub user_type: String,
     /// The data; printed as text for the user type `text/plain`, in hexadecimal otherwise.
+    ///
+    /// Long data is not printed, only its length: then this is empty.
     pub data: Vec<u8>,
+    /// Length of the data in bytes.
+    pub length: usize,
 }
 
 impl Dhtnode {
@@ -120,7 +124,7 @@ impl Dhtnode {
         }
     }
 
-    /// Puts a text with the user type `text/plain`; returns the number of the value.
+    /// Puts a text, one word, with the user type `text/plain`; returns the number of the value.
     ///
     /// # Errors
     /// When no node took it.
@@ -128,7 +132,7 @@ impl Dhtnode {
         self.put_with("p", key, text).await
     }
 
-    /// Puts a text that it announces again until it ends.
+    /// Puts a text, one word, that it announces again until it ends.
     ///
     /// # Errors
     /// When no node took it.
@@ -149,7 +153,7 @@ impl Dhtnode {
         u64::from_str_radix(id.trim(), 16).context("the number of the value")
     }
 
-    /// Puts a text, signed by its key.
+    /// Puts a text, one word, signed by its key.
     ///
     /// # Errors
     /// When no node took it.
@@ -158,7 +162,7 @@ impl Dhtnode {
         self.expect_success("Put signed: ").await
     }
 
-    /// Puts a text that only the owner of the key `recipient` can read; finds that key on the DHT first.
+    /// Puts a text, one word, that only the owner of the key `recipient` can read; finds that key on the DHT first.
     ///
     /// # Errors
     /// When the key was not found or no node took the value.
@@ -242,16 +246,19 @@ fn parse_value(line: &str) -> Option<PrintedValue> {
         Some(typed) => typed.split_once("):")?,
         None => ("", data.strip_prefix(':')?),
     };
-    let data = match data.strip_prefix('"') {
-        Some(text) => text.strip_suffix('"')?.as_bytes().to_vec(),
-        None => hex::decode(data.trim()).ok()?,
+    let (data, length) = match (data.strip_prefix('"'), data.strip_suffix(" bytes")) {
+        (Some(text), _) => (text.strip_suffix('"')?.as_bytes().to_vec(), None),
+        (None, Some(length)) => (Vec::new(), Some(length.parse().ok()?)),
+        (None, None) => (hex::decode(data.trim()).ok()?, None),
     };
+    let length = length.unwrap_or(data.len());
     Some(PrintedValue {
         id: u64::from_str_radix(id, 16).ok()?,
         signed: flags.contains("signed"),
         decrypted: flags.contains("decrypted"),
         user_type: user_type.to_owned(),
         data,
+        length,
     })
 }
 
@@ -268,10 +275,13 @@ mod tests {
             decrypted: false,
             user_type: "text/plain".to_owned(),
             data: b"a ]\" b".to_vec(),
+            length: 6,
         };
         assert_eq!(value, Some(expected));
         let plain = parse_value("Value[id:1 data:6162]").expect("a value");
         assert_eq!((plain.data, plain.signed), (b"ab".to_vec(), false));
+        let long = parse_value("Value[id:1 data:61440 bytes]").expect("a value");
+        assert_eq!((long.data, long.length), (Vec::new(), 61440));
         assert_eq!(parse_value("Get: found 1 value(s)"), None);
     }
 }

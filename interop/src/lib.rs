@@ -10,12 +10,14 @@
 //! test is skipped by name.
 
 mod dhtnode;
+mod eventually;
 mod opendht;
 mod ports;
 mod process;
 mod require;
 
 pub use dhtnode::{Dhtnode, PrintedValue};
+pub use eventually::eventually;
 pub use opendht::{KeyIds, Put, PyOpendht, PyValue};
 pub use ports::free_udp_port;
 pub use process::Process;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use crate::{Process, free_udp_port};
 
@@ -77,7 +78,7 @@ pub struct Put {
     pub id: Option<u64>,
     /// Sign it with the node's key.
     pub signed: bool,
-    /// Encrypt it (and sign it) for the key with this id, found on the DHT.
+    /// Encrypt it (and sign it) for the key with this long id, found on the DHT.
     pub recipient: Option<String>,
     /// The user type.
     pub user_type: Option<String>,
@@ -142,7 +143,25 @@ impl PyOpendht {
         self.ask(request).await.map(drop)
     }
 
-    /// Puts a value; returns its number.
+    /// Waits until it counts at least `count` good nodes on IPv4, by asking again and again.
+    ///
+    /// # Errors
+    /// When it does not within 30 s.
+    pub async fn wait_for_nodes(&mut self, count: u64) -> Result<()> {
+        let deadline = Instant::now() + OPERATION;
+        loop {
+            let answer = self.ask(json!({"op": "nodes"})).await?;
+            if answer["good"].as_u64().is_some_and(|good| good >= count) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("opendht: {answer}, not {count}");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Puts a value; returns its number (of an encrypted one the number that the library drew is not known).
     ///
     /// # Errors
     /// When no node took it, or the recipient's key was not found.

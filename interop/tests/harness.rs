@@ -2,7 +2,7 @@
 //! tests of this package may blame on Towline when they fail.
 
 use anyhow::Result;
-use interop::{Dhtnode, Peer, Put, PyOpendht, require};
+use interop::{Dhtnode, Peer, Put, PyOpendht, eventually, require};
 
 const KEY: &str = "1123456789012345678901234567890123456789";
 
@@ -25,9 +25,9 @@ async fn exchange(dhtnode: &mut Dhtnode, python: &mut PyOpendht) -> Result<()> {
     let listen = python.listen(KEY).await?;
     dhtnode.listen(KEY).await?;
 
-    let id = dhtnode.put(KEY, "from dhtnode").await?;
+    let id = dhtnode.put(KEY, "from-dhtnode").await?;
     let heard = python.next_value(listen, |value| value.id == id).await?;
-    assert_eq!((heard.bytes(), &*heard.user_type), (b"from dhtnode".to_vec(), "text/plain"));
+    assert_eq!((heard.bytes(), &*heard.user_type), (b"from-dhtnode".to_vec(), "text/plain"));
     assert_eq!(python.get_where(KEY, Some(&format!("WHERE id={id}"))).await?, [heard]);
 
     let put = Put { user_type: Some("text/plain".to_owned()), ..Put::default() };
@@ -40,13 +40,15 @@ async fn exchange(dhtnode: &mut Dhtnode, python: &mut PyOpendht) -> Result<()> {
     let signed = dhtnode.next_value(|value| value.id == id).await?;
     assert!(signed.signed && signed.data == b"signed");
 
-    dhtnode.put_signed(KEY, "signed too").await?;
-    let signed = python.next_value(listen, |value| value.bytes() == b"signed too").await?;
+    dhtnode.put_signed(KEY, "signed-too").await?;
+    let signed = python.next_value(listen, |value| value.bytes() == b"signed-too").await?;
     assert_eq!(signed.owner.map(|owner| owner.id).as_deref(), dhtnode.key_id());
 
     let large = blob(60 << 10);
     let id = python.put(KEY, &large, Put::default()).await?;
-    assert_eq!(dhtnode.next_value(|value| value.id == id).await?.data, large);
+    assert_eq!(dhtnode.next_value(|value| value.id == id).await?.length, large.len());
+    let found = python.get_where(KEY, Some(&format!("WHERE id={id}"))).await?;
+    assert!(found.iter().any(|value| value.bytes() == large));
     Ok(())
 }
 
@@ -75,25 +77,28 @@ async fn opendht_is_the_bootstrap_of_dhtnode() -> Result<()> {
 #[tokio::test]
 async fn encrypted_values_reach_their_recipient() -> Result<()> {
     let programs = programs!(Peer::Dhtnode, Peer::PyOpendht);
-    let mut hub = Dhtnode::start(&programs[0], false, None).await?;
+    let hub = Dhtnode::start(&programs[0], false, None).await?;
     let mut alice = PyOpendht::start(&programs[1], Some("alice"), Some(hub.address())).await?;
     let mut bob = PyOpendht::start(&programs[1], Some("bob"), Some(hub.address())).await?;
-    hub.wait_for_nodes(2).await?;
+    alice.wait_for_nodes(1).await?;
+    bob.wait_for_nodes(1).await?;
     let listen = bob.listen(KEY).await?;
-    let recipient = bob.key().map(|key| key.id.clone());
-    let id = alice.put(KEY, b"secret", Put { recipient, ..Put::default() }).await?;
-    let value = bob.next_value(listen, |value| value.id == id).await?;
-    assert_eq!(value.bytes(), b"secret");
+    let recipient = bob.key().map(|key| key.long_id.clone());
+    let secret = Put { recipient, ..Put::default() };
+    eventually("bob's certificate", async || alice.put(KEY, b"secret", secret.clone()).await).await?;
+    let value = bob.next_value(listen, |value| value.bytes() == b"secret").await?;
     assert_eq!(value.owner.as_ref(), alice.key());
     assert_eq!(value.recipient.as_ref(), bob.key().map(|key| &key.id));
 
     let mut carol = Dhtnode::start(&programs[0], true, Some(hub.address())).await?;
     let mut dave = Dhtnode::start(&programs[0], true, Some(hub.address())).await?;
-    carol.wait_for_nodes(2).await?;
+    carol.wait_for_nodes(1).await?;
+    dave.wait_for_nodes(1).await?;
     dave.listen(KEY).await?;
     let recipient = dave.key_id().map(str::to_owned).unwrap_or_default();
-    carol.put_encrypted(KEY, &recipient, "secret too").await?;
-    let value = dave.next_value(|value| value.data == b"secret too").await?;
+    eventually("dave's certificate", async || carol.put_encrypted(KEY, &recipient, "secret-too").await)
+        .await?;
+    let value = dave.next_value(|value| value.data == b"secret-too").await?;
     assert!(value.decrypted, "{value:?}");
     Ok(())
 }
