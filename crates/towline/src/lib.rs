@@ -11,7 +11,7 @@ mod channel;
 mod config;
 mod connection;
 pub mod dht;
-pub mod discovery;
+//DISC pub mod discovery;
 mod error;
 mod event;
 mod info;

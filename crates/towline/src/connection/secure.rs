@@ -21,6 +21,9 @@ pub(crate) struct Secured {
     pub(crate) transport: Transport,
     /// Our part in TLS; decides the halves of the channel ids.
     pub(crate) side: towline_mux::Side,
+    pub(crate) dialect: towline_mux::Dialect,
+    /// Version, suite and group, for people.
+    pub(crate) security: String,
     /// What the peer said right behind its part of the handshake.
     pub(crate) plaintext: Vec<u8>,
 }
@@ -40,7 +43,15 @@ pub(crate) async fn secure(
     let mut transport = Transport::new(selected, session.map_err(ConnectError::Tls)?);
     let mut plaintext = Vec::new();
     match tokio::time::timeout(limit, handshake(&mut transport, &mut plaintext)).await {
-        Ok(Ok(())) => Ok(Secured { transport, side, plaintext }),
+        Ok(Ok(())) => {
+            let summary = transport.session().summary().expect("an established session has a summary");
+            let dialect = match summary.dialect {
+                towline_tls::Dialect::Native => towline_mux::Dialect::Native,
+                towline_tls::Dialect::Jami => towline_mux::Dialect::Jami,
+            };
+            let security = summary.to_string();
+            Ok(Secured { transport, side, dialect, security, plaintext })
+        }
         Ok(Err(TransportError::Tls(error))) => {
             // The peer should learn why; it is not waited for.
             transport.flush_session();
@@ -79,7 +90,7 @@ async fn handshake(transport: &mut Transport, plaintext: &mut Vec<u8>) -> Result
     })
     .await?;
     if plaintext.len() > MAX_EARLY_PLAINTEXT {
-        return Err(TransportError::Tls(towline_tls::TlsError::RecordTooLong));
+        return Err(TransportError::Tls(towline_tls::TlsError::Misbehaved));
     }
     Ok(())
 }

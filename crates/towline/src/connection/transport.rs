@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 use towline_ice::framing::{PayloadKind, classify};
 use towline_ice::{Action, Agent, Disposition, StreamId};
@@ -109,7 +108,7 @@ impl Transport {
             Err(error) => return Poll::Ready(Err(self.failed(TransportError::Io(error.kind())))),
         };
         if read == 0 {
-            return Poll::Ready(if self.session.is_closed_by_peer() {
+            return Poll::Ready(if self.session.peer_closed() {
                 Ok(ReadOutcome::Closed)
             } else {
                 Err(self.failed(TransportError::Truncated))
@@ -120,7 +119,7 @@ impl Transport {
             self.read_size = (self.read_size * 4).min(READ_MAX);
         }
         self.handle_frames(sink)?;
-        if self.session.is_closed_by_peer() {
+        if self.session.peer_closed() {
             return Poll::Ready(Ok(ReadOutcome::Closed));
         }
         Poll::Ready(Ok(ReadOutcome::Progress))
@@ -174,7 +173,7 @@ impl Transport {
         let used = self.session.receive(&mut records, sink).map_err(TransportError::Tls)?;
         records.drain(..used);
         if records.len() > MAX_PARTIAL {
-            return Err(TransportError::Tls(TlsError::RecordTooLong));
+            return Err(TransportError::Tls(TlsError::Misbehaved));
         }
         if records.is_empty() && records.capacity() > IDLE_CAPACITY {
             records = Vec::new();

@@ -292,8 +292,8 @@ impl Actor {
         let Attempted { id, origin, secured, peer, found, path, timeline } = attempted;
         let device = peer.device;
         self.remember(found);
-        let dialect = secured.transport.session().dialect();
-        let security = secured.transport.session().summary().map(|summary| summary.to_string()).unwrap_or_default();
+        let dialect = secured.dialect;
+        let security = secured.security;
         let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now());
         let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
         let line = Line { commands: sender, sweep: Arc::new(Sweep::default()) };

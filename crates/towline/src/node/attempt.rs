@@ -209,11 +209,12 @@ async fn signal(
     let deadline = tokio::time::sleep(waited);
     tokio::pin!(deadline);
     let mut stored_on = 0;
-    let mut sent = false;
+    let mut pause = Duration::ZERO;
     loop {
+        let delay = pause;
         let put = async {
-            if sent {
-                tokio::time::sleep(REPEAT_AFTER).await;
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
             }
             ctx.signalling.send(found.chain.public_key(), found.at, request).await
         };
@@ -224,14 +225,14 @@ async fn signal(
             () = &mut deadline => return Err(ConnectError::NoAnswer { waited, stored_on }),
             result = &mut put => match result {
                 Ok(nodes) => stored_on = stored_on.max(nodes),
-                Err(error) if !sent => {
+                Err(error) if pause.is_zero() => {
                     tracing::debug!(%error, "the request could not be stored");
                     return Err(ConnectError::RequestNotStored);
                 }
                 Err(_) => {}
             },
         }
-        sent = true;
+        pause = REPEAT_AFTER;
     }
 }
 

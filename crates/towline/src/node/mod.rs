@@ -23,7 +23,7 @@ use crate::channel::{Channel, IncomingChannel};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dht::Dht;
-use crate::discovery::Discovery;
+//DISC use crate::discovery::Discovery;
 use crate::error::{ConnectError, StartError};
 use crate::event::Event;
 use crate::info::ConnectionInfo;
@@ -63,7 +63,7 @@ struct Inner {
     table: Arc<Table>,
     commands: mpsc::Sender<Command>,
     incoming: Mutex<mpsc::Receiver<IncomingChannel>>,
-    discovery: Discovery,
+    //DISC discovery: Discovery,
     registration: watch::Receiver<bool>,
     /// The node's tasks end with it.
     tasks: std::sync::Mutex<JoinSet<()>>,
@@ -87,18 +87,18 @@ impl Node {
     pub async fn start(net: Arc<dyn Net>, config: Config, identity: Identity) -> Result<Self, StartError> {
         let identity = Arc::new(identity);
         let account = identity.account_id().ok_or(StartError::NoAccount)?;
-        let options = towline_tls::Options { native: config.native_dialect, ..towline_tls::Options::default() };
+        let options = towline_tls::Options { native_dialect: config.native_dialect, ..towline_tls::Options::default() };
         let tls = towline_tls::Config::new(&identity, options)?;
         let dht = Dht::start(Arc::clone(&net), config.dht.clone(), Some(Arc::clone(&identity))).await?;
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
 
-        let discovery = Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
-            .map_err(StartError::Discovery)?;
+        //DISC let discovery = Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
+            //DISC .map_err(StartError::Discovery)?;
         let (signalling, signals) = Signalling::start(&dht, &identity, &mut tasks);
         let (registered, registration) = watch::channel(false);
         tasks.spawn(register(dht.clone(), events.clone(), registered));
-        tasks.spawn(watch_lan(discovery.clone(), events.clone()));
+        //DISC tasks.spawn(watch_lan(discovery.clone(), events.clone()));
 
         let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
         let incoming_queue = config.limits.incoming_queue.max(1);
@@ -125,7 +125,7 @@ impl Node {
                 table,
                 commands,
                 incoming: Mutex::new(incoming),
-                discovery,
+                //DISC discovery,
                 registration,
                 tasks: std::sync::Mutex::new(tasks),
             }),
@@ -152,10 +152,10 @@ impl Node {
         &self.inner.ctx.dht
     }
 
-    /// Devices seen on the local network.
-    pub fn discovery(&self) -> &Discovery {
-        &self.inner.discovery
-    }
+    //DISC /// Devices seen on the local network.
+    //DISC pub fn discovery(&self) -> &Discovery {
+        //DISC &self.inner.discovery
+    //DISC }
 
     /// Opens a channel named `name` to `device`, dialling it if there is no connection yet. Ready when the program on
     /// the other side has accepted.
@@ -264,7 +264,8 @@ impl Node {
     /// changes of interface addresses by itself.
     #[doc(alias = "connectivityChanged")]
     pub async fn connectivity_changed(&self) {
-        self.inner.ctx.dht.connectivity_changed().await;
+        // A DHT that was shut down needs no waking.
+        let _ = self.inner.ctx.dht.connectivity_changed().await;
         let _ = self.inner.commands.send(Command::ConnectivityChanged).await;
     }
 
@@ -312,10 +313,10 @@ async fn register(dht: Dht, events: broadcast::Sender<Event>, registered: watch:
     drop(announcement);
 }
 
-/// Passes on what is seen on the local network.
-async fn watch_lan(discovery: Discovery, events: broadcast::Sender<Event>) {
-    let mut seen = discovery.events();
-    while let Some(peer) = seen.next().await {
-        let _ = events.send(Event::SeenOnLan { device: peer.device });
-    }
-}
+//DISC /// Passes on what is seen on the local network.
+//DISC async fn watch_lan(discovery: Discovery, events: broadcast::Sender<Event>) {
+    //DISC let mut seen = discovery.events();
+    //DISC while let Some(peer) = seen.next().await {
+        //DISC let _ = events.send(Event::SeenOnLan { device: peer.device });
+    //DISC }
+//DISC }
