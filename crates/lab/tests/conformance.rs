@@ -177,7 +177,7 @@ async fn streams_carry_bytes_in_order_both_ways(net: Host, local: IpAddr) {
             write.write_all(&sent).await.unwrap();
             write.shutdown().await.unwrap();
         };
-        let (_, len) = tokio::join!(send, read.read_to_end(&mut got));
+        let ((), len) = tokio::join!(send, read.read_to_end(&mut got));
         assert_eq!(len.unwrap(), sent.len());
         assert!(got == sent);
     };

@@ -20,7 +20,6 @@ use crate::{TcpConnect, TcpListener, TcpStream};
 const BACKLOG: i32 = 1024;
 
 /// Sent data may stay unacknowledged for this long; the system's own limit is about a quarter of an hour.
-#[cfg(any(target_os = "linux", target_os = "android"))]
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An idle connection is probed after 20 s, then every 5 s: a dead peer is noticed within the user timeout.
@@ -42,8 +41,17 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
 fn configure(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    set_user_timeout(socket, Some(USER_TIMEOUT))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_user_timeout(socket: &SockRef<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    socket.set_tcp_user_timeout(timeout)
+}
+
+/// Other systems have no such option, and their own limit holds.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_user_timeout(_: &SockRef<'_>, _: Option<Duration>) -> io::Result<()> {
     Ok(())
 }
 
@@ -86,9 +94,19 @@ pub(super) async fn connect(to: SocketAddr, options: TcpConnect) -> io::Result<B
     Ok(Box::new(Stream::new(stream, to)?))
 }
 
+/// Which limit the system has for data that is not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// The user timeout.
+    Short,
+    /// Its own.
+    Long,
+}
+
 #[derive(Debug)]
 struct Stream {
     inner: tokio::net::TcpStream,
+    patience: Patience,
     local: SocketAddr,
     peer: SocketAddr,
 }
@@ -96,7 +114,22 @@ struct Stream {
 impl Stream {
     fn new(stream: tokio::net::TcpStream, peer: SocketAddr) -> io::Result<Self> {
         configure(&SockRef::from(&stream))?;
-        Ok(Self { local: stream.local_addr()?, inner: stream, peer })
+        Ok(Self { local: stream.local_addr()?, inner: stream, patience: Patience::Short, peer })
+    }
+
+    /// Linux also gives up on a peer that acknowledges everything but has closed its window for longer than the user
+    /// timeout. To be slow is not to be dead, so while the send buffer is full the timeout is lifted.
+    fn written<T>(&mut self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let (patience, timeout) = match outcome {
+            Poll::Pending => (Patience::Long, None),
+            Poll::Ready(_) => (Patience::Short, Some(USER_TIMEOUT)),
+        };
+        if patience != self.patience {
+            self.patience = patience;
+            // It fails only on a connection that is over, which the next call reports better.
+            let _ = set_user_timeout(&SockRef::from(&self.inner), timeout);
+        }
+        outcome
     }
 }
 
@@ -122,7 +155,8 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, data)
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, data);
+        self.written(outcome)
     }
 
     fn poll_write_vectored(
@@ -130,7 +164,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, parts);
+        self.written(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -143,5 +178,62 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+mod tests {
+    use std::{future::poll_fn, net::Ipv4Addr};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Both ends, as they are behind the trait.
+    async fn pair() -> (Stream, Stream) {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let connecting = tokio::net::TcpStream::connect(listener.local);
+        let (ours, theirs) = tokio::join!(connecting, listener.listener.accept());
+        let (theirs, peer) = theirs.unwrap();
+        (Stream::new(ours.unwrap(), listener.local).unwrap(), Stream::new(theirs, peer).unwrap())
+    }
+
+    #[tokio::test]
+    async fn sockets_are_configured() {
+        let (ours, theirs) = pair().await;
+        for stream in [&ours, &theirs] {
+            let socket = SockRef::from(&stream.inner);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        }
+        let listener = new_socket("[::1]:0".parse().unwrap()).unwrap();
+        assert!(listener.only_v6().unwrap() && listener.reuse_address().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_not_timed_out() {
+        let (mut ours, mut theirs) = pair().await;
+        let chunk = vec![0; 1 << 20];
+        let mut written = 0;
+        let timeout = |stream: &Stream| SockRef::from(&stream.inner).tcp_user_timeout().unwrap();
+        let full = poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut ours).poll_write(cx, &chunk) {
+                    Poll::Ready(len) => written += len.unwrap(),
+                    Poll::Pending => return Poll::Ready(()),
+                }
+            }
+        });
+        full.await;
+        assert_eq!(timeout(&ours), None);
+        let read = async {
+            let mut buf = vec![0; written];
+            theirs.read_exact(&mut buf).await.unwrap();
+        };
+        let (len, ()) = tokio::join!(ours.write(b"x"), read);
+        assert_eq!(len.unwrap(), 1);
+        assert_eq!(timeout(&ours), Some(USER_TIMEOUT));
     }
 }

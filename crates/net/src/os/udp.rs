@@ -49,17 +49,17 @@ impl Socket {
 fn multicast_v6(socket: &socket2::Socket, options: &UdpBind) -> io::Result<()> {
     socket.set_multicast_loop_v6(options.multicast_loop)?;
     socket.set_multicast_hops_v6(options.multicast_ttl.into())?;
+    // Otherwise Linux delivers every group that any program of the host has joined. Old kernels cannot help it.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_multicast_all_v6(false)?;
+    let _ = socket.set_multicast_all_v6(false);
     options.multicast_interface.map_or(Ok(()), |index| socket.set_multicast_if_v6(index))
 }
 
 fn multicast_v4(socket: &socket2::Socket, options: &UdpBind) -> io::Result<()> {
     socket.set_multicast_loop_v4(options.multicast_loop)?;
     socket.set_multicast_ttl_v4(options.multicast_ttl.into())?;
-    // Otherwise Linux delivers every group that any program of the host has joined.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_multicast_all_v4(false)?;
+    let _ = socket.set_multicast_all_v4(false);
     let Some(index) = options.multicast_interface else { return Ok(()) };
     // IPv4 names the interface by an address of it.
     let interface = interfaces::list()?.into_iter().find(|interface| interface.index == index);
