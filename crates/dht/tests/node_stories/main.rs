@@ -1,4 +1,6 @@
 //! What a network of nodes does, told as stories in virtual time.
 
 mod basics;
+mod listening;
+mod permanent;
 mod sim;

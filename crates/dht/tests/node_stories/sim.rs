@@ -94,10 +94,15 @@ impl Sim {
     }
 
     pub(crate) fn grow(&mut self, count: usize) {
+        self.grow_from(0, count);
+    }
+
+    /// More IPv4-only nodes, which start from this one.
+    pub(crate) fn grow_from(&mut self, first: usize, count: usize) {
         for _ in 0..count {
             let index = self.add(v4_only());
-            if index > 0 {
-                self.bootstrap(index, 0);
+            if index != first {
+                self.bootstrap(index, first);
             }
         }
     }
@@ -165,10 +170,10 @@ impl Sim {
             };
             self.now = self.now.max(next);
             if let Some(key) = packet.filter(|key| key.0 <= self.now) {
-                let packet = self.flying.remove(&key).unwrap();
+                let packet = self.flying.remove(&key).expect("it was just found");
                 self.deliver(packet);
             } else if let Some((_, index)) = timer {
-                self.with(index, |node, now| node.handle_timeout(now));
+                self.with(index, Node::handle_timeout);
             }
         }
     }
@@ -253,7 +258,7 @@ impl Sim {
     }
 
     /// Which hosts serve a value, by asking each of them as a stranger would.
-    pub(crate) fn holders(&mut self, key: InfoHash, id: u64) -> BTreeSet<usize> {
+    pub(crate) fn holders(&self, key: InfoHash, id: u64) -> BTreeSet<usize> {
         let alive: Vec<usize> = (0..self.hosts.len()).filter(|&index| self.hosts[index].alive).collect();
         alive.into_iter().filter(|&index| self.hosts[index].node.stored(&key, id).is_some()).collect()
     }
