@@ -38,6 +38,8 @@ pub trait Middlebox: fmt::Debug + Send + 'static {
     }
 
     /// A packet passes. `now` is the virtual time since the start.
+    ///
+    /// The world is locked meanwhile: a box must not call it.
     fn pass(&mut self, now: Duration, way: Way, packet: &mut Packet) -> Verdict;
 }
 
