@@ -6,7 +6,7 @@
 //! The crate has two floors. Below are the pieces that can be used alone: [`Message`] and its codec,
 //! [`Value`] with signing and encryption, [`Query`], fragments ([`fragment`]), server storage ([`store`]), write tokens
 //! ([`token`]), rate limits ([`rate`]), the state file ([`persist`]) and LAN discovery ([`discovery`]). Above
-//! them stands the node, which drives them.
+//! them stands the [`node`], which drives them.
 
 pub mod discovery;
 pub mod fragment;
@@ -29,3 +29,8 @@ pub use message::{Body, Message, NodeEntry, Part, Reply, Request, Token, ValueIt
 pub use query::{Field, FieldValue, Query, Restriction};
 pub use value::Value;
 pub use wire::WireError;
+
+/// The example of the README is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

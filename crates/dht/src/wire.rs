@@ -1,7 +1,7 @@
 //! The codec of datagrams: msgpack maps, written as the reference writes them and read liberally (`dht.md` 1.2
 //! to 1.10).
 //!
-//! Reading builds no tree. A [`Reader`](reader::Reader) walks the bytes once to find the members of the
+//! Reading builds no tree. A cursor walks the bytes once to find the members of the
 //! envelope and once more through the body; what it does not know it steps over without recursion, so depth costs
 //! nothing, and no allocation is larger than the bytes that justify it.
 

@@ -184,6 +184,34 @@ fn floods_take_only_their_share() {
     assert!(format!("{assembler:?}").len() < 10_000);
 }
 
+/// Parts from made-up sources push each other out, not those who sent a header.
+#[test]
+fn strangers_parts_make_room() {
+    let limits = AssemblerLimits { sessions: 2, ..AssemblerLimits::default() };
+    let mut it = Fixture::with(limits);
+    it.header(announced(&[4])).unwrap();
+    for host in 0..100 {
+        let stranger = SocketAddr::from(([203, 0, 113, host], 1));
+        assert_eq!(it.assembler.handle_parts(it.now, stranger, T, part(0, 0, [0])), Ok(None));
+    }
+    let other = SocketAddr::from(([198, 51, 100, 1], 1));
+    assert_eq!(it.assembler.handle_message(it.now, other, announced(&[4])), Ok(None));
+    let third = it.assembler.handle_parts(it.now, ([203, 0, 113, 1], 1).into(), T, part(0, 0, [0]));
+    assert_eq!(third, Err(FragmentError::TooManySessions));
+    assert!(it.parts(part(0, 0, [0xc1; 4])).unwrap().is_some());
+}
+
+/// A header that grows when it is read is charged for it.
+#[test]
+fn headers_are_charged() {
+    let limits = AssemblerLimits { bytes_per_source: 100_000, ..AssemblerLimits::default() };
+    let mut it = Fixture::with(limits);
+    let mut items = vec![ValueItem::Malformed; 60_000];
+    items.push(ValueItem::Announced(1));
+    assert_eq!(it.header(message(items)), Err(FragmentError::TooManyBytes));
+    assert_eq!(it.assembler.poll_timeout(), None);
+}
+
 /// Many tiny parts cost more than their bytes, and are charged for it.
 #[test]
 fn crumbs_are_charged() {

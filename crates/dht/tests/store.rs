@@ -377,14 +377,13 @@ fn eviction_hits_whoever_has_most() {
 
 #[test]
 fn listeners_are_bounded() {
-    let full = |which| Err(Refusal::Full(which));
     let limits =
         StoreLimits { listeners: 5, listeners_per_source: 2, listeners_per_key: 4, ..StoreLimits::default() };
     let mut it = Fixture::with(limits);
     let mut listen = |socket| it.listen(socket, "").map(|_| ());
     // The hundreds of a socket number make its address.
     assert_eq!([listen(101), listen(102)], [Ok(()); 2]);
-    assert_eq!(listen(103), full(Full::SourceListeners).map(|_: ()| ()));
+    assert_eq!(listen(103), Err(Refusal::Full(Full::SourceListeners)));
     assert_eq!(listen(101), Ok(()), "renewing is always possible");
     assert_eq!([listen(201), listen(202)], [Ok(()); 2]);
     assert_eq!(listen(301), Err(Refusal::Full(Full::KeyListeners)));

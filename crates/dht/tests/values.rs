@@ -318,7 +318,7 @@ fn state_file() {
 fn timestamps_with_nanoseconds() {
     let plain = Value::new(1, 0, *b"x").pack();
     let mut blob = vec![0x91, 0x94, 0xd7, 0xff];
-    blob.extend(((123_u64 << 34) | 1_800_000_000).to_be_bytes());
+    blob.extend(((123_u64 << 34) + 1_800_000_000).to_be_bytes());
     blob.extend(&plain);
     blob.extend([0xc4, 0, 0xd6, 0xff]);
     blob.extend(1_800_000_600_u32.to_be_bytes());

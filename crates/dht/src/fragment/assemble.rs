@@ -165,17 +165,30 @@ impl Assembler {
         if let Some(session) = self.sessions.remove(&key) {
             return Ok(session);
         }
-        let usage = self.sources.entry(Source::of(key.0.ip())).or_default();
-        if self.sessions.len() >= self.limits.sessions || usage.sessions >= self.limits.sessions_per_source {
-            if usage.sessions == 0 {
-                self.sources.remove(&Source::of(key.0.ip()));
-            }
+        let source = Source::of(key.0.ip());
+        let own = self.sources.get(&source).map_or(0, |usage| usage.sessions);
+        if own >= self.limits.sessions_per_source || (self.is_full() && !self.drop_early()) {
             return Err(FragmentError::TooManySessions);
         }
-        usage.sessions += 1;
+        self.sources.entry(source).or_default().sessions += 1;
         let session = Session::new(now, self.limits.gap.min(self.limits.overall));
         self.deadlines.insert((session.deadline, key));
         Ok(session)
+    }
+
+    fn is_full(&self) -> bool {
+        self.sessions.len() >= self.limits.sessions
+    }
+
+    /// Drops the session without header that is nearest to its end, so that parts from made-up sources cannot keep
+    /// everybody else out. Whether there was one.
+    fn drop_early(&mut self) -> bool {
+        let early = |(_, key): &&(Instant, SessionKey)| self.sessions.get(key).is_some_and(Session::is_early);
+        let Some(&(_, key)) = self.deadlines.iter().find(early) else { return false };
+        if let Some(session) = self.sessions.remove(&key) {
+            self.release(key, &session, session.charge());
+        }
+        true
     }
 
     /// Charges what the session took, then keeps it, returns its message or ends it.

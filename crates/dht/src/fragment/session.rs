@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{AssemblerLimits, FragmentError};
-use crate::{Message, Part, Value, ValueItem};
+use crate::{Body, Message, Part, Request, Value, ValueItem};
 
-/// Charged for each part that is kept, beside its bytes, and for each value: what keeping it costs.
+/// Charged for each part, value or other item that is kept, beside its bytes: what keeping it costs.
 const OVERHEAD: usize = 64;
 
 /// A message on its way.
@@ -23,7 +23,8 @@ enum Stage {
     /// Parts came, their header has not.
     Early { parts: Vec<Part>, bytes: usize },
     /// The header is here; the values by their position.
-    Open { header: Box<Message>, values: BTreeMap<usize, Pieces>, announced: usize },
+    /// `weight` is what the header and the values it announces take.
+    Open { header: Box<Message>, values: BTreeMap<usize, Pieces>, weight: usize },
 }
 
 /// The parts of one value, by offset. They never overlap.
@@ -43,9 +44,9 @@ impl Session {
     pub(super) fn charge(&self) -> usize {
         match &self.stage {
             Stage::Early { parts, bytes } => bytes + parts.len() * OVERHEAD,
-            Stage::Open { values, announced, .. } => {
-                let parts: usize = values.values().map(|pieces| 1 + pieces.by_offset.len()).sum();
-                announced + parts * OVERHEAD
+            Stage::Open { values, weight, .. } => {
+                let parts: usize = values.values().map(|pieces| pieces.by_offset.len()).sum();
+                weight + parts * OVERHEAD
             }
         }
     }
@@ -62,8 +63,8 @@ impl Session {
                 values.insert(index, Pieces { size, missing: size, by_offset: BTreeMap::new() });
             }
         }
-        let announced = values.values().map(|pieces| pieces.size).sum();
-        self.stage = Stage::Open { header: Box::new(message), values, announced };
+        let weight = weight_of(&message);
+        self.stage = Stage::Open { header: Box::new(message), values, weight };
         // Early parts were taken on trust; those that turn out wrong are dropped like late ones would be.
         for part in parts {
             self.handle_part(part).ok();
@@ -98,6 +99,11 @@ impl Session {
         values.get_mut(&part.index).ok_or(FragmentError::UnknownValue)?.insert(part.offset, part.data)
     }
 
+    /// Whether only parts came yet: anybody can send those.
+    pub(super) const fn is_early(&self) -> bool {
+        matches!(self.stage, Stage::Early { .. })
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         match &self.stage {
             Stage::Early { .. } => false,
@@ -119,6 +125,29 @@ impl Session {
         }
         Some(message)
     }
+}
+
+/// About what keeping a header takes, with the values it announces: a datagram can grow when it is read.
+fn weight_of(header: &Message) -> usize {
+    let values = header.values().iter().map(|item| {
+        OVERHEAD
+            + match item {
+                ValueItem::Inline(value) => value.packed_size(),
+                ValueItem::Announced(size) => *size,
+                ValueItem::Malformed => 0,
+            }
+    });
+    let others = match &header.body {
+        Body::Reply { reply, .. } => {
+            let fields = reply.fields.as_ref().map_or(0, |it| it.rows.len() * (1 + it.fields.len()));
+            reply.nodes4.len() + reply.nodes6.len() + fields
+        }
+        Body::Request { request: Request::Update { refreshed, expired, .. }, .. } => {
+            refreshed.len() + expired.len()
+        }
+        _ => 0,
+    };
+    values.sum::<usize>() + others * OVERHEAD
 }
 
 impl Pieces {

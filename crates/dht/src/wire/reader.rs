@@ -40,8 +40,17 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (chunk, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(*chunk)
+    }
+
+    /// A big-endian number of `N` bytes, at most 8.
     fn big_endian<const N: usize>(&mut self) -> Result<u64, WireError> {
-        Ok(self.take(N)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        let mut wide = [0; 8];
+        wide[8 - N..].copy_from_slice(&self.chunk::<N>()?);
+        Ok(u64::from_be_bytes(wide))
     }
 
     fn bytes<const N: usize>(&mut self) -> Result<&'a [u8], WireError> {
@@ -50,7 +59,8 @@ impl<'a> Reader<'a> {
     }
 
     fn ext(&mut self, len: u64) -> Result<Token<'a>, WireError> {
-        let kind = self.take(1)?[0] as i8;
+        let [kind] = self.chunk()?;
+        let kind = kind as i8;
         Ok(Token::Ext(kind, self.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?))
     }
 
@@ -68,7 +78,7 @@ impl<'a> Reader<'a> {
             Ok(number) => Token::Uint(number),
             Err(_) => Token::Negative(number),
         };
-        Ok(match Marker::from_u8(self.take(1)?[0]) {
+        Ok(match Marker::from_u8(self.chunk::<1>()?[0]) {
             Marker::FixPos(number) => Token::Uint(number.into()),
             Marker::FixNeg(number) => signed(number.into()),
             Marker::Null => Token::Nil,
@@ -133,20 +143,24 @@ impl<'a> Reader<'a> {
     /// Steps over one whole object, however deep, and returns its bytes.
     pub(crate) fn object(&mut self) -> Result<&'a [u8], WireError> {
         let start = self.rest;
-        let mut pending = 1;
+        self.step_over(1)?;
+        Ok(&start[..start.len() - self.rest.len()])
+    }
+
+    fn step_over(&mut self, mut pending: usize) -> Result<(), WireError> {
         while pending > 0 {
+            // Every pending object takes at least a byte: this keeps the count, too, within the input.
+            if pending > self.rest.len() {
+                return Err(WireError::Truncated);
+            }
             pending -= 1;
             pending += match self.token()? {
                 Token::Array(len) => len,
                 Token::Map(len) => 2 * len,
                 _ => 0,
             };
-            // Every pending object takes at least a byte: this keeps the count, too, within the input.
-            if pending > self.rest.len() {
-                return Err(WireError::Truncated);
-            }
         }
-        Ok(&start[..start.len() - self.rest.len()])
+        Ok(())
     }
 
     /// Length of the map that starts here.
@@ -167,11 +181,13 @@ impl<'a> Reader<'a> {
 
     /// The next map key, or `None` for one that is no string and thus none of ours.
     pub(crate) fn key(&mut self) -> Result<Option<&'a [u8]>, WireError> {
-        let mut object = Reader::new(self.object()?);
-        Ok(match object.token()? {
-            Token::Str(key) => Some(key),
-            _ => None,
-        })
+        match self.token()? {
+            Token::Str(key) => return Ok(Some(key)),
+            Token::Array(len) => self.step_over(len)?,
+            Token::Map(len) => self.step_over(2 * len)?,
+            _ => {}
+        }
+        Ok(None)
     }
 
     pub(crate) fn uint(&mut self, what: &'static str) -> Result<u64, WireError> {
