@@ -1,11 +1,11 @@
 //! The DHT node over real sockets on loopback.
 
-mod common;
+mod dht_common;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{identities, network, soon};
+use dht_common::{identities, network, soon};
 use towline::dht::{
     CertificateKey, Dht, DhtConfig, Field, FieldValue, FindCertificateError, GetError, InfoHash, ListenEvent,
     PutError, PutOptions, Query, StartError, Status, Value,

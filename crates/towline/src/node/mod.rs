@@ -43,7 +43,7 @@ const EVENT_QUEUE: usize = 1024;
 /// # async fn example(identity: towline::identity::Identity, device: towline::DeviceId) -> Result<(), Box<dyn std::error::Error>> {
 /// use tokio::io::AsyncWriteExt as _;
 ///
-/// let node = towline::Node::start(towline::net::os(), towline::Config::internet(), identity).await?;
+/// let node = towline::Node::start(std::sync::Arc::new(towline::net::Os), towline::Config::internet(), identity).await?;
 /// let mut channel = node.connect(device, "hello").await?;
 /// channel.write_all(b"hello, device").await?;
 /// channel.shutdown().await?;
