@@ -151,16 +151,19 @@ impl Value {
         match (&self.content, &other.content) {
             (Content::Encrypted(a), Content::Encrypted(b)) => a == b,
             (Content::Plain(a), Content::Plain(b)) => {
-                let key = |body: &Body| body.ownership.as_ref().map(|it| it.owner.clone());
-                let signature =
-                    |body: &Body| body.ownership.as_ref().map(|it| it.signature.clone()).unwrap_or_default();
                 a.value_type == b.value_type
                     && a.data == b.data
                     && a.user_type == b.user_type
-                    && key(a) == key(b)
-                    && signature(a) == signature(b)
+                    && a.signer() == b.signer()
             }
             _ => false,
         }
+    }
+}
+
+impl Body {
+    /// The owner's key and signature.
+    fn signer(&self) -> Option<(&PublicKey, &[u8])> {
+        self.ownership.as_ref().map(|it| (&it.owner, it.signature.as_slice()))
     }
 }

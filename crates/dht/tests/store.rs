@@ -308,6 +308,9 @@ fn local_values() {
     assert_eq!(it.put(&value), Ok(Stored::Refreshed));
     assert_eq!(it.store.remote_bytes(), 0, "still ours");
     it.listen(1, "").unwrap();
+    let changed = Value::new(1, 0, *b"changed");
+    assert_eq!(it.put_from(KEY, &changed, Origin::Local), Ok(Stored::Replaced), "what is ours we may change");
+    assert_eq!(it.notices(), [(1, Change::Stored(vec![Arc::new(changed)]))]);
     assert!(it.store.remove_local(&KEY, 1) && !it.store.remove_local(&KEY, 1));
     assert_eq!(it.notices(), [(1, Change::Expired(vec![1]))]);
 

@@ -116,7 +116,8 @@ impl Store {
         }
     }
 
-    /// Stores `value` at `key`, or refreshes it if it is there, or replaces one with its id if the rules allow it.
+    /// Stores `value` at `key`, or refreshes it if it is there, or replaces one with its id if the rules allow it. A
+    /// value of our own always replaces.
     ///
     /// `created` counts in Unix seconds like `unix`, the time of day at `now`; one in the future, or none, counts as now.
     pub fn put(
@@ -140,7 +141,9 @@ impl Store {
             self.extend(now, key, value.id, origin);
             return Ok(Stored::Refreshed);
         }
-        types::admit(&key, old.map(|old| old.value.as_ref()), &value)?;
+        // What this node puts itself replaces whatever is there: the rules bind others.
+        let rival = old.filter(|_| origin != Origin::Local).map(|old| old.value.as_ref());
+        types::admit(&key, rival, &value)?;
         let life = types::expiry(value.value_type());
         let age = Duration::from_secs(unix.saturating_sub(created.unwrap_or(unix)).max(0).unsigned_abs());
         let left = life.checked_sub(age).filter(|left| !left.is_zero()).ok_or(Refusal::Expired)?;

@@ -106,7 +106,7 @@ impl<'a> Envelope<'a> {
         let code = reader.narrow("e")?;
         let text = String::from_utf8_lossy(reader.str_bytes("e")?).into_owned();
         let sender = match self.arguments.or(self.reply) {
-            Some(_) => self.members()?.sender,
+            Some(_) => self.members()?.sender.filter(|id| !id.is_zero()),
             None => None,
         };
         Ok(Body::Error { sender, code, text })
