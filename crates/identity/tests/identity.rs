@@ -80,7 +80,7 @@ fn a_chain_is_bounded() {
     assert_eq!(Chain::unpack(many.as_bytes()), Err(ChainError::TooMany));
     assert_eq!(Chain::unpack(&leaf.der().repeat(MAX_CHAIN_CERTIFICATES + 1)), Err(ChainError::TooMany));
     assert_eq!(Chain::unpack(b""), Err(ChainError::Empty));
-    assert_eq!(Chain::unpack(&[0; MAX_CHAIN_LEN + 1]), Err(ChainError::TooLong(MAX_CHAIN_LEN + 1)));
+    assert_eq!(Chain::unpack(&vec![0; MAX_CHAIN_LEN + 1]), Err(ChainError::TooLong(MAX_CHAIN_LEN + 1)));
     let malformed = ChainError::Certificate { index: 0, error: CertificateError::Malformed };
     assert_eq!(Chain::unpack(b"garbage"), Err(malformed));
     let cut = &leaf.to_pem()[..400];

@@ -275,10 +275,10 @@ impl Session {
                 Ok(used)
             }
             Some(error) => {
-                // What the library has left to say is why it gives up.
-                while let (_, Ok(Step::Again)) =
-                    connection.step(&mut [], &mut |_| {}, &mut self.pending, &mut Intent::Listen)
-                {
+                // What the library has left to say is why it gives up. It must not look at the input again.
+                while connection.state().wants_write() {
+                    let input = &mut input[used..];
+                    used += connection.step(input, &mut |_| {}, &mut self.pending, &mut Intent::Listen).0;
                 }
                 Err(self.fail(error))
             }
@@ -379,17 +379,22 @@ impl Session {
         len
     }
 
-    /// Carries out the intent: the library is idle, so at most it first notes that the peer closed.
+    /// Carries out the intent. The library took in all it can, so that at most it notes first that the peer closed; but
+    /// it wants to see what it still holds on to.
     fn write(&mut self, intent: &mut Intent<'_>) -> Result<usize, TlsError> {
         let State::Established(connection, _) = &mut self.state else { return Err(TlsError::NotEstablished) };
-        loop {
-            match connection.step(&mut [], &mut |_| {}, &mut self.pending, intent).1 {
-                Ok(Step::Done(written)) => return Ok(written),
+        let result = loop {
+            let (used, step) = connection.step(&mut self.held, &mut |_| {}, &mut self.pending, intent);
+            self.held.drain(..used);
+            self.record_start -= used;
+            match step {
+                Ok(Step::Done(written)) => break Ok(written),
                 Ok(Step::Again | Step::PeerClosed) => {}
                 Ok(Step::Idle | Step::Closed) => return Err(TlsError::Closed),
-                Err(error) => return Err(self.fail(error)),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        result.map_err(|error| self.fail(error))
     }
 
     /// Whether data can be sent. A client gets here before its server accepted it: a refusal comes as
