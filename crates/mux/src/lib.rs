@@ -50,3 +50,7 @@ pub const PENDING_MIN: usize = 64;
 
 /// Largest window the native dialect allows: 1 GiB.
 pub const MAX_WINDOW: u64 = 1 << 30;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

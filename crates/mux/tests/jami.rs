@@ -1,4 +1,5 @@
 //! The Jami dialect: bytes of connection.md sections 6.1 to 6.4, and a story for each rule.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 mod support;
 

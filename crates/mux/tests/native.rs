@@ -1,4 +1,5 @@
 //! Stories of the native dialect.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 mod support;
 

@@ -202,3 +202,87 @@ fn read_settings(reader: &mut Reader<'_>) -> Result<Settings, Malformed> {
     }
     Ok(settings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::header;
+
+    fn examples() -> Vec<(String, Vec<u8>)> {
+        let readme = include_str!("../../README.md");
+        let rows = readme.split("### Examples").nth(1).unwrap().lines().filter(|line| line.contains('`'));
+        rows.map(|row| {
+            let mut cells = row.split('|').skip(1).map(str::trim);
+            let meaning = cells.next().unwrap().to_owned();
+            (meaning, hex::decode(cells.next().unwrap().replace(['`', ' '], "")).unwrap())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_readme() {
+        let reason = |code: u32, text| Reason::new(Code::from(code), text);
+        let messages = [
+            Message::Settings(Settings::of(&Config::default())),
+            Message::Open {
+                number: 1,
+                name: "sip".into(),
+                window: 256 << 10,
+                priority: Priority::default(),
+                early: false,
+            },
+            Message::Accept { number: 1, window: 256 << 10 },
+            Message::Refuse { number: 1, reason: reason(1, "busy") },
+            Message::Window { number: 0x8000, credit: 128 << 10 },
+            Message::Reset { number: 1, reason: reason(6, "") },
+            Message::Stop { number: 1, reason: reason(256, "") },
+            Message::Shrink { number: 1, credit: 4096 },
+            Message::Shrunk { number: 1, credit: 4096 },
+            Message::Ping { nonce: 7 },
+            Message::Pong { nonce: 7 },
+            Message::GoAway { reason: reason(5, "restart") },
+        ];
+        let examples = examples();
+        assert_eq!(examples.len(), messages.len() + 2, "and two without a message");
+        for ((meaning, frame), message) in examples.iter().zip(&messages) {
+            let mut body = Vec::new();
+            message.encode(&mut body);
+            let head = header(0, body.len() as u16);
+            assert_eq!(hex::encode([&head[..], &body].concat()), hex::encode(frame), "{meaning}");
+            assert_eq!(Message::decode(&mut Reader::new(&body)), Ok(Some(message.clone())), "{meaning}");
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_skipped() {
+        for hex in ["93090705", "92fa", "9220c0", "920084a17601a178c0a17992c0c0a56561726c79cd5000"] {
+            let bytes = hex::decode(hex).unwrap();
+            let mut reader = Reader::new(&bytes);
+            let decoded = Message::decode(&mut reader);
+            match hex {
+                "93090705" => assert_eq!(decoded, Ok(Some(Message::Ping { nonce: 7 }))),
+                "9220c0" => assert_eq!(decoded, Ok(None)),
+                "92fa" => assert_eq!(decoded, Err(Malformed)),
+                _ => {
+                    let settings = Settings { version: 1, early: 0x5000, pending: 64 };
+                    assert_eq!(decoded, Ok(Some(Message::Settings(settings))));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_messages_fit() {
+        let reason = Reason::new(Code::Application(u32::MAX), &"x".repeat(300));
+        let name: Box<str> = "x".repeat(crate::MAX_NAME).into();
+        let priority = Priority::default();
+        for message in [
+            Message::Open { number: 0xfffe, name, window: u64::MAX, priority, early: true },
+            Message::Reset { number: 0xfffe, reason },
+        ] {
+            let mut body = Vec::new();
+            message.encode(&mut body);
+            assert!(body.len() <= MAX_MESSAGE);
+        }
+    }
+}
