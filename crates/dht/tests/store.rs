@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::key;
+use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use towline_dht::store::{
     Change, Full, Listener, Notice, Origin, Refusal, Store, StoreLimits, Stored, Subscribed, UnknownKey,
 };
@@ -410,4 +411,84 @@ fn a_listener_that_moves() {
     it.put(&Value::new(1, 0, *b"x")).unwrap();
     let told: Vec<_> = std::iter::from_fn(|| it.store.poll_notice()).map(|it| it.listener.address).collect();
     assert!(told.contains(&moved.address));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put { key: u8, id: u64, value_type: u16, len: usize, host: u8 },
+    Refresh { key: u8, id: u64 },
+    Listen { key: u8, socket: u32 },
+    Leave { socket: u32 },
+    Discard { key: u8, id: u64 },
+    Wait { seconds: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let value_type = proptest::sample::select(vec![0, ICE_CANDIDATES, IM_MESSAGE, 777]);
+    prop_oneof![
+        6 => (0..4_u8, 1..5_u64, value_type, 0..900_usize, 0..5_u8)
+            .prop_map(|(key, id, value_type, len, host)| Step::Put { key, id, value_type, len, host }),
+        2 => (0..4_u8, 1..5_u64).prop_map(|(key, id)| Step::Refresh { key, id }),
+        2 => (0..4_u8, 0..500_u32).prop_map(|(key, socket)| Step::Listen { key, socket }),
+        1 => (0..500_u32).prop_map(|socket| Step::Leave { socket }),
+        1 => (0..4_u8, 1..5_u64).prop_map(|(key, id)| Step::Discard { key, id }),
+        2 => (0..200_u64).prop_map(|seconds| Step::Wait { seconds }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Whatever happens, the books are right, the bounds hold, and in the end everything is given back.
+    #[test]
+    fn accounts_balance(steps in proptest::collection::vec(step(), 1..120)) {
+        let limits = StoreLimits {
+            bytes: 4000,
+            bytes_per_source: 2500,
+            keys: 3,
+            values_per_source: 5,
+            values_per_key: 4,
+            values_per_source_and_key: 2,
+            listeners: 6,
+            listeners_per_source: 3,
+            listeners_per_key: 3,
+            ..StoreLimits::default()
+        };
+        let mut it = Fixture::with(limits);
+        for step in steps {
+            match step {
+                Step::Put { key, id, value_type, len, host } => {
+                    // Host 0 is this node.
+                    let origin = if host == 0 { Origin::Local } else { from(host) };
+                    it.put_from(InfoHash([key; 20]), &Value::new(id, value_type, vec![0; len]), origin).ok();
+                }
+                Step::Refresh { key, id } => drop(it.store.refresh(it.now, &InfoHash([key; 20]), id)),
+                Step::Listen { key, socket } => {
+                    let key = InfoHash([key; 20]);
+                    it.store.listen(it.now, key, listener(socket), Query::all()).ok();
+                }
+                Step::Leave { socket } => it.store.drop_listeners_of(&listener(socket).node),
+                Step::Discard { key, id } => drop(it.store.discard(&InfoHash([key; 20]), id)),
+                Step::Wait { seconds: wait } => {
+                    it.now += seconds(wait);
+                    it.store.handle_timeout(it.now);
+                }
+            }
+            while it.store.poll_notice().is_some() {}
+            let remote = it.store.iter().filter(|(_, held)| held.origin != Origin::Local);
+            prop_assert_eq!(it.store.remote_bytes(), remote.map(|(_, held)| held.value.packed_size()).sum::<usize>());
+            prop_assert!(it.store.remote_bytes() <= limits.bytes);
+            prop_assert!(it.store.listener_count() <= limits.listeners);
+            prop_assert_eq!(it.store.iter().count(), it.store.len());
+            prop_assert!(it.store.iter().all(|(_, held)| held.expires > it.now));
+        }
+        it.now += seconds(601);
+        it.store.handle_timeout(it.now);
+        prop_assert!(it.store.is_empty() && it.store.poll_timeout().is_none());
+        prop_assert_eq!((it.store.remote_bytes(), it.store.listener_count()), (0, 0));
+        // A source that had reached its share starts anew.
+        for id in 1..=2 {
+            prop_assert!(it.put(&Value::new(id, 0, *b"x")).is_ok());
+        }
+    }
 }
