@@ -98,6 +98,7 @@ pub struct Dht {
     node_id: InfoHash,
     local_addrs: PerFamily<Option<SocketAddr>>,
     network: u32,
+    client: bool,
 }
 
 impl Dht {
@@ -131,7 +132,7 @@ impl Dht {
         if let Some(state) = memory.state.as_ref().filter(|state| !state.id.is_zero()) {
             config.node.node_id = Some(state.id);
         }
-        let network = config.node.network;
+        let (network, client) = (config.node.network, config.node.client_mode);
         let mut node = Node::new(config.node, now, net.unix_time(), net.seed());
         if let Some(state) = &memory.state {
             node.import_state(now, state);
@@ -159,7 +160,17 @@ impl Dht {
         };
         tokio::spawn(driver.run());
         let counter = Counter::new(request_sender, operations);
-        Ok(Self { net, identity, counter, controls: control_sender, status, node_id, local_addrs, network })
+        Ok(Self {
+            net,
+            identity,
+            counter,
+            controls: control_sender,
+            status,
+            node_id,
+            local_addrs,
+            network,
+            client,
+        })
     }
 
     /// Looks up the values at `key` that match `query`; a selection in it is ignored. Values encrypted to us come
@@ -287,6 +298,11 @@ impl Dht {
     /// The network id; 0 is the public network.
     pub fn network(&self) -> u32 {
         self.network
+    }
+
+    /// Whether the node only asks and does not serve others.
+    pub fn is_client(&self) -> bool {
+        self.client
     }
 
     /// The addresses bound, with the real ports; `None` for a family that is not used.
