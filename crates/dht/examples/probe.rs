@@ -56,7 +56,8 @@ impl Driver {
             self.socket.set_read_timeout(Some(wait))?;
             match self.socket.recv_from(&mut buffer) {
                 Ok((length, from)) => self.node.handle_datagram(Instant::now(), from, &buffer[..length]),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                }
                 Err(error) => return Err(error),
             }
             if self.node.poll_timeout().is_some_and(|at| at <= Instant::now()) {

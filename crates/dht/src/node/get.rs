@@ -28,12 +28,38 @@ pub(super) struct Wanted {
     seq: u64,
 }
 
-/// Who was asked for a version of a value.
+/// Who has a version of a value. One node is asked at a time.
 #[derive(Debug, Default)]
 struct Sources {
-    asked: BTreeSet<InfoHash>,
+    flying: BTreeSet<InfoHash>,
     spares: VecDeque<(Family, InfoHash)>,
+    copies: usize,
+    /// A copy had a signature that holds: nobody else need be asked.
     proved: bool,
+}
+
+impl Sources {
+    fn is_satisfied(&self) -> bool {
+        self.proved || self.copies >= COPIES
+    }
+
+    /// A fetch is over, or takes too long to wait for.
+    fn landed(&mut self, node: &InfoHash, found: bool, proved: bool) {
+        if self.flying.remove(node) {
+            self.copies += usize::from(found);
+        }
+        self.proved |= proved;
+    }
+
+    /// Who should be asked now, if anybody.
+    fn next(&mut self) -> Option<(Family, InfoHash)> {
+        if self.is_satisfied() || !self.flying.is_empty() {
+            return None;
+        }
+        let (family, node) = self.spares.pop_front()?;
+        self.flying.insert(node);
+        Some((family, node))
+    }
 }
 
 /// A get or query over both families.
@@ -49,6 +75,8 @@ pub(super) struct Get {
     seen: BTreeMap<u64, Vec<Arc<Value>>>,
     delivered: usize,
     sources: BTreeMap<Wanted, Sources>,
+    /// Fetches for the searches to send.
+    queue: Vec<(SearchKey, InfoHash, Wanted)>,
 }
 
 /// The part of a get that one search does.
@@ -78,6 +106,7 @@ impl Get {
             seen: BTreeMap::new(),
             delivered: 0,
             sources: BTreeMap::new(),
+            queue: Vec::new(),
         }
     }
 
@@ -119,6 +148,11 @@ impl Node {
         let key = get.key;
         let query = get.query.clone();
         let local = self.store.get(&key, &query);
+        for value in &local {
+            // What is stored here was checked when it came.
+            let sources = get.sources.entry(Wanted { id: value.id, seq: value.seq().into() }).or_default();
+            (sources.copies, sources.proved) = (1, value.is_signed());
+        }
         if self.ops.len() < self.config.limits.operations {
             for family in self.families() {
                 if self.open_search(now, SearchKey { key, family }, |search| {
@@ -184,6 +218,10 @@ impl Node {
     /// Sends the fetches that wait, as many as may be under way.
     pub(super) fn advance_fetches(&mut self, now: Instant, key: SearchKey, search: &mut Search) {
         for (&op, lookup) in &mut search.lookups {
+            if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+                let ours = get.queue.extract_if(.., |(search, ..)| *search == key);
+                lookup.queue.extend(ours.map(|(_, node, version)| (node, vec![version])));
+            }
             while lookup.fetching < PARALLEL_FETCHES {
                 let Some((node, wanted)) = lookup.queue.pop_front() else { break };
                 let restrictions = match wanted.as_slice() {
@@ -197,12 +235,9 @@ impl Node {
                 let request = Request::Get { key: key.key, query, want: Want::default() };
                 if self.ask(now, key, node, Ask::Fetch { op, wanted: wanted.clone() }, request) {
                     lookup.fetching += 1;
-                } else if let Some((family, spare)) = self.another_source(op, node, &wanted) {
-                    if family == key.family {
-                        lookup.queue.push_back((spare, wanted));
-                    } else {
-                        self.requeue(op, family, spare, wanted);
-                    }
+                } else {
+                    // The node died since it was asked, or too much is under way.
+                    self.landed(op, &node, &wanted, &BTreeSet::new(), &BTreeSet::new());
                 }
             }
         }
@@ -213,62 +248,52 @@ impl Node {
         &mut self,
         search: SearchKey,
         node: InfoHash,
-        (op, wanted): (OpId, Vec<Wanted>),
+        (op, wanted): (OpId, &[Wanted]),
         reply: &Reply,
     ) {
         let values = inline(&reply.values);
-        let proved: BTreeSet<u64> =
-            values.iter().filter(|it| self.is_proved(op, it)).map(|it| it.id).collect();
+        let proved: BTreeSet<u64> = values.iter().filter(|it| self.is_proved(op, it)).map(|it| it.id).collect();
         let found: BTreeSet<u64> = values.iter().map(|value| value.id).collect();
         self.deliver(op, values);
-        if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
-            for version in &wanted {
-                if proved.contains(&version.id)
-                    && let Some(sources) = get.sources.get_mut(version)
-                {
-                    sources.proved = true;
-                }
-            }
-        }
-        let missing = wanted.into_iter().filter(|it| !found.contains(&it.id)).collect();
-        self.fetch_ended(search, node, op, missing);
+        self.end_fetch(search, op);
+        self.landed(op, &node, wanted, &found, &proved);
     }
 
-    /// A fetch is over; what it did not bring is asked of another node.
-    pub(super) fn fetch_ended(&mut self, search: SearchKey, node: InfoHash, op: OpId, missing: Vec<Wanted>) {
+    /// A fetch came to nothing: others are asked.
+    pub(super) fn fetch_failed(&mut self, search: SearchKey, node: InfoHash, op: OpId, wanted: &[Wanted]) {
+        self.end_fetch(search, op);
+        self.fetch_late(node, op, wanted);
+    }
+
+    /// A fetch takes long: others are asked meanwhile.
+    pub(super) fn fetch_late(&mut self, node: InfoHash, op: OpId, wanted: &[Wanted]) {
+        self.landed(op, &node, wanted, &BTreeSet::new(), &BTreeSet::new());
+    }
+
+    fn end_fetch(&mut self, search: SearchKey, op: OpId) {
         if let Some(lookup) = self.searches.get_mut(&search).and_then(|search| search.lookups.get_mut(&op)) {
             lookup.fetching = lookup.fetching.saturating_sub(1);
         }
-        for version in missing {
-            let wanted = vec![version];
-            if let Some((family, spare)) = self.another_source(op, node, &wanted) {
-                self.requeue(op, family, spare, wanted);
-            }
-        }
     }
 
-    fn requeue(&mut self, op: OpId, family: Family, node: InfoHash, wanted: Vec<Wanted>) {
-        let Some(Op::Get(get)) = self.ops.get(&op) else { return };
-        let key = SearchKey { key: get.key, family };
-        if let Some(lookup) = self.searches.get_mut(&key).and_then(|search| search.lookups.get_mut(&op)) {
-            lookup.queue.push_back((node, wanted));
-            self.dirty.insert(key);
-        }
-    }
-
-    fn another_source(
+    /// Takes note of what a node brought, and asks the next one for what is still wanted.
+    fn landed(
         &mut self,
         op: OpId,
-        failed: InfoHash,
+        node: &InfoHash,
         wanted: &[Wanted],
-    ) -> Option<(Family, InfoHash)> {
-        let Some(Op::Get(get)) = self.ops.get_mut(&op) else { return None };
-        let [version] = wanted else { return None };
-        let sources = get.sources.get_mut(version)?;
-        let (family, node) = sources.spares.pop_front()?;
-        sources.asked.remove(&failed);
-        sources.asked.insert(node);
-        Some((family, node))
+        found: &BTreeSet<u64>,
+        proved: &BTreeSet<u64>,
+    ) {
+        let Some(Op::Get(get)) = self.ops.get_mut(&op) else { return };
+        for version in wanted {
+            let Some(sources) = get.sources.get_mut(version) else { continue };
+            sources.landed(node, found.contains(&version.id), proved.contains(&version.id));
+            if let Some((family, next)) = sources.next() {
+                get.queue.push((SearchKey { key: get.key, family }, next, *version));
+            }
+        }
+        self.dirty.extend(get.queue.iter().map(|(search, ..)| *search));
     }
 
     /// Whether a signed value is new to the get and its signature holds, or is known from before.
@@ -343,11 +368,12 @@ impl Get {
             return false;
         }
         let sources = self.sources.entry(version).or_default();
-        if sources.proved || sources.asked.contains(&node) {
+        let known = sources.flying.contains(&node) || sources.spares.contains(&(family, node));
+        if sources.is_satisfied() || known {
             return false;
         }
-        if sources.asked.len() < COPIES {
-            sources.asked.insert(node);
+        if sources.flying.is_empty() {
+            sources.flying.insert(node);
             return true;
         }
         if sources.spares.len() < MAX_SPARES {

@@ -248,12 +248,20 @@ impl Peers {
         self.records.len() < self.limit
     }
 
-    /// The not expired nodes nearest to `target`, at most `count`.
-    pub(super) fn closest(&self, target: &InfoHash, count: usize) -> Vec<InfoHash> {
-        let mut ids: Vec<InfoHash> =
-            self.records.iter().filter(|(_, peer)| !peer.expired).map(|(id, _)| *id).collect();
+    /// The nearest to `target` of the not expired nodes that are `fit`, at most `count`.
+    pub(super) fn closest(
+        &self,
+        target: &InfoHash,
+        count: usize,
+        fit: impl Fn(&Peer) -> bool,
+    ) -> Vec<InfoHash> {
+        let fitting = self.records.iter().filter(|(_, peer)| !peer.expired && fit(peer));
+        let mut ids: Vec<InfoHash> = fitting.map(|(id, _)| *id).collect();
+        if ids.len() > count {
+            ids.select_nth_unstable_by(count, |a, b| target.compare_distance(a, b));
+            ids.truncate(count);
+        }
         ids.sort_unstable_by(|a, b| target.compare_distance(a, b));
-        ids.truncate(count);
         ids
     }
 }

@@ -68,7 +68,7 @@ impl Node {
         match ask {
             Ask::Find => {}
             Ask::Look { op } => self.look_answered(key, node, op, reply),
-            Ask::Fetch { op, wanted } => self.fetch_answered(key, node, (op, wanted), reply),
+            Ask::Fetch { op, wanted } => self.fetch_answered(key, node, (op, &wanted), reply),
             Ask::Probe { value } | Ask::ReadBack { value } => {
                 self.probe_answered(now, (key, node), value, &ask, reply);
             }
@@ -140,8 +140,11 @@ impl Node {
 
     /// A request goes out for the second time: meanwhile the search asks somebody else.
     pub(super) fn request_late(&mut self, node: InfoHash, purpose: &Purpose) {
-        if let Purpose::Search { key, .. } = purpose
-            && let Some(member) = self.searches.get_mut(key).and_then(|search| search.member(&node))
+        let Purpose::Search { key, ask } = purpose else { return };
+        if let Ask::Fetch { op, wanted } = ask {
+            self.fetch_late(node, *op, wanted);
+        }
+        if let Some(member) = self.searches.get_mut(key).and_then(|search| search.member(&node))
         {
             member.late = true;
             self.dirty.insert(*key);
@@ -206,7 +209,7 @@ impl Node {
     /// A step of a search came to nothing.
     fn search_failed(&mut self, key: SearchKey, node: InfoHash, ask: Ask) {
         if let Ask::Fetch { op, wanted } = ask {
-            self.fetch_ended(key, node, op, wanted);
+            self.fetch_failed(key, node, op, &wanted);
             return;
         }
         let Some(search) = self.searches.get_mut(&key) else { return };

@@ -187,8 +187,9 @@ impl Search {
         else {
             return false;
         };
-        let nearer = self.members[..place].iter().filter(|member| !member.is_bad(peers)).count();
-        if nearer >= SEARCH_NODES {
+        let proved = is_proved(&id, peers);
+        let rival = |member: &&Member| !member.is_bad(peers) && is_proved(&member.id, peers) == proved;
+        if self.members[..place].iter().filter(rival).count() >= SEARCH_NODES {
             return false;
         }
         let prefix = |id: &InfoHash| peers.get(id).and_then(|peer| Prefix::of(peer.address.ip()));
@@ -211,16 +212,20 @@ impl Search {
         true
     }
 
-    /// Keeps the nearest live nodes and a bounded number of bad ones among them.
+    /// Keeps the nearest live nodes and a bounded number of bad ones among them. Nodes that answered us before and
+    /// those known by hearsay do not compete: a flood of invented nodes must not drive the real ones out.
     fn trim(&mut self, peers: &Peers) {
-        let (mut live, mut bad) = (0, 0);
+        let (mut proved, mut hearsay, mut bad) = (0, 0, 0);
         self.members.retain(|member| {
             if member.is_bad(peers) {
                 bad += 1;
-                bad <= MAX_BAD_NODES && live < SEARCH_NODES
+                bad <= MAX_BAD_NODES
+            } else if is_proved(&member.id, peers) {
+                proved += 1;
+                proved <= SEARCH_NODES
             } else {
-                live += 1;
-                live <= SEARCH_NODES
+                hearsay += 1;
+                hearsay <= SEARCH_NODES
             }
         });
     }
@@ -260,6 +265,10 @@ impl Search {
     pub(super) fn is_idle(&self) -> bool {
         !self.needs_sync() && self.lookups.is_empty()
     }
+}
+
+fn is_proved(id: &InfoHash, peers: &Peers) -> bool {
+    peers.get(id).is_some_and(super::peers::Peer::has_answered)
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use super::Node;
 use super::family::Family;
 use super::listen::News;
 use super::request::Purpose;
-use super::search::SEARCH_NODES;
 use super::table::BUCKET_SIZE;
 use super::trust::Hold;
 use crate::fragment::{UPDATE_BYTES, batches};
@@ -161,6 +160,10 @@ impl Node {
     ) {
         if self.trust.hold(now, from, transaction, sender, request) == Hold::New {
             self.stats.held += 1;
+            // Any answer from there will do, also one that is awaited already.
+            if self.requests.any(|open| open.to == from) {
+                return;
+            }
             self.request(now, (from, Some(sender)), Purpose::Prove, Request::Ping);
         }
     }
@@ -193,9 +196,7 @@ impl Node {
     /// Whether so many good nodes are nearer to a key that nobody should look for it here.
     pub(super) fn is_far_from(&self, now: Instant, family: Family, key: &InfoHash) -> bool {
         let peers = &self.nets[family].peers;
-        let near = peers.closest(key, SEARCH_NODES).into_iter();
-        let good = near.filter(|id| peers.get(id).is_some_and(|peer| peer.is_good(now))).take(BUCKET_SIZE);
-        let good: Vec<InfoHash> = good.collect();
+        let good = peers.closest(key, BUCKET_SIZE, |peer| peer.is_good(now));
         good.len() >= BUCKET_SIZE
             && good.last().is_some_and(|farthest| key.compare_distance(farthest, &self.id).is_lt())
     }

@@ -89,7 +89,9 @@ impl Node {
             search.members.retain(|member| !member.is_expired(peers));
         }
         search.refilled = Some(now);
-        for id in peers.closest(&key.key, SEARCH_NODES) {
+        let proved = peers.closest(&key.key, SEARCH_NODES, super::peers::Peer::has_answered);
+        let hearsay = peers.closest(&key.key, SEARCH_NODES, |peer| !peer.has_answered());
+        for id in proved.into_iter().chain(hearsay) {
             search.offer(&key.key, id, peers);
         }
     }

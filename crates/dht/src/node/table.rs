@@ -249,7 +249,7 @@ mod tests {
         let own = InfoHash([0x55; 20]);
         let (table, peers) = filled(own, 500, now, [127, 0, 0]);
         assert!((4..=9).contains(&table.depth()), "depth {}", table.depth());
-        let nearest = peers.closest(&own, 8);
+        let nearest = peers.closest(&own, 8, |_| true);
         assert_eq!(table.closest_good(&own, &peers, now), nearest);
         for (index, bucket) in table.buckets().iter().enumerate() {
             assert!(bucket.nodes.len() <= BUCKET_SIZE);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use towline_dht::node::{Config, PutOptions};
-use towline_dht::{Query, Restriction, Request, Value};
+use towline_dht::{Query, Request, Restriction, Value};
 
 use crate::sim::{Sim, key, secs, v4_only, value};
 
@@ -38,7 +38,8 @@ fn is_renewed_every_twenty_seconds_at_four_nodes() {
     nodes.sort_unstable();
     nodes.dedup();
     assert_eq!(nodes.len(), 4);
-    let first: Vec<Duration> = listens.iter().filter(|(_, _, to)| *to == nodes[0]).map(|(at, ..)| *at).collect();
+    let first: Vec<Duration> =
+        listens.iter().filter(|(_, _, to)| *to == nodes[0]).map(|(at, ..)| *at).collect();
     for pair in first.windows(2) {
         let period = pair[1].saturating_sub(pair[0]);
         assert!(period >= secs(20) && period < secs(21), "{period:?}");

@@ -22,9 +22,7 @@ fn is_renewed_ten_seconds_before_it_would_expire() {
 
     let puts = sim.requests(|request| matches!(request, Request::Put { .. }));
     assert_eq!(puts.len(), 8, "the value itself travels once");
-    let is_probe = |request: &Request| {
-        matches!(request, Request::Get { key, query: Some(query), .. } if *key == here && query.select.len() == 2)
-    };
+    let is_probe = |request: &Request| matches!(request, Request::Get { key, query: Some(query), .. } if *key == here && query.select.len() == 2);
     let probes = sim.requests(is_probe);
     let refreshes = sim.requests(|request| matches!(request, Request::Refresh { .. }));
     assert_eq!((probes.len(), refreshes.len()), (24, 24), "three rounds at eight nodes");
@@ -55,7 +53,8 @@ fn follows_the_network_as_nodes_come_and_go() {
     sim.run(Duration::from_mins(25));
     let now = sim.holders(here, 1);
     let ids: Vec<_> = sim.hosts.iter().map(|host| host.node.id()).collect();
-    let mut alive: Vec<usize> = (0..sim.hosts.len()).filter(|&index| sim.hosts[index].alive && index != 3).collect();
+    let mut alive: Vec<usize> =
+        (0..sim.hosts.len()).filter(|&index| sim.hosts[index].alive && index != 3).collect();
     alive.sort_by(|&a, &b| here.compare_distance(&ids[a], &ids[b]));
     let missing: Vec<_> = alive[..8].iter().filter(|index| !now.contains(index)).collect();
     assert!(missing.is_empty(), "{missing:?} are near and do not have it");
