@@ -1,4 +1,5 @@
 //! RFC 4571 framing over arbitrary splits.
+#![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 use proptest::prelude::*;
 use towline_ice::framing::{self, Decoder, FrameTooLong, PayloadKind, classify, classify_datagram};
@@ -43,8 +44,8 @@ fn the_limit_holds_before_any_payload_is_kept() {
     assert_eq!(read_all(&mut decoder, &[101]), Err(error));
     decoder = Decoder::with_limit(1);
     decoder.set_limit(framing::MAX_PAYLOAD);
-    assert_eq!(read_all(&mut decoder, &framing::frame(&[5; 65535]).unwrap()).unwrap()[0].len(), 65535);
-    assert_eq!(framing::frame(&[0; 65536]), Err(FrameTooLong { len: 65536, limit: 65535 }));
+    assert_eq!(read_all(&mut decoder, &framing::frame(&vec![5; 65535]).unwrap()).unwrap()[0].len(), 65535);
+    assert_eq!(framing::frame(&vec![0; 65536]), Err(FrameTooLong { len: 65536, limit: 65535 }));
 }
 
 #[test]

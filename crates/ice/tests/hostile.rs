@@ -1,4 +1,5 @@
 //! Everything a stranger, and everything a hostile peer can do (spec 9.1 nos. 19 to 21).
+#![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 mod common;
 

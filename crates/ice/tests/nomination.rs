@@ -1,4 +1,5 @@
 //! What the controlled side makes of nominations, and of data that comes before it has made up its mind.
+#![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 mod common;
 
@@ -48,7 +49,7 @@ fn early_data_is_bounded() {
     let stream = script.accept("10.0.0.2:40000");
     let check = script.check(true);
     script.frame(stream, &check);
-    let chunk = [0x17; 32 * 1024];
+    let chunk = vec![0x17; 32 * 1024];
     for _ in 0..4 {
         assert_eq!(script.frame(stream, &chunk), Disposition::Early);
     }

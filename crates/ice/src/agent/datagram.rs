@@ -39,7 +39,7 @@ impl Agent {
         {
             // The common case, without a search.
             let ours = matches!(selected.path, SelectedPath::Udp { local: l, remote: r }
-                if canonical(r) == canonical(remote) && (l == local || l.port() == local.port()));
+                if canonical(r) == canonical(remote) && is_socket_of(local, l));
             return if ours { Ok(Disposition::Data) } else { Err(DropReason::NotSelected) };
         }
         let local = self.udp_candidate(local).ok_or(DropReason::UnknownLocal)?;
@@ -54,10 +54,7 @@ impl Agent {
     /// The UDP candidate that sends from that socket.
     fn udp_candidate(&self, local: SocketAddr) -> Option<usize> {
         let udp = || self.locals.iter().enumerate().filter(|(_, c)| c.transport == Transport::Udp);
-        let exact = udp().find(|(_, c)| canonical(c.base) == canonical(local));
-        // A socket bound to all interfaces knows its port only.
-        let wildcard = || udp().find(|(_, c)| c.base.port() == local.port());
-        exact.or_else(|| if local.ip().is_unspecified() { wildcard() } else { None }).map(|(n, _)| n)
+        udp().find(|(_, c)| is_socket_of(local, c.base)).map(|(n, _)| n)
     }
 
     /// Application bytes on the path of a pair.
@@ -83,4 +80,9 @@ impl Agent {
         pair.early += len;
         Ok(Disposition::Early)
     }
+}
+
+/// Whether the socket bound to `local` serves `base`: bound to all interfaces it knows its port only.
+fn is_socket_of(local: SocketAddr, base: SocketAddr) -> bool {
+    canonical(local) == canonical(base) || (local.ip().is_unspecified() && local.port() == base.port())
 }

@@ -312,6 +312,7 @@ impl Agent {
     fn set_state(&mut self, id: PairId, state: State) {
         if self.pair(id).state != state {
             self.pair_mut(id).state = state;
+            tracing::trace!(pair = id.0, ?state, "pair changed");
             self.events.push_back(Event::PairChanged { pair: id, state: state.report() });
         }
     }
@@ -320,6 +321,7 @@ impl Agent {
         self.role = self.role.other();
         self.role_switches += 1;
         self.forget_nominee();
+        tracing::debug!(role = ?self.role, "role conflict settled against us");
         self.events.push_back(Event::RoleSwitched { role: self.role });
     }
 
@@ -332,6 +334,7 @@ impl Agent {
     fn dispose(&mut self, outcome: Result<Disposition, DropReason>) -> Disposition {
         outcome.unwrap_or_else(|reason| {
             self.dropped += 1;
+            tracing::trace!(%reason, "dropped");
             Disposition::Dropped(reason)
         })
     }

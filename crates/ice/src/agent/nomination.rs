@@ -145,6 +145,7 @@ impl Agent {
             self.close(stream, CloseReason::NotSelected);
         }
         self.checks.clear();
+        tracing::debug!(pair = id.0, ?path, role = ?self.role, ?rtt, "path selected");
         let keepalive = self.next_keepalive(now);
         self.phase = Phase::Selected(Selected { pair: id, path, keepalive });
         self.events.push_back(Event::Selected { pair: id, path, role: self.role, rtt });
@@ -201,10 +202,12 @@ impl Agent {
         self.checks.clear();
         self.phase = Phase::Over;
         let report = FailureReport { reason, pairs: self.pair_reports() };
+        tracing::debug!(%report, "no path");
         self.events.push_back(Event::Failed(report));
     }
 
     pub(super) fn lose(&mut self, reason: LossReason) {
+        tracing::debug!(%reason, "path lost");
         self.phase = Phase::Over;
         self.events.push_back(Event::Lost(reason));
     }

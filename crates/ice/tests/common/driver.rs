@@ -110,7 +110,7 @@ impl Driver {
     pub fn send(&mut self, bytes: &[u8]) {
         match self.selected().expect("a path is selected") {
             SelectedPath::Udp { local, remote } => {
-                self.out.push(Out::Udp { local, remote, payload: bytes.to_vec() })
+                self.out.push(Out::Udp { local, remote, payload: bytes.to_vec() });
             }
             SelectedPath::Tcp { stream, .. } => {
                 let bytes = towline_ice::framing::frame(bytes).unwrap().to_vec();

@@ -1,5 +1,6 @@
 //! A simulated network of a few hosts in virtual time: UDP with loss, TCP with refusal, black holes and split bytes.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
+#![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 pub mod driver;
 pub mod pjnath;

@@ -72,7 +72,7 @@ impl Script {
                 Action::SendUdp { remote, payload, .. } => self.datagrams.push((remote, payload.to_vec())),
                 Action::Connect { stream, remote, .. } => self.connects.push((stream, remote)),
                 Action::SendFrame { stream, payload } => {
-                    self.frames.push((stream, payload[framing::HEADER_LEN..].to_vec()))
+                    self.frames.push((stream, payload[framing::HEADER_LEN..].to_vec()));
                 }
                 Action::CloseStream { stream, reason } => self.closed.push((stream, reason)),
             }
