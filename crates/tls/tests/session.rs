@@ -461,7 +461,7 @@ fn a_peer_with_tls12_only() {
     let summary = *server.summary().unwrap();
     assert_eq!((summary.version, summary.suite), (Version::Tls12, Suite::Aes256Gcm));
     let mut wire = Vec::new();
-    server.send(&[7; 20_000], &mut wire).unwrap();
+    server.send(&vec![7; 20_000], &mut wire).unwrap();
     assert!(client.read_tls(&mut &wire[..]).unwrap() > 0);
     client.process_new_packets().unwrap();
     std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
@@ -516,7 +516,7 @@ fn nothing_in_common() {
     let mut provider = default_provider();
     provider.cipher_suites = vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
     let versions = ONLY_TLS13;
-    let stranger = Stranger { provider, versions, ..Stranger::default() };
+    let stranger = Stranger { versions, provider, ..Stranger::default() };
     assert_eq!(
         stranger.meets(&mut server()).err(),
         Some(TlsError::Incompatible(Incompatibility::CipherSuite))
