@@ -139,6 +139,8 @@ fn encrypted_private_key() {
     let (pem, password) = (text(&vector["pem"]), text(&vector["password"]));
     let carol = PrivateKey::from_pkcs8_pem(pem, Some(password)).unwrap();
     assert_eq!(carol.public(), key("carol").public());
+    let surrounded = format!("a note\n{pem}\nand another\n");
+    assert!(PrivateKey::from_pkcs8_pem(&surrounded, Some(password)).is_ok());
     assert_eq!(PrivateKey::from_pkcs8_pem(pem, None).unwrap_err(), PrivateKeyError::PasswordNeeded);
     assert_eq!(PrivateKey::from_pkcs8_pem(pem, Some("no")).unwrap_err(), PrivateKeyError::Password);
     let ours = carol.to_pkcs8_pem(Some(password));

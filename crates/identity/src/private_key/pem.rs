@@ -66,12 +66,12 @@ pub enum PrivateKeyError {
 
 impl PrivateKey {
     /// Reads PKCS#8 PEM, `PRIVATE KEY` or `ENCRYPTED PRIVATE KEY`. A password is ignored if the key is
-    /// not encrypted. Text before the block is skipped.
+    /// not encrypted. Text around the first block is skipped.
     pub fn from_pkcs8_pem(pem: &str, password: Option<&str>) -> Result<Self, PrivateKeyError> {
         if pem.len() > MAX_PEM_LEN {
             return Err(PrivateKeyError::TooLong(pem.len()));
         }
-        let block = &pem[pem.find("-----BEGIN ").ok_or(PrivateKeyError::Pem)?..];
+        let block = first_block(pem).ok_or(PrivateKeyError::Pem)?;
         let (label, der) = decode_vec(block.as_bytes()).map_err(|_| PrivateKeyError::Pem)?;
         let der = Zeroizing::new(der);
         match label {
@@ -94,6 +94,16 @@ impl PrivateKey {
         };
         Zeroizing::new(text.expect("a key is far below the limits of PEM"))
     }
+}
+
+/// The first PEM block, from its BEGIN to the end of its END line.
+fn first_block(text: &str) -> Option<&str> {
+    const END: &str = "-----END ";
+    const DASHES: &str = "-----";
+    let block = &text[text.find("-----BEGIN ")?..];
+    let end = block.find(END)? + END.len();
+    let len = end + block[end..].find(DASHES)? + DASHES.len();
+    Some(&block[..len])
 }
 
 fn decrypt(der: &[u8], password: &str) -> Result<Zeroizing<Vec<u8>>, PrivateKeyError> {
