@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Longest body of a data frame this side produces, in bytes.
 ///
-/// With [`HEAD_ROOM`] in front it makes 16 384 bytes: exactly the plaintext of one full TLS record
+/// With the eight bytes kept free for the header it makes 16 384 bytes: exactly the plaintext of one full TLS record
 /// (RFC 8446 section 5.1), in either dialect.
 pub const MAX_BODY: usize = 16_384 - HEAD_ROOM;
 

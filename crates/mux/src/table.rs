@@ -118,7 +118,8 @@ impl Table {
     }
 }
 
-/// Slots by number, in pages made when needed.
+/// Slots by number, in pages made when needed. The pages of both halves alternate, so that the first numbers of
+/// either need no long list of pages.
 #[derive(Debug, Default)]
 struct Index {
     pages: Vec<Option<Box<Page>>>,
@@ -130,14 +131,19 @@ struct Page {
     used: usize,
 }
 
+/// The page of a number.
+fn page(number: u16) -> usize {
+    usize::from(number & 0x7fff) / PAGE * 2 + usize::from(number >> 15)
+}
+
 impl Index {
     fn get(&self, number: u16) -> Option<u32> {
-        let page = self.pages.get(usize::from(number) / PAGE)?.as_ref()?;
+        let page = self.pages.get(page(number))?.as_ref()?;
         Some(page.slots[usize::from(number) % PAGE]).filter(|slot| *slot != NONE)
     }
 
     fn set(&mut self, number: u16, slot: u32) {
-        let at = usize::from(number) / PAGE;
+        let at = page(number);
         if self.pages.len() <= at {
             self.pages.resize_with(at + 1, || None);
         }
@@ -147,7 +153,7 @@ impl Index {
     }
 
     fn clear(&mut self, number: u16) {
-        let Some(place) = self.pages.get_mut(usize::from(number) / PAGE) else { return };
+        let Some(place) = self.pages.get_mut(page(number)) else { return };
         let Some(page) = place else { return };
         let slot = &mut page.slots[usize::from(number) % PAGE];
         if std::mem::replace(slot, NONE) != NONE {
@@ -162,7 +168,7 @@ impl Index {
     fn first_free(&self, low: u16, high: u16) -> Option<u16> {
         let mut number = usize::from(low);
         while number <= usize::from(high) {
-            match self.pages.get(number / PAGE).and_then(Option::as_ref) {
+            match self.pages.get(page(number as u16)).and_then(Option::as_ref) {
                 None => return Some(number as u16),
                 Some(page) if page.used == PAGE => number = (number / PAGE + 1) * PAGE,
                 Some(page) if page.slots[number % PAGE] == NONE => return Some(number as u16),
