@@ -1,0 +1,4 @@
+//! `identity-private-key` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| towline_fuzz::run_one("identity-private-key", input));
