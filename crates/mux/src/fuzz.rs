@@ -5,20 +5,19 @@ use std::time::{Duration, Instant};
 use crate::{Chunk, Config, Dialect, Event, Mux, OpenOptions, Side};
 
 /// Feeds `stream` to a mux of each side that has requests of its own under way, in pieces whose lengths the stream
-/// itself gives, while an application that reads half of what comes answers.
+/// itself gives, while an application that reads half of what comes answers. Time begins at `now`.
 ///
 /// # Panics
 ///
 /// When memory is not bounded as [`Config`] promises; that, and any other panic, is a find.
-pub fn fuzz(dialect: Dialect, stream: &[u8]) {
+pub fn fuzz(dialect: Dialect, now: Instant, stream: &[u8]) {
     for side in [Side::TlsClient, Side::TlsServer] {
-        feed(dialect, side, stream);
+        feed(dialect, side, now, stream);
     }
 }
 
-fn feed(dialect: Dialect, side: Side, stream: &[u8]) {
+fn feed(dialect: Dialect, side: Side, mut now: Instant, stream: &[u8]) {
     let config = Config { receive_budget: 64 << 10, initial_window: 4 << 10, ..Config::default() };
-    let mut now = Instant::now();
     let mut mux = Mux::new(dialect, side, config.clone(), now);
     let mut scratch = Vec::new();
     let mut own = Vec::new();

@@ -379,7 +379,7 @@ proptest! {
         parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
     ) {
         let dialect = if native { Dialect::Native } else { Dialect::Jami };
-        towline_mux::fuzz(dialect, &parts.concat());
+        towline_mux::fuzz(dialect, Instant::now(), &parts.concat());
     }
 
     /// Frames that parse, with any numbers in them: deeper than garbage gets.
@@ -405,6 +405,6 @@ proptest! {
             stream.extend(number.to_be_bytes());
             stream.extend(body);
         }
-        towline_mux::fuzz(Dialect::Native, &stream);
+        towline_mux::fuzz(Dialect::Native, Instant::now(), &stream);
     }
 }
