@@ -278,3 +278,28 @@ impl FieldQuery {
         self.0.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_takes_nothing_ends_its_get() {
+        let value = |id| Arc::new(Value::new(id, 0, vec![0; 1000]));
+        let limit = 3 * value(1).footprint();
+        let (into, mut first) = oneshot::channel();
+        let mut outbox = LookupOutbox::new(into, limit);
+        assert!(outbox.found((0..10).map(value)), "what is taken at once is not counted");
+        assert_eq!(first.try_recv().unwrap().found.len(), 10);
+        assert!(outbox.found((0..3).map(value)));
+        assert!(!outbox.found([value(3)]));
+        outbox.end(Err(GetError::Backlog));
+        assert!(!outbox.is_drained());
+
+        let (into, mut last) = oneshot::channel();
+        outbox.asked(into);
+        let batch = last.try_recv().unwrap();
+        assert_eq!((batch.found.len(), batch.end), (4, Some(Err(GetError::Backlog))));
+        assert!(outbox.is_drained());
+    }
+}

@@ -234,3 +234,59 @@ impl Listening {
         self.raw.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(id: u64, size: usize) -> Arc<Value> {
+        Arc::new(Value::new(id, 0, vec![0; size]))
+    }
+
+    /// What the program gets when it asks now.
+    fn taken(outbox: &mut ListenOutbox) -> Option<(Vec<u64>, Vec<u64>, u64)> {
+        let (into, mut batch) = oneshot::channel();
+        outbox.asked(into);
+        let batch = batch.try_recv().ok()?;
+        let new = batch.new.iter().map(|value| value.id).collect();
+        Some((batch.expired.into_iter().collect(), new, batch.missed))
+    }
+
+    #[test]
+    fn what_waits_is_merged() {
+        let (into, _) = oneshot::channel();
+        let mut outbox = ListenOutbox::new(into, usize::MAX);
+        outbox.listened(vec![value(1, 0)]);
+        // The first question was given up, and the handle with it: nothing is kept for it.
+        assert_eq!(taken(&mut outbox), None);
+
+        let (into, first) = oneshot::channel();
+        let mut outbox = ListenOutbox::new(into, usize::MAX);
+        outbox.listened(vec![value(1, 0), value(2, 0)]);
+        assert_eq!(first.blocking_recv().unwrap().new.len(), 2);
+        outbox.listened(vec![value(3, 0), value(4, 0)]);
+        outbox.expired(&[1, 3]);
+        outbox.expired(&[4]);
+        outbox.listened(vec![value(4, 1)]);
+        assert_eq!(taken(&mut outbox), Some((vec![1], vec![4], 0)), "3 came and went");
+        outbox.expired(&[2, 4, 5]);
+        assert_eq!(taken(&mut outbox), Some((vec![2, 4], vec![], 0)), "5 was never shown");
+        assert_eq!(outbox.held, 0);
+    }
+
+    #[test]
+    fn what_is_not_taken_is_bounded_and_counted() {
+        let (into, first) = oneshot::channel();
+        let one = value(1, 1000).footprint();
+        let mut outbox = ListenOutbox::new(into, 3 * one);
+        outbox.listened(vec![value(1, 1000)]);
+        drop(first);
+        for id in 2..12 {
+            outbox.listened(vec![value(id, 1000)]);
+        }
+        assert_eq!(outbox.held, 3 * one);
+        assert_eq!(taken(&mut outbox), Some((vec![], vec![9, 10, 11], 7)));
+        outbox.listened(vec![value(12, 1000)]);
+        assert_eq!(outbox.held, one);
+    }
+}

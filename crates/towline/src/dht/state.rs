@@ -72,3 +72,31 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     drop(file);
     fs::rename(&fresh, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use towline_dht::InfoHash;
+
+    use super::*;
+
+    #[test]
+    fn files_are_written_whole_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node");
+        assert!(load(&path, 1 << 20).unwrap().state.is_none(), "a first run");
+        let state = State { id: InfoHash([7; 20]), ..State::default() };
+        let ports = Ports { v4: Some(4222), v6: None };
+        for _ in 0..2 {
+            save(&path, &state, ports).unwrap();
+            let memory = load(&path, 1 << 20).unwrap();
+            assert_eq!((memory.state.as_ref(), memory.ports), (Some(&state), ports));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left behind");
+
+        assert!(matches!(load(&path, 10), Err(StartError::NotAStateFile { why: StateFault::TooLong, .. })));
+        std::fs::write(ports_path(&path), "ninety\n-1\n").unwrap();
+        assert_eq!(load(&path, 1 << 20).unwrap().ports, Ports::default());
+        assert!(matches!(load(dir.path(), 10), Err(StartError::StateUnreadable { .. })));
+        assert!(save(&dir.path().join("missing/node"), &state, ports).is_err());
+    }
+}
