@@ -28,8 +28,6 @@ pub(crate) struct Card {
     pub(crate) capabilities: Capabilities,
     /// Bytes the writer may have under way to the task.
     pub(crate) send_buffer: usize,
-    /// The reader reports consumed bytes in portions of this size.
-    pub(crate) report_at: usize,
     pub(crate) line: Line,
     pub(crate) flow: Arc<Flow>,
 }
@@ -199,7 +197,7 @@ impl ReadHalf {
         if !self.current.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if self.unreported >= self.card.report_at {
+        if self.unreported >= self.card.flow.report_at() {
             ready!(self.poll_report(cx));
         }
         loop {
@@ -256,7 +254,7 @@ impl AsyncRead for ReadHalf {
             buf.put_slice(&this.current[..taken]);
             this.current.advance(taken);
             this.unreported += taken;
-            if buf.remaining() == 0 || !this.current.is_empty() || this.unreported >= this.card.report_at {
+            if buf.remaining() == 0 || !this.current.is_empty() || this.unreported >= this.card.flow.report_at() {
                 return Poll::Ready(Ok(()));
             }
             match this.received.try_recv() {

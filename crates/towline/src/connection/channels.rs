@@ -18,8 +18,8 @@ use crate::policy::Peer;
 
 /// Buffers that wait for a reader, per channel. The bytes in them are bounded by the windows.
 const READ_QUEUE: usize = 16;
-/// The reader reports what it took in portions of this size: a quarter of a fresh window.
-const REPORT_AT: usize = 64 * 1024;
+/// The reader reports what it took in portions of a quarter of the window, and of at most this size.
+const MAX_REPORT: u64 = 256 * 1024;
 
 /// What is the same for all channels of a connection.
 #[derive(Debug)]
@@ -105,7 +105,6 @@ impl Channels {
             opened_here,
             capabilities: mux.capabilities(),
             send_buffer: self.setting.limits.channel_send_buffer / 2,
-            report_at: REPORT_AT,
             line: self.setting.line.clone(),
             flow: Arc::clone(&flow),
         });
@@ -289,6 +288,8 @@ impl Channels {
             entry.undelivered = false;
             return;
         };
+        let window = mux.info(id).and_then(|info| info.receive_window).unwrap_or(MAX_REPORT);
+        entry.flow.set_report_at((window / 4).min(MAX_REPORT) as usize);
         loop {
             let permit = match deliver.try_reserve() {
                 Ok(permit) => permit,

@@ -20,6 +20,8 @@ pub(crate) struct Flow {
     writer: AtomicWaker,
     /// The task could not hand over received data for lack of room: the reader must report when it has some.
     stalled: AtomicBool,
+    /// The reader reports what it took in portions of this many bytes.
+    report_at: AtomicUsize,
     /// Our end of the stream has been handed to the transport.
     finish_sent: AtomicBool,
     /// Why writing is over, if it is.
@@ -77,6 +79,15 @@ impl Flow {
 
     pub(crate) fn read_error(&self) -> Option<&ChannelError> {
         self.read_error.get()
+    }
+
+    /// The portion follows the receive window, which the mux tunes: reports must come well before it is used up.
+    pub(crate) fn set_report_at(&self, bytes: usize) {
+        self.report_at.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn report_at(&self) -> usize {
+        self.report_at.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_stalled(&self) {
