@@ -20,17 +20,25 @@ const MAX_PERIOD: Duration = Duration::from_hours(24);
 /// Where a family starts from.
 #[derive(Debug, Default)]
 pub(super) struct Bootstrap {
-    addresses: Vec<SocketAddr>,
+    /// The addresses, and whether somebody ever answered there.
+    addresses: Vec<(SocketAddr, bool)>,
     rounds: u32,
 }
 
 impl Node {
-    /// Starts from these addresses. They are kept, and asked again for as long as we are not connected.
+    /// Starts from these addresses: each is pinged now. They are kept, and pinged again after 10, 20, 40 s … for as
+    /// long as the family is not connected; one that never answered also later, so that two halves of a network that
+    /// started apart find together.
     pub fn bootstrap(&mut self, now: Instant, addresses: &[SocketAddr]) {
         for address in addresses.iter().copied().map(canonical).filter(|address| !is_martian(address)) {
-            let kept = &mut self.nets[Family::of(&address)].bootstrap.addresses;
-            if !kept.contains(&address) && kept.len() < self.config.limits.bootstrap_addresses {
-                kept.push(address);
+            let net = &mut self.nets[Family::of(&address)];
+            let kept = &mut net.bootstrap.addresses;
+            let known = kept.iter().any(|(other, _)| *other == address);
+            if !known && kept.len() < self.config.limits.bootstrap_addresses {
+                kept.push((address, false));
+            }
+            if net.enabled {
+                self.bootstrap_ping(now, address);
             }
         }
         self.restart_bootstrap(now);
@@ -45,22 +53,36 @@ impl Node {
         }
     }
 
-    /// A round: everybody is pinged, unless we are connected by now.
+    /// A round: everybody is pinged; once we are connected, only those that never answered.
     pub(super) fn bootstrap_due(&mut self, now: Instant, family: Family) {
-        if self.nets[family].addresses().is_empty() || self.family_status(now, family) == Status::Connected {
+        let connected = self.family_status(now, family) == Status::Connected;
+        let bootstrap = &mut self.nets[family].bootstrap;
+        let silent = bootstrap.addresses.iter().filter(|(_, answered)| !answered || !connected);
+        let silent: Vec<SocketAddr> = silent.map(|(address, _)| *address).collect();
+        if silent.is_empty() {
             return;
         }
-        for to in self.nets[family].addresses().to_vec() {
-            if !self.requests.any(|open| open.purpose == Purpose::Bootstrap && open.to == to) {
-                self.request(now, (to, None), Purpose::Bootstrap, Request::Ping);
-            }
-        }
-        let net = &mut self.nets[family];
-        let wait = PERIOD
-            .saturating_mul(1_u32.checked_shl(net.bootstrap.rounds).unwrap_or(u32::MAX))
-            .min(MAX_PERIOD);
-        net.bootstrap.rounds = net.bootstrap.rounds.saturating_add(1).min(31);
+        let wait =
+            PERIOD.saturating_mul(1_u32.checked_shl(bootstrap.rounds).unwrap_or(u32::MAX)).min(MAX_PERIOD);
+        bootstrap.rounds = bootstrap.rounds.saturating_add(1).min(31);
         self.timers.set(Timer::Bootstrap(family), now + wait);
+        for address in silent {
+            self.bootstrap_ping(now, address);
+        }
+    }
+
+    fn bootstrap_ping(&mut self, now: Instant, to: SocketAddr) {
+        if !self.requests.any(|open| open.purpose == Purpose::Bootstrap && open.to == to) {
+            self.request(now, (to, None), Purpose::Bootstrap, Request::Ping);
+        }
+    }
+
+    /// Somebody is at a bootstrap address.
+    pub(super) fn bootstrap_answered(&mut self, to: SocketAddr) {
+        let addresses = &mut self.nets[Family::of(&to)].bootstrap.addresses;
+        if let Some((_, answered)) = addresses.iter_mut().find(|(address, _)| *address == to) {
+            *answered = true;
+        }
     }
 
     /// A bootstrap address is silent: searches that waited for it may have nothing left to wait for.
@@ -77,11 +99,5 @@ impl Node {
             self.mention(now, id, address);
             self.settle(now);
         }
-    }
-}
-
-impl super::Net {
-    fn addresses(&self) -> &[SocketAddr] {
-        &self.bootstrap.addresses
     }
 }

@@ -252,7 +252,8 @@ impl Node {
         reply: &Reply,
     ) {
         let values = inline(&reply.values);
-        let proved: BTreeSet<u64> = values.iter().filter(|it| self.is_proved(op, it)).map(|it| it.id).collect();
+        let proved: BTreeSet<u64> =
+            values.iter().filter(|it| self.is_proved(op, it)).map(|it| it.id).collect();
         let found: BTreeSet<u64> = values.iter().map(|value| value.id).collect();
         self.deliver(op, values);
         self.end_fetch(search, op);

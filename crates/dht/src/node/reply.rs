@@ -33,7 +33,8 @@ impl Node {
             self.reported.report(from.ip(), seen);
         }
         match open.purpose {
-            Purpose::Bootstrap | Purpose::Ping | Purpose::Prove | Purpose::Update { .. } => {}
+            Purpose::Bootstrap => self.bootstrap_answered(open.to),
+            Purpose::Ping | Purpose::Prove | Purpose::Update { .. } => {}
             Purpose::Explore => self.learn_nodes(now, from, &reply, None),
             Purpose::Search { key, ask } => {
                 self.learn_nodes(now, from, &reply, Some(key));
@@ -144,8 +145,7 @@ impl Node {
         if let Ask::Fetch { op, wanted } = ask {
             self.fetch_late(node, *op, wanted);
         }
-        if let Some(member) = self.searches.get_mut(key).and_then(|search| search.member(&node))
-        {
+        if let Some(member) = self.searches.get_mut(key).and_then(|search| search.member(&node)) {
             member.late = true;
             self.dirty.insert(*key);
         }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::Node;
 use super::event::{Event, NodeCounts, Stats, Status};
 use super::family::{Family, PerFamily};
-use super::timers::Timer;
 
 impl Node {
     /// The state of each family's connection to the network.
@@ -69,10 +68,8 @@ impl Node {
                 continue;
             }
             changed = true;
-            match status {
-                Status::Connected => self.timers.cancel(Timer::Bootstrap(family)),
-                Status::Disconnected if before == Status::Connected => self.restart_bootstrap(now),
-                _ => {}
+            if status == Status::Disconnected && before == Status::Connected {
+                self.restart_bootstrap(now);
             }
         }
         if changed {

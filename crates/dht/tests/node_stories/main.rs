@@ -1,7 +1,9 @@
 //! What a network of nodes does, told as stories in virtual time.
 
+mod anything;
 mod basics;
 mod faults;
 mod listening;
 mod permanent;
+mod recorded;
 mod sim;

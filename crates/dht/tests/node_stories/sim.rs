@@ -198,7 +198,7 @@ impl Sim {
 
     /// Runs until an operation of a node has ended, and returns its events.
     pub(crate) fn finish(&mut self, index: usize, op: OpId) -> Outcome {
-        let end = self.elapsed() + Duration::from_secs(60);
+        let end = self.elapsed() + Duration::from_mins(1);
         let over = |event: &Event| match event {
             Event::GetDone { op: it, .. } | Event::PutDone { op: it, .. } => *it == op,
             _ => false,
