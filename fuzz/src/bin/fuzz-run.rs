@@ -115,7 +115,7 @@ fn run_all(options: &Options) -> bool {
             println!("FAIL {}: {}", target.name, failure.fault);
             match corpus::keep_failure(&home(), target.name, &failure.input) {
                 Ok(path) => {
-                    println!("     seed {}; again with: fuzz-run --replay {}", options.seed, path.display())
+                    println!("     seed {}; again with: fuzz-run --replay {}", options.seed, path.display());
                 }
                 Err(error) => println!("     could not be kept: {error}"),
             }

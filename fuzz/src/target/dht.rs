@@ -170,7 +170,7 @@ pub(super) fn fragments(input: &[u8]) {
 /// Datagrams from two sources at the port of a node that has searches and a value of its own under way.
 pub(super) fn node(input: &[u8]) {
     let mut now = epoch();
-    let mut node = Node::new(Config::default(), now, Duration::from_secs(1_800_000_000), [7; 32]);
+    let mut node = Node::new(Config::default(), now, Duration::from_hours(500_000), [7; 32]);
     for (index, datagram) in datagrams(input).enumerate() {
         let source = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1000 + (index % 2) as u16));
         node.handle_datagram(now, source, datagram);

@@ -50,9 +50,18 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
+/// The simulation pauses tokio's clock, so `tokio::time` is virtual there; the standard library's is not.
 fn clocks(source: &Source) -> Vec<usize> {
-    let patterns = ["Instant::now", "SystemTime::now", "UNIX_EPOCH.elapsed", "thread::sleep"];
-    patterns.iter().flat_map(|p| source.find(p)).filter(|t| !t.in_test).map(|t| t.line).collect()
+    let virtual_instant =
+        source.paths.iter().any(|path| path.from_use && path.contains("tokio::time::Instant"));
+    let production = source.paths.iter().filter(|path| !path.in_test && !path.from_use);
+    let real = production.filter(|path| {
+        let real_instant = path.contains("Instant::now")
+            && !path.contains("tokio::time::Instant")
+            && (!virtual_instant || path.contains("std::time::Instant"));
+        real_instant || path.contains("SystemTime::now") || path.contains("thread::sleep")
+    });
+    real.map(|path| path.line).collect()
 }
 
 fn sockets(source: &Source) -> Vec<usize> {
@@ -98,7 +107,13 @@ mod tests {
 
     #[test]
     fn clocks_and_sockets_belong_to_net() {
-        assert_eq!(broken("towline", "fn f() { let t = tokio::time::Instant::now(); }"), [("clock", 1)]);
+        assert_eq!(broken("towline", "use std::time::Instant; fn f() { Instant::now(); }"), [("clock", 1)]);
+        assert_eq!(broken("towline-lab", "fn f() { std::time::SystemTime::now(); }"), [("clock", 1)]);
+        let mixed = "use tokio::time::Instant; fn f() { std::time::Instant::now(); }";
+        assert_eq!(broken("towline-lab", mixed), [("clock", 1)]);
+        let paused =
+            "use tokio::time::{sleep, Instant};\nfn f() { Instant::now(); tokio::time::Instant::now(); }";
+        assert_eq!(broken("towline-lab", paused), []);
         assert_eq!(broken("towline", "use tokio::net::UdpSocket;"), [("socket", 1)]);
         assert_eq!(broken("towline-lab", "fn f() { std::net::TcpStream::connect(a); }"), [("socket", 1)]);
         assert_eq!(broken("towline-net", "use tokio::net::UdpSocket; fn f() { Instant::now(); }"), []);

@@ -51,7 +51,16 @@ const BANS: &[Ban] = &[
     },
     Ban {
         rule: "protocol-socket",
-        paths: &["std::net::*", "std::os", "tokio", "mio", "socket2", "netdev", "quinn_udp"],
+        paths: &[
+            "std::net::*",
+            "std::os::unix::net",
+            "std::os::fd",
+            "tokio",
+            "mio",
+            "socket2",
+            "netdev",
+            "quinn_udp",
+        ],
         tokens: &["UdpSocket", "TcpStream", "TcpListener", "UnixStream", "UnixDatagram"],
         fix: "return bytes from `poll_transmit` and let the driver on the floor above send them",
     },
@@ -77,7 +86,7 @@ const BANS: &[Ban] = &[
     },
     Ban {
         rule: "protocol-system",
-        paths: &["std::fs", "std::env", "std::process", "fs::File", "fs::read", "fs::write"],
+        paths: &["std::fs", "std::os", "std::env", "std::process", "fs::File", "fs::read", "fs::write"],
         tokens: &[],
         fix: "take and return bytes; files and settings belong to the floors above",
     },
