@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use towline_dht::node::{Node, PerFamily, Status};
+use towline_dht::node::{Node, PerFamily, Status, Transmit};
 use towline_net::{BoxFuture, Changes, Net};
 
 use super::bootstrap::Bootstrap;
 use super::error::SaveError;
 use super::operations::Operations;
+use super::pacing::Pacer;
 use super::request::{Control, Request, operation_of};
 use super::sockets::Sockets;
 use super::state;
@@ -30,6 +31,7 @@ pub(super) struct Driver {
     pub(super) net: Arc<dyn Net>,
     pub(super) node: Node,
     pub(super) sockets: Sockets,
+    pub(super) pacer: Pacer,
     pub(super) operations: Operations,
     pub(super) bootstrap: Bootstrap,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -158,6 +160,7 @@ impl Driver {
     fn wake_at(&self, chores: &Chores) -> Instant {
         let others = [
             self.node.poll_timeout(),
+            self.pacer.poll_timeout(),
             self.bootstrap.poll_timeout(),
             self.operations.poll_timeout(),
             chores.repair,
@@ -168,6 +171,9 @@ impl Driver {
     fn handle_timeouts(&mut self, now: Instant, chores: &mut Chores) {
         if self.node.poll_timeout().is_some_and(|at| at <= now) {
             self.node.handle_timeout(now);
+        }
+        for transmit in self.pacer.take_due(now) {
+            self.send(now, &transmit);
         }
         self.bootstrap.handle_timeout(now, &*self.net);
         self.operations.handle_timeout(now, &mut self.node);
@@ -188,8 +194,8 @@ impl Driver {
     fn drain(&mut self, now: Instant) {
         loop {
             while let Some(transmit) = self.node.poll_transmit() {
-                if let Err(error) = self.sockets.send(&transmit.payload, transmit.to) {
-                    self.node.handle_send_error(now, transmit.to, error.kind());
+                if let Some(transmit) = self.pacer.admit(now, transmit) {
+                    self.send(now, &transmit);
                 }
             }
             let Some(event) = self.node.poll_event() else { break };
@@ -197,6 +203,12 @@ impl Driver {
                 Some(op) => self.operations.handle_event(now, &mut self.node, op, event),
                 None => self.publish_status(now),
             }
+        }
+    }
+
+    fn send(&mut self, now: Instant, transmit: &Transmit) {
+        if let Err(error) = self.sockets.send(&transmit.payload, transmit.to) {
+            self.node.handle_send_error(now, transmit.to, error.kind());
         }
     }
 

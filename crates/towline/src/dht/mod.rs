@@ -39,6 +39,7 @@ mod error;
 mod get;
 mod listen;
 mod operations;
+mod pacing;
 mod request;
 mod sealed_put;
 mod secure;
@@ -72,6 +73,7 @@ use announce::AnnouncementState;
 use bootstrap::Bootstrap;
 use driver::{Driver, best};
 use operations::Operations;
+use pacing::Pacer;
 use request::{Control, REQUESTS_PER_PLACE, Start};
 use secure::Opener;
 use sockets::Sockets;
@@ -150,6 +152,7 @@ impl Dht {
             net: Arc::clone(&net),
             node,
             sockets,
+            pacer: Pacer::default(),
             operations: Operations::new(config.limits),
             bootstrap,
             requests,
