@@ -4,21 +4,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Lab, identity};
+use common::{Lab, echo, identity};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::dht::{Dht, DhtConfig};
 use towline::{Config, ConnectionPolicy, Node};
-
-/// Accepts every channel and sends back what comes, until its end.
-async fn echo(node: Node) {
-    while let Some(incoming) = node.incoming().await {
-        tokio::spawn(async move {
-            let (mut reader, mut writer) = incoming.accept().await.unwrap().split();
-            tokio::io::copy(&mut reader, &mut writer).await.unwrap();
-            writer.shutdown().await.unwrap();
-        });
-    }
-}
 
 #[tokio::test]
 async fn over_loopback_sockets() {
