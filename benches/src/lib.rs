@@ -3,62 +3,17 @@
 //! Every benchmark runs its subjects in turn, several times, each in a process of its own, and prints medians and
 //! ratios: machines drift, ratios of neighbouring runs do not.
 
-use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod measure;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
 use towline::dht::{Dht, DhtConfig};
 use towline::identity::{GenerateOptions, Identity, KeySize};
 use towline::net::{Net, Os};
 use towline::{Config, ConnectionPolicy, Node};
 
-/// CPU time this process has used, user and system.
-pub fn cpu_time() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
-    // The second field is the program's name in parentheses and may hold anything.
-    let (_, rest) = stat.rsplit_once(')').context("no name in /proc/self/stat")?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut ticks = || -> Result<u64> { Ok(fields.next().context("short /proc/self/stat")?.parse()?) };
-    // In units of 1/100 s on every Linux.
-    Ok(Duration::from_millis((ticks()? + ticks()?) * 10))
-}
-
-/// Resident memory of this process in bytes: now, and at its highest.
-pub fn memory() -> Result<(u64, u64)> {
-    let status = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let field = |name: &str| -> Result<u64> {
-        let line = status.lines().find(|line| line.starts_with(name)).context("no such field in status")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no number in status")?.parse()?;
-        Ok(kib * 1024)
-    };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
-}
-
-/// The middle of the figures.
-pub fn median(figures: &mut [f64]) -> f64 {
-    percentile(figures, 50.0)
-}
-
-/// The figure that `percent` of all do not exceed.
-pub fn percentile(figures: &mut [f64], percent: f64) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let index = (figures.len().saturating_sub(1)) as f64 * percent / 100.0;
-    figures.get(index.round() as usize).copied().unwrap_or(f64::NAN)
-}
-
-/// Runs this program again as `subject` and returns the numbers it prints on its last line.
-pub fn run_subject(arguments: &[&str]) -> Result<Vec<f64>> {
-    let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
-    ensure!(
-        output.status.success(),
-        "{arguments:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout)?;
-    let Some(line) = text.lines().last() else { bail!("{arguments:?} printed nothing") };
-    line.split_whitespace().map(|word| word.parse().context("not a number")).collect()
-}
+pub use measure::{Stopwatch, cpu_time, median, memory, percentile, run_program, run_subject};
 
 /// A DHT node and two devices on loopback, the second accepting anyone.
 #[derive(Debug)]
@@ -94,24 +49,5 @@ impl Pair {
         alice.registered().await;
         bob.registered().await;
         Ok(Self { dht, alice, bob })
-    }
-}
-
-/// Wall and CPU time of a piece of work.
-#[derive(Debug)]
-pub struct Stopwatch {
-    wall: Instant,
-    cpu: Duration,
-}
-
-impl Stopwatch {
-    /// Starts it.
-    pub fn start() -> Result<Self> {
-        Ok(Self { cpu: cpu_time()?, wall: Instant::now() })
-    }
-
-    /// Seconds since the start: wall, CPU.
-    pub fn read(&self) -> Result<(f64, f64)> {
-        Ok((self.wall.elapsed().as_secs_f64(), (cpu_time()? - self.cpu).as_secs_f64()))
     }
 }

@@ -58,7 +58,8 @@ fn main() -> Result<()> {
     for (index, subject) in SUBJECTS.iter().enumerate() {
         let runs = &figures[index];
         let mut cpu: Vec<f64> = runs.iter().map(|run| run[1] / gib).collect();
-        let mut ratio: Vec<f64> = runs.iter().zip(&figures[0]).map(|(run, floor)| run[1] / floor[1]).collect();
+        let mut ratio: Vec<f64> =
+            runs.iter().zip(&figures[0]).map(|(run, floor)| run[1] / floor[1]).collect();
         let mut rate: Vec<f64> = runs.iter().map(|run| arguments.mib as f64 / run[0]).collect();
         let mut peak: Vec<f64> = runs.iter().map(|run| run[2]).collect();
         println!(
@@ -104,7 +105,8 @@ async fn towline(bytes: usize, channels: usize, native: bool) -> Result<(f64, f6
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..channels {
         let alice = pair.alice.clone();
-        tasks.spawn(async move { send(alice.connect(device, &format!("bulk-{number}")).await?, share).await });
+        tasks
+            .spawn(async move { send(alice.connect(device, &format!("bulk-{number}")).await?, share).await });
     }
     let mut receivers = tokio::task::JoinSet::new();
     for _ in 0..channels {
@@ -149,7 +151,8 @@ async fn bare(bytes: usize) -> Result<(f64, f64)> {
     });
     let stream = tokio::net::TcpStream::connect(to).await?;
     stream.set_nodelay(true)?;
-    let client = tokio_rustls::TlsConnector::from(Arc::new(client)).connect("peer".try_into()?, stream).await?;
+    let client =
+        tokio_rustls::TlsConnector::from(Arc::new(client)).connect("peer".try_into()?, stream).await?;
     let server = accept.await??;
     let stopwatch = Stopwatch::start()?;
     let sender = tokio::spawn(send(client, bytes));
@@ -162,7 +165,9 @@ async fn bare(bytes: usize) -> Result<(f64, f64)> {
 
 /// The floor needs no authentication to be the floor.
 mod any {
-    use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use tokio_rustls::rustls::client::danger::{
+        HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+    };
     use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use tokio_rustls::rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
