@@ -140,7 +140,7 @@ fn run(seed: u64, steps: &[Step]) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 5, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn anything_may_happen(seed in any::<u64>(), steps in prop::collection::vec(step(), 1..40)) {

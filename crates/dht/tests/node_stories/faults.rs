@@ -43,12 +43,7 @@ impl Puppet {
     }
 
     /// Lives for a while, answering every request as `answer` says.
-    fn live(
-        &mut self,
-        sim: &mut Sim,
-        time: Duration,
-        mut answer: impl FnMut(&Request) -> Body,
-    ) -> usize {
+    fn live(&mut self, sim: &mut Sim, time: Duration, mut answer: impl FnMut(&Request) -> Body) -> usize {
         let end = sim.elapsed() + time;
         let mut requests = 0;
         while sim.elapsed() < end {

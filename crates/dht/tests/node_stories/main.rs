@@ -3,6 +3,7 @@
 mod anything;
 mod basics;
 mod faults;
+mod keeping;
 mod listening;
 mod permanent;
 mod recorded;
