@@ -66,7 +66,7 @@ fn run(seed: u64, steps: &[Step]) -> u64 {
         let count = sim.hosts.len();
         match step.clone() {
             Step::Join { from } if count < 12 => {
-                let config = if count % 3 == 0 { Config::default() } else { v4_only() };
+                let config = if count.is_multiple_of(3) { Config::default() } else { v4_only() };
                 let index = sim.add(config);
                 sim.bootstrap(index, from % count);
             }
@@ -74,7 +74,8 @@ fn run(seed: u64, steps: &[Step]) -> u64 {
             Step::Die(node) => sim.hosts[node % count].alive = false,
             Step::Revive(node) => sim.hosts[node % count].alive = true,
             Step::Put { node, key: k, id, size, permanent } => {
-                let options = PutOptions { permanent, read_back: id % 2 == 0, ..PutOptions::default() };
+                let options =
+                    PutOptions { permanent, read_back: id.is_multiple_of(2), ..PutOptions::default() };
                 let mut value = value(id, "");
                 value.content = towline_dht::Value::new(id, 0, vec![id as u8; size]).content;
                 let at = key(&k.to_string());

@@ -44,7 +44,7 @@ fn a_node_that_leaves_hands_its_values_over() {
     sim.hosts[1].alive = false;
     sim.grow(3);
     sim.run(secs(30));
-    sim.with(0, |node, now| node.hand_over(now));
+    sim.with(0, Node::hand_over);
     assert!(sim.hosts[0].node.is_handing_on());
     sim.run(secs(10));
     assert!(!sim.hosts[0].node.is_handing_on());

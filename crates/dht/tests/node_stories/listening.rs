@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use towline_dht::node::{Config, PutOptions};
+use towline_dht::node::{Config, Node, PutOptions};
 use towline_dht::{Query, Request, Restriction, Value};
 
 use crate::sim::{Sim, key, secs, v4_only, value};
@@ -125,7 +125,7 @@ fn survives_the_death_of_its_nodes_and_a_change_of_network() {
     sim.run(secs(2));
     assert_eq!(sim.heard(9, op), [1]);
 
-    sim.with(9, |node, now| node.connectivity_changed(now));
+    sim.with(9, Node::connectivity_changed);
     sim.run(secs(10));
     assert!(sim.is_connected(9));
     sim.put(putter, key("tough"), value(2, "b"));

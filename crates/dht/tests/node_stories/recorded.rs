@@ -37,15 +37,13 @@ impl StandIn {
     fn ask(&mut self, from: SocketAddr, data: &[u8]) -> Vec<Message> {
         let mut message = Message::decode(data).expect("a real node sent it");
         let given = self.tokens.get(&from).cloned();
-        if let Body::Request { request, .. } = &mut message.body {
-            match request {
-                Request::Put { token, .. }
-                | Request::Refresh { token, .. }
-                | Request::Listen { token, .. } => {
-                    *token = given;
-                }
-                _ => {}
-            }
+        if let Body::Request {
+            request:
+                Request::Put { token, .. } | Request::Refresh { token, .. } | Request::Listen { token, .. },
+            ..
+        } = &mut message.body
+        {
+            *token = given;
         }
         self.node.handle_datagram(self.now, from, &message.encode());
         self.drain()

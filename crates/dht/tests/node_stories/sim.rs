@@ -241,10 +241,10 @@ impl Sim {
         for (_, event) in &self.hosts[index].events {
             match event {
                 Event::Listened { op: it, new } if *it == op => {
-                    heard.extend(new.iter().map(|it| it.id as i64))
+                    heard.extend(new.iter().map(|it| it.id as i64));
                 }
                 Event::Expired { op: it, ids } if *it == op => {
-                    heard.extend(ids.iter().map(|id| -(*id as i64)))
+                    heard.extend(ids.iter().map(|id| -(*id as i64)));
                 }
                 _ => {}
             }
