@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
-use towline_mux::{Capabilities, ChannelId, Chunk, Code, Priority, Reason};
+use towline_mux::{Capabilities, ChannelId, Chunk, Code, Pool, Priority, Reason};
 
 use crate::connection::command::{Command, Line};
 use crate::connection::flow::{Flow, Half};
@@ -29,6 +29,7 @@ pub(crate) struct Card {
     /// Bytes the writer may have under way to the task.
     pub(crate) send_buffer: usize,
     pub(crate) line: Line,
+    pub(crate) pool: Pool,
     pub(crate) flow: Arc<Flow>,
 }
 
@@ -218,6 +219,10 @@ impl ReadHalf {
                     return Poll::Ready(Ok(()));
                 }
                 None => {
+                    if let Some(bytes) = self.card.flow.take_rest() {
+                        self.current = bytes;
+                        return Poll::Ready(Ok(()));
+                    }
                     return Poll::Ready(match self.card.flow.read_error() {
                         Some(error) => Err(error.clone().into()),
                         None => Ok(()),
@@ -254,7 +259,10 @@ impl AsyncRead for ReadHalf {
             buf.put_slice(&this.current[..taken]);
             this.current.advance(taken);
             this.unreported += taken;
-            if buf.remaining() == 0 || !this.current.is_empty() || this.unreported >= this.card.flow.report_at() {
+            if buf.remaining() == 0
+                || !this.current.is_empty()
+                || this.unreported >= this.card.flow.report_at()
+            {
                 return Poll::Ready(Ok(()));
             }
             match this.received.try_recv() {
@@ -327,10 +335,11 @@ impl AsyncWrite for WriteHalf {
             }
             let id = this.card.id;
             let flow = Arc::clone(&this.card.flow);
+            let pool = this.card.pool.clone();
             let rest = &buf[written..];
             let mut taken = 0;
             let sent = this.poll_command(cx, || {
-                let chunk = Chunk::copy_from(rest);
+                let chunk = Chunk::pooled(&pool, rest);
                 taken = chunk.len();
                 flow.add_queued(taken);
                 Command::Write { id, chunk }
@@ -423,9 +432,13 @@ impl IncomingChannel {
     /// If the future is dropped before it is ready, the channel is refused.
     pub async fn accept(mut self) -> Result<Channel, ChannelError> {
         let lost = ChannelError::Connection(CloseReason::Here);
-        let permit = self.card.line.commands.reserve().await.map_err(|_| {
-            self.card.flow.write_error().cloned().unwrap_or(lost)
-        })?;
+        let permit = self
+            .card
+            .line
+            .commands
+            .reserve()
+            .await
+            .map_err(|_| self.card.flow.write_error().cloned().unwrap_or(lost))?;
         permit.send(Command::Accept { id: self.card.id });
         Ok(self.channel.take().expect("only accept and refuse take it, and both consume self"))
     }

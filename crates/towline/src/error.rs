@@ -177,13 +177,20 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// Whether the connection went away under the request, so that another connection may be tried.
+    /// Whether the request was not looked at, as one of the two sides leaves the connection.
+    pub(crate) fn not_considered(&self) -> bool {
+        match self {
+            Self::NotOpened(error) => {
+                matches!(error, towline_mux::OpenError::Closed | towline_mux::OpenError::GoingAway)
+            }
+            Self::Refused(reason) => reason.code == towline_mux::Code::GoingAway,
+            _ => false,
+        }
+    }
+
+    /// Whether the connection was lost under the request.
     pub(crate) fn connection_lost(&self) -> bool {
-        matches!(
-            self,
-            Self::Connection(_)
-                | Self::NotOpened(towline_mux::OpenError::Closed | towline_mux::OpenError::GoingAway)
-        )
+        matches!(self, Self::Connection(_))
     }
 }
 

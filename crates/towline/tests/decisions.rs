@@ -9,7 +9,8 @@ use towline::dht::FindCertificateError;
 use towline::net::now;
 use towline::signal::RefusalReason;
 use towline::{
-    ChannelError, Code, Config, ConnectError, ConnectOptions, ConnectionPolicy, Event, Limits, Node, StartError, Step,
+    ChannelError, Code, Config, ConnectError, ConnectOptions, ConnectionPolicy, Event, Limits, Node,
+    StartError, Step,
 };
 
 #[test]
@@ -78,7 +79,9 @@ fn an_unknown_device_fails_with_what_was_seen() {
         let nobody = identity(5).device_id();
         let error = alice.connect(nobody, "hello").await.unwrap_err();
         assert_eq!(error.step(), Step::Certificate);
-        let ConnectError::Certificate(FindCertificateError::NotFound(evidence)) = error else { panic!("{error:?}") };
+        let ConnectError::Certificate(FindCertificateError::NotFound(evidence)) = error else {
+            panic!("{error:?}")
+        };
         assert!(evidence.answers >= 1, "{evidence:?}");
         assert_eq!(evidence.values, 0);
     });
@@ -235,10 +238,12 @@ fn a_full_queue_of_undecided_channels_refuses_more() {
         let (_lab, alice, bob) = lab.pair_with(config, small).await;
         let connection = alice.dial(bob.device()).await.unwrap();
         let waiting: Vec<_> = (0..2)
-            .map(|_| tokio::spawn({
-                let connection = connection.clone();
-                async move { connection.open("waiting").await }
-            }))
+            .map(|_| {
+                tokio::spawn({
+                    let connection = connection.clone();
+                    async move { connection.open("waiting").await }
+                })
+            })
             .collect();
         common::pass(Duration::from_secs(1)).await;
         let error = connection.open("one too many").await.unwrap_err();

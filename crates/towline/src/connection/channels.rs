@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use towline_mux::{ChannelId, Chunk, Code, Event, Mux, OpenOptions, Priority, Reason, WriteError};
+use towline_mux::{ChannelId, Chunk, Code, Event, Mux, OpenOptions, Pool, Priority, Reason, WriteError};
 
 use super::command::Line;
 use super::flow::{Flow, Half};
@@ -29,6 +29,7 @@ pub(crate) struct Setting {
     pub(crate) line: Line,
     pub(crate) limits: Arc<Limits>,
     pub(crate) incoming: mpsc::Sender<IncomingChannel>,
+    pub(crate) pool: Pool,
 }
 
 /// Where the request of a channel stands.
@@ -94,7 +95,13 @@ impl Channels {
         self.entries.is_empty()
     }
 
-    fn insert(&mut self, mux: &Mux, id: ChannelId, name: &str, opened_here: bool) -> (Arc<Card>, mpsc::Receiver<Bytes>) {
+    fn insert(
+        &mut self,
+        mux: &Mux,
+        id: ChannelId,
+        name: &str,
+        opened_here: bool,
+    ) -> (Arc<Card>, mpsc::Receiver<Bytes>) {
         let (deliver, received) = mpsc::channel(READ_QUEUE);
         let flow = Arc::new(Flow::default());
         let card = Arc::new(Card {
@@ -106,6 +113,7 @@ impl Channels {
             capabilities: mux.capabilities(),
             send_buffer: self.setting.limits.channel_send_buffer / 2,
             line: self.setting.line.clone(),
+            pool: self.setting.pool.clone(),
             flow: Arc::clone(&flow),
         });
         self.entries.insert(
@@ -261,8 +269,9 @@ impl Channels {
         }
     }
 
-    /// Looks for halves whose drop found no room in the command queue.
-    pub(crate) fn sweep(&mut self, mux: &mut Mux) {
+    /// Halves whose drop found no room in the command queue. What they wrote before may still be in it, and has to be
+    /// handled before [`dropped`](Self::dropped).
+    pub(crate) fn sweep(&self) -> Vec<(ChannelId, Half)> {
         let mut found = Vec::new();
         for (id, entry) in &self.entries {
             for half in [Half::Reader, Half::Writer] {
@@ -271,9 +280,7 @@ impl Channels {
                 }
             }
         }
-        for (id, half) in found {
-            self.dropped(mux, id, half);
-        }
+        found
     }
 
     /// Hands received bytes to the reader, as far as its queue has room.
@@ -439,22 +446,27 @@ impl Channels {
     pub(crate) fn close(&mut self, mux: &mut Mux, reason: &CloseReason) {
         let clean = matches!(reason, CloseReason::Peer) && !mux.capabilities().half_close;
         for (id, mut entry) in std::mem::take(&mut self.entries) {
-            if let Some(deliver) = &entry.deliver {
-                // What arrived before the end is still good, as far as the reader's queue has room.
-                while let Ok(permit) = deliver.try_reserve() {
-                    match mux.read(id) {
-                        Some(bytes) => permit.send(bytes),
-                        None => break,
-                    }
-                }
+            if entry.deliver.is_some() {
+                // What arrived before the end is still good, and there is no window to wait for any more.
+                entry.flow.leave_rest(std::iter::from_fn(|| mux.read(id)).collect());
             }
-            let complete = entry.ended && mux.read(id).is_none();
+            // A mux that was closed first has dropped what was not read.
+            let complete = entry.ended && !(entry.undelivered && mux.is_closed());
             if (clean || complete) && !matches!(entry.phase, Phase::Asking { .. }) {
                 entry.flow.end_writing(ChannelError::Connection(reason.clone()));
                 entry.deliver = None;
             } else {
                 end(entry, ChannelError::Connection(reason.clone()));
             }
+        }
+    }
+}
+
+/// A task that ends in the middle, with its node, leaves no channel with what looks like a proper end.
+impl Drop for Channels {
+    fn drop(&mut self) {
+        for (_, entry) in std::mem::take(&mut self.entries) {
+            end(entry, ChannelError::Connection(CloseReason::Here));
         }
     }
 }

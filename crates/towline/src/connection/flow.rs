@@ -1,9 +1,11 @@
 //! What the two halves of a channel and the task of its connection share: counters and wakers, no lock.
 
-use std::sync::OnceLock;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
 use crate::error::ChannelError;
@@ -28,6 +30,8 @@ pub(crate) struct Flow {
     write_error: OnceLock<ChannelError>,
     /// What the reader finds behind the last byte instead of a clean end.
     read_error: OnceLock<ChannelError>,
+    /// What the reader's queue had no room for when the connection ended. Locked only after that.
+    rest: Mutex<VecDeque<Bytes>>,
     /// A half was dropped while the command queue was full; see [`Sweep`].
     dropped_writer: AtomicBool,
     dropped_reader: AtomicBool,
@@ -88,6 +92,15 @@ impl Flow {
 
     pub(crate) fn report_at(&self) -> usize {
         self.report_at.load(Ordering::Relaxed)
+    }
+
+    /// Leaves what was received to the reader for when its queue is empty. To be called before that is closed.
+    pub(crate) fn leave_rest(&self, rest: VecDeque<Bytes>) {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    }
+
+    pub(crate) fn take_rest(&self) -> Option<Bytes> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     pub(crate) fn set_stalled(&self) {

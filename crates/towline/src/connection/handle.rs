@@ -58,7 +58,11 @@ impl Connection {
     /// Dropping the future gives the request up.
     pub async fn open_with(&self, name: &str, options: OpenOptions) -> Result<Channel, ChannelError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || ChannelError::Connection(CloseReason::Here);
+        // Without a reason of its own it ended with the node.
+        let gone = || {
+            let ended = self.shared.counters.ended.get();
+            ChannelError::Connection(ended.cloned().unwrap_or(CloseReason::Here))
+        };
         let command = Command::Open { name: name.into(), options, reply };
         self.shared.line.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?

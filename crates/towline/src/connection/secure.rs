@@ -55,11 +55,8 @@ pub(crate) async fn secure(
         Ok(Err(TransportError::Tls(error))) => {
             // The peer should learn why; it is not waited for.
             transport.flush_session();
-            let _ = tokio::time::timeout(
-                Duration::from_secs(1),
-                poll_fn(|cx| transport.poll_write(cx)),
-            )
-            .await;
+            let _ =
+                tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| transport.poll_write(cx))).await;
             Err(ConnectError::Tls(error))
         }
         Ok(Err(TransportError::Io(kind))) => Err(ConnectError::TlsTransport(kind)),

@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(crate) struct Counters {
     pub(crate) channels: AtomicUsize,
     /// One of the two sides takes no new channels.
     pub(crate) leaving: AtomicBool,
+    /// Why the connection has ended, once it has.
+    pub(crate) ended: OnceLock<CloseReason>,
 }
 
 /// How the connection is to end, once that is decided.
@@ -92,6 +94,7 @@ impl Task {
             Ok(()) => poll_fn(|cx| self.poll(cx)).await,
             Err(fault) => CloseReason::Fault(fault),
         };
+        let _ = self.counters.ended.set(reason.clone());
         self.channels.close(&mut self.mux, &reason);
         self.counters.channels.store(0, Ordering::Relaxed);
         if !matches!(reason, CloseReason::Transport(_) | CloseReason::Truncated) {
@@ -120,7 +123,7 @@ impl Task {
             let now = towline_net::now();
             let mut moved = self.poll_commands(cx, now);
             if self.sweep.poll(cx.waker()) {
-                self.channels.sweep(&mut self.mux);
+                self.sweep(now);
                 moved = true;
             }
             match self.poll_receive(cx, now) {
@@ -159,6 +162,18 @@ impl Task {
             }
         }
         true
+    }
+
+    /// Handles drops that found no room in the queue, behind the commands that were in it.
+    fn sweep(&mut self, now: Instant) {
+        let dropped = self.channels.sweep();
+        for _ in 0..self.commands.len() {
+            let Ok(command) = self.commands.try_recv() else { break };
+            self.handle_command(command, now);
+        }
+        for (id, half) in dropped {
+            self.channels.dropped(&mut self.mux, id, half);
+        }
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
@@ -243,7 +258,8 @@ impl Task {
             Ending::Draining { deadline, .. } | Ending::Flushing { deadline, .. } => Some(*deadline),
             Ending::Open | Ending::Retiring => None,
         };
-        let next = [self.mux.poll_timeout(), self.transport.poll_timeout(), self.channels.poll_timeout(), deadline];
+        let next =
+            [self.mux.poll_timeout(), self.transport.poll_timeout(), self.channels.poll_timeout(), deadline];
         let Some(next) = next.into_iter().flatten().min() else { return false };
         if next > now {
             if self.timer.deadline().into_std() != next {
@@ -316,7 +332,9 @@ impl Task {
         let unsent = self.transport.unsent();
         match &mut self.ending {
             Ending::Open => Ended::No,
-            Ending::Retiring if self.channels.is_empty() && self.mux.channels().next().is_none() && unsent == 0 => {
+            Ending::Retiring
+                if self.channels.is_empty() && self.mux.channels().next().is_none() && unsent == 0 =>
+            {
                 Ended::Yes(CloseReason::Replaced)
             }
             Ending::Retiring => Ended::No,
@@ -328,7 +346,9 @@ impl Task {
                 self.ending = Ending::Flushing { reason: reason.clone(), deadline: *deadline };
                 Ended::Moved
             }
-            Ending::Flushing { reason, deadline } if unsent == 0 || *deadline <= now => Ended::Yes(reason.clone()),
+            Ending::Flushing { reason, deadline } if unsent == 0 || *deadline <= now => {
+                Ended::Yes(reason.clone())
+            }
             Ending::Flushing { .. } => Ended::No,
         }
     }

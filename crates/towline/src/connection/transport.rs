@@ -87,10 +87,7 @@ impl Transport {
     }
 
     /// Handles bytes that came with the selected path, before anything is read.
-    pub(crate) fn handle_leftovers(
-        &mut self,
-        sink: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), TransportError> {
+    pub(crate) fn handle_leftovers(&mut self, sink: &mut dyn FnMut(&[u8])) -> Result<(), TransportError> {
         let early = std::mem::take(&mut self.partial);
         self.handle_records(early, sink)?;
         self.handle_frames(sink)

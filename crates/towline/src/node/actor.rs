@@ -9,9 +9,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use towline_identity::{AccountId, Chain, DeviceId};
-use towline_mux::Mux;
+use towline_mux::{Mux, Pool};
 
-use super::attempt::{self, Attempted};
+use super::attempt::{self, Attempted, Progress};
 use super::context::Context;
 use super::table::{Table, superseded};
 use crate::channel::IncomingChannel;
@@ -24,12 +24,14 @@ use crate::connection::task::{Counters, Task};
 use crate::dht::FoundCertificate;
 use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
-use crate::info::{ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, Origin};
+use crate::info::{ConnectionId, ConnectionInfo, EstablishedInfo, Origin};
 use crate::limits::Limits;
 use crate::signal::{Incoming, MAX_ID, PeerRequest, Treated};
 
 /// Commands to one connection that may wait. Writers are bounded by their channel before this.
 const CONNECTION_QUEUE: usize = 1024;
+/// Buffers of 16 KiB kept for further use, for all connections: 4 MiB.
+const POOLED_BUFFERS: usize = 256;
 /// Certificates remembered from earlier connections.
 const KNOWN_CERTIFICATES: usize = 1024;
 
@@ -82,7 +84,14 @@ struct Dial {
     waiters: Vec<Reply>,
     /// Where the answer goes; taken by the first one.
     answer: Option<oneshot::Sender<PeerRequest>>,
+    attempt: Underway,
+}
+
+/// An attempt in its task.
+#[derive(Debug)]
+struct Underway {
     task: AbortHandle,
+    progress: Arc<Progress>,
 }
 
 /// The key of an attempt: both sides may choose the same id.
@@ -102,21 +111,19 @@ pub(crate) struct Actor {
     incoming: mpsc::Sender<IncomingChannel>,
     rng: StdRng,
     dials: BTreeMap<DeviceId, Dial>,
-    answers: BTreeMap<(DeviceId, ConnectionId), AbortHandle>,
+    answers: BTreeMap<(DeviceId, ConnectionId), Underway>,
     attempts: JoinSet<(AttemptKey, Result<Attempted, ConnectError>)>,
     connections: JoinSet<(DeviceId, ConnectionId, CloseReason)>,
     /// Refusals under way; nobody waits for them.
     refusals: JoinSet<()>,
     treated: Treated,
     known: BTreeMap<DeviceId, FoundCertificate>,
+    /// Buffers of all connections.
+    pool: Pool,
 }
 
 impl Actor {
-    pub(crate) fn new(
-        ctx: Arc<Context>,
-        table: Arc<Table>,
-        incoming: mpsc::Sender<IncomingChannel>,
-    ) -> Self {
+    pub(crate) fn new(ctx: Arc<Context>, table: Arc<Table>, incoming: mpsc::Sender<IncomingChannel>) -> Self {
         let limits = Arc::new(ctx.config.limits.clone());
         let treated = Treated::new(limits.treated_requests);
         let rng = StdRng::from_seed(ctx.net.seed());
@@ -133,11 +140,17 @@ impl Actor {
             refusals: JoinSet::new(),
             treated,
             known: BTreeMap::new(),
+            pool: Pool::new(POOLED_BUFFERS),
         }
     }
 
     /// Runs until the node is shut down or its last handle is gone.
-    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut signals: mpsc::Receiver<Incoming>) {
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut signals: mpsc::Receiver<Incoming>,
+    ) {
+        let mut changes = self.ctx.net.changes();
         loop {
             tokio::select! {
                 biased;
@@ -145,6 +158,8 @@ impl Actor {
                 Some(done) = self.attempts.join_next() => self.handle_attempt(done),
                 command = commands.recv() => match command {
                     Some(Command::Shutdown { done }) => {
+                        // Whoever asks for anything from now on finds the node closed.
+                        commands.close();
                         self.shutdown().await;
                         // The caller may have stopped waiting.
                         let _ = done.send(());
@@ -154,6 +169,7 @@ impl Actor {
                     None => return,
                 },
                 Some(incoming) = signals.recv() => self.handle_signal(incoming),
+                () = changes.changed() => self.probe(),
                 Some(_) = self.refusals.join_next() => {}
             }
         }
@@ -167,12 +183,15 @@ impl Actor {
             Command::Attempts { reply } => {
                 let _ = reply.send(self.list_attempts());
             }
-            Command::ConnectivityChanged => {
-                for connection in self.table.all() {
-                    connection.probe();
-                }
-            }
+            Command::ConnectivityChanged => self.probe(),
             Command::Shutdown { .. } => unreachable!("handled by the loop"),
+        }
+    }
+
+    /// Finds out which connections have survived a change of the network.
+    fn probe(&self) {
+        for connection in self.table.all() {
+            connection.probe();
         }
     }
 
@@ -193,7 +212,7 @@ impl Actor {
         }
         for (what, count, limit) in [
             ("dials", self.dials.len(), self.limits.dials),
-            ("connections", self.table.len(), self.limits.connections),
+            ("connections", self.connections_to_be(), self.limits.connections),
         ] {
             if count >= limit {
                 let _ = reply.send(Err(ConnectError::Busy { what, limit }));
@@ -204,10 +223,18 @@ impl Actor {
         let (answer, answered) = oneshot::channel();
         let known = self.known.get(&device).cloned();
         let ctx = Arc::clone(&self.ctx);
+        let progress = Arc::new(Progress::default());
+        let seen = Arc::clone(&progress);
         let task = self.attempts.spawn(async move {
-            ((device, id, OriginKey::Dialled), attempt::dial(ctx, id, device, known, answered).await)
+            ((device, id, OriginKey::Dialled), attempt::dial(ctx, id, device, known, answered, seen).await)
         });
-        self.dials.insert(device, Dial { id, waiters: vec![reply], answer: Some(answer), task });
+        let attempt = Underway { task, progress };
+        self.dials.insert(device, Dial { id, waiters: vec![reply], answer: Some(answer), attempt });
+    }
+
+    /// Connections, if everything under way succeeds.
+    fn connections_to_be(&self) -> usize {
+        self.table.len() + self.dials.len() + self.answers.len()
     }
 
     fn handle_signal(&mut self, incoming: Incoming) {
@@ -230,10 +257,11 @@ impl Actor {
             }
             return;
         }
-        let of_device = self.answers.range((device, ConnectionId(0))..=(device, ConnectionId(u64::MAX))).count();
+        let of_device =
+            self.answers.range((device, ConnectionId(0))..=(device, ConnectionId(u64::MAX))).count();
         let full = self.answers.len() >= self.limits.answers
             || of_device >= self.limits.answers_per_device
-            || self.table.len() >= self.limits.connections;
+            || self.connections_to_be() >= self.limits.connections;
         if full {
             if self.refusals.len() < self.limits.answers {
                 self.refusals.spawn(attempt::refuse_busy(Arc::clone(&self.ctx), incoming));
@@ -243,25 +271,28 @@ impl Actor {
         let id = ConnectionId(request.id);
         let known = self.known.get(&device).cloned();
         let ctx = Arc::clone(&self.ctx);
+        let progress = Arc::new(Progress::default());
+        let seen = Arc::clone(&progress);
         let task = self.attempts.spawn(async move {
-            ((device, id, OriginKey::Answered), attempt::answer(ctx, incoming, known).await)
+            ((device, id, OriginKey::Answered), attempt::answer(ctx, incoming, known, seen).await)
         });
-        self.answers.insert((device, id), task);
+        self.answers.insert((device, id), Underway { task, progress });
     }
 
     fn handle_attempt(
         &mut self,
         done: Result<(AttemptKey, Result<Attempted, ConnectError>), tokio::task::JoinError>,
     ) {
-        // An aborted attempt was taken off the lists by whoever aborted it.
+        // An aborted attempt was taken off the lists by whoever aborted it, though it may have ended just before.
         let Ok(((device, id, origin), result)) = done else { return };
         let waiters = match origin {
-            OriginKey::Answered => {
-                self.answers.remove(&(device, id));
-                Vec::new()
+            OriginKey::Answered => self.answers.remove(&(device, id)).map(|_| Vec::new()),
+            OriginKey::Dialled if self.dials.get(&device).is_some_and(|dial| dial.id == id) => {
+                self.dials.remove(&device).map(|dial| dial.waiters)
             }
-            OriginKey::Dialled => self.dials.remove(&device).map(|dial| dial.waiters).unwrap_or_default(),
+            OriginKey::Dialled => None,
         };
+        let Some(waiters) = waiters else { return };
         match result {
             Ok(attempted) => {
                 let connection = self.establish(attempted);
@@ -294,7 +325,8 @@ impl Actor {
         self.remember(found);
         let dialect = secured.dialect;
         let security = secured.security;
-        let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now());
+        let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now())
+            .with_pool(self.pool.clone());
         let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
         let line = Line { commands: sender, sweep: Arc::new(Sweep::default()) };
         let peer = Arc::new(peer);
@@ -305,11 +337,12 @@ impl Actor {
             line: line.clone(),
             limits: Arc::clone(&self.limits),
             incoming: self.incoming.clone(),
+            pool: self.pool.clone(),
         };
         let task = Task::new(secured.transport, mux, setting, commands, Arc::clone(&counters));
         self.connections.spawn(async move { (device, id, task.run(secured.plaintext).await) });
 
-        let first = self.table.preferred(device).is_none();
+        let first = !self.table.knows(device);
         let info = EstablishedInfo {
             path: path.clone(),
             dialect,
@@ -359,32 +392,35 @@ impl Actor {
         let dials: Vec<DeviceId> = self
             .dials
             .iter()
-            .filter(|(device, dial)| self.matches(target, **device, dial.id))
+            .filter(|(device, dial)| matches(target, **device, dial.id, dial.attempt.progress.account()))
             .map(|(device, _)| *device)
             .collect();
         for device in dials {
             if let Some(dial) = self.dials.remove(&device) {
-                dial.task.abort();
+                dial.attempt.task.abort();
                 for waiter in dial.waiters {
                     let _ = waiter.send(Err(ConnectError::Cancelled));
                 }
             }
         }
-        let answers: Vec<_> =
-            self.answers.keys().filter(|(device, id)| self.matches(target, *device, *id)).copied().collect();
+        let answers: Vec<_> = self
+            .answers
+            .iter()
+            .filter(|((device, id), answer)| matches(target, *device, *id, answer.progress.account()))
+            .map(|(key, _)| *key)
+            .collect();
         for key in answers {
-            if let Some(task) = self.answers.remove(&key) {
-                task.abort();
+            if let Some(answer) = self.answers.remove(&key) {
+                answer.task.abort();
             }
         }
         let closing: Vec<Connection> = self
             .table
             .all()
             .into_iter()
-            .filter(|connection| match target {
-                Target::Device(device) => connection.peer().device == device,
-                Target::Account(account) => connection.peer().account == account,
-                Target::Connection(id) => connection.id() == id,
+            .filter(|connection| {
+                let peer = connection.peer();
+                matches(target, peer.device, connection.id(), Some(peer.account))
             })
             .collect();
         self.refusals.spawn(async move {
@@ -393,34 +429,29 @@ impl Actor {
         });
     }
 
-    /// Whether an attempt is meant. The account of a device is known from its certificate, once that was seen.
-    fn matches(&self, target: Target, device: DeviceId, id: ConnectionId) -> bool {
-        match target {
-            Target::Device(wanted) => wanted == device,
-            Target::Connection(wanted) => wanted == id,
-            Target::Account(wanted) => {
-                self.known.get(&device).and_then(|found| found.chain.account_id()) == Some(wanted)
-            }
-        }
-    }
-
     fn list_attempts(&self) -> Vec<ConnectionInfo> {
-        let info = |device: DeviceId, id, origin| ConnectionInfo {
+        let info = |device: DeviceId, id, origin, progress: &Progress| ConnectionInfo {
             id,
             device,
-            account: self.known.get(&device).and_then(|found| found.chain.account_id()),
+            account: progress.account(),
             origin,
-            state: ConnectionState::Signalling,
+            state: progress.state(),
             established: None,
         };
-        let dials = self.dials.iter().map(|(device, dial)| info(*device, dial.id, Origin::Dialled));
-        let answers = self.answers.keys().map(|(device, id)| info(*device, *id, Origin::Answered));
+        let dials = self
+            .dials
+            .iter()
+            .map(|(device, dial)| info(*device, dial.id, Origin::Dialled, &dial.attempt.progress));
+        let answers = self
+            .answers
+            .iter()
+            .map(|((device, id), answer)| info(*device, *id, Origin::Answered, &answer.progress));
         dials.chain(answers).collect()
     }
 
     async fn shutdown(&mut self) {
         for (_, dial) in std::mem::take(&mut self.dials) {
-            dial.task.abort();
+            dial.attempt.task.abort();
             for waiter in dial.waiters {
                 let _ = waiter.send(Err(ConnectError::NodeClosed));
             }
@@ -436,5 +467,14 @@ impl Actor {
             self.handle_closed(done);
         }
         self.connections.shutdown().await;
+    }
+}
+
+/// Whether a connection or an attempt is meant. The account of an attempt is unknown until its certificate was seen.
+fn matches(target: Target, device: DeviceId, id: ConnectionId, account: Option<AccountId>) -> bool {
+    match target {
+        Target::Device(wanted) => wanted == device,
+        Target::Connection(wanted) => wanted == id,
+        Target::Account(wanted) => account == Some(wanted),
     }
 }

@@ -1,11 +1,12 @@
 //! One attempt at a connection, from either side, as a future: certificate, signalling, path, TLS.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use towline_ice::{Description, Role};
-use towline_identity::DeviceId;
+use towline_identity::{AccountId, DeviceId};
 
 use super::context::Context;
 use crate::connection::secure::{Secured, secure};
@@ -34,6 +35,115 @@ pub(crate) struct Attempted {
     pub(crate) timeline: Timeline,
 }
 
+/// How far an attempt has come, for whoever lists attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    state: AtomicU8,
+    account: OnceLock<AccountId>,
+}
+
+impl Progress {
+    pub(crate) fn state(&self) -> ConnectionState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => ConnectionState::Signalling,
+            1 => ConnectionState::Path,
+            _ => ConnectionState::Securing,
+        }
+    }
+
+    /// The account of the device, once its certificate was seen.
+    pub(crate) fn account(&self) -> Option<AccountId> {
+        self.account.get().copied()
+    }
+
+    fn reach(&self, state: ConnectionState) {
+        let number = match state {
+            ConnectionState::Signalling => 0,
+            ConnectionState::Path => 1,
+            ConnectionState::Securing | ConnectionState::Established => 2,
+        };
+        self.state.store(number, Ordering::Relaxed);
+    }
+
+    fn met(&self, peer: &Peer) {
+        let _ = self.account.set(peer.account);
+    }
+}
+
+/// One attempt: what it is about, and how far it is.
+struct Attempt {
+    ctx: Arc<Context>,
+    id: ConnectionId,
+    device: DeviceId,
+    origin: Origin,
+    progress: Arc<Progress>,
+    steps: Steps,
+    timeline: Timeline,
+}
+
+impl Attempt {
+    fn new(
+        ctx: Arc<Context>,
+        id: ConnectionId,
+        device: DeviceId,
+        origin: Origin,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let attempt =
+            Self { ctx, id, device, origin, progress, steps: Steps::new(), timeline: Timeline::default() };
+        attempt.reach(ConnectionState::Signalling);
+        attempt
+    }
+
+    /// Tells whoever listens and whoever asks.
+    fn reach(&self, state: ConnectionState) {
+        self.progress.reach(state);
+        self.ctx.progress(self.id, self.device, state, self.steps.began);
+    }
+
+    /// The peer's certificate, and who the peer therefore is.
+    async fn meet(
+        &mut self,
+        known: Option<FoundCertificate>,
+    ) -> Result<(FoundCertificate, Peer), ConnectError> {
+        let found = match known {
+            Some(found) => found,
+            None => find_certificate(&self.ctx, self.device).await?,
+        };
+        let peer = Context::peer(&found.chain)?;
+        self.progress.met(&peer);
+        self.timeline.certificate = self.steps.lap();
+        Ok((found, peer))
+    }
+
+    /// Path and TLS, the same from both sides.
+    async fn connect(
+        mut self,
+        found: FoundCertificate,
+        peer: Peer,
+        gathered: Gathered,
+        remote: Description,
+    ) -> Result<Attempted, ConnectError> {
+        self.timeline.signalling = self.steps.lap();
+        let limits = &self.ctx.config.limits;
+        self.reach(ConnectionState::Path);
+        let selected =
+            gathered.negotiate(remote, limits.path_timeout).await.map_err(|error| match error {
+                NegotiationError::Failed(report) => ConnectError::NoPath(Arc::new(report)),
+                NegotiationError::TimedOut => {
+                    ConnectError::TimedOut { step: Step::Path, waited: limits.path_timeout }
+                }
+            })?;
+        self.timeline.path = self.steps.lap();
+        let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
+        self.reach(ConnectionState::Securing);
+        let secured = secure(selected, &self.ctx.tls, self.device, limits.tls_timeout).await?;
+        self.timeline.tls = self.steps.lap();
+        let Self { id, origin, timeline, .. } = self;
+        Ok(Attempted { id, origin, secured, peer, found, path, timeline })
+    }
+}
+
 /// The clock of an attempt.
 struct Steps {
     began: Instant,
@@ -60,17 +170,10 @@ pub(crate) async fn dial(
     device: DeviceId,
     known: Option<FoundCertificate>,
     answer: oneshot::Receiver<PeerRequest>,
+    progress: Arc<Progress>,
 ) -> Result<Attempted, ConnectError> {
-    let mut steps = Steps::new();
-    let mut timeline = Timeline::default();
-    ctx.progress(id, device, ConnectionState::Signalling, steps.began);
-    let found = match known {
-        Some(found) => found,
-        None => find_certificate(&ctx, device).await?,
-    };
-    let peer = Context::peer(&found.chain)?;
-    timeline.certificate = steps.lap();
-
+    let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Dialled, progress);
+    let (found, peer) = attempt.meet(known).await?;
     // The requester is controlled in ICE and the server in TLS.
     let gathered = gather(&ctx, Role::Controlled)?;
     let request = PeerRequest {
@@ -85,8 +188,7 @@ pub(crate) async fn dial(
         return Err(ConnectError::Refused(reason));
     }
     let remote = parse_candidates(&answer)?;
-    timeline.signalling = steps.lap();
-    connect(&ctx, id, Origin::Dialled, peer, found, gathered, remote, steps, timeline).await
+    attempt.connect(found, peer, gathered, remote).await
 }
 
 /// Answers a request. The decision of the policy is made here, once the certificate is known.
@@ -94,18 +196,11 @@ pub(crate) async fn answer(
     ctx: Arc<Context>,
     incoming: Incoming,
     known: Option<FoundCertificate>,
+    progress: Arc<Progress>,
 ) -> Result<Attempted, ConnectError> {
-    let mut steps = Steps::new();
-    let mut timeline = Timeline::default();
-    let id = ConnectionId(incoming.request.id);
-    let device = incoming.sender.device_id();
-    ctx.progress(id, device, ConnectionState::Signalling, steps.began);
-    let found = match known {
-        Some(found) => found,
-        None => find_certificate(&ctx, device).await?,
-    };
-    timeline.certificate = steps.lap();
-    let peer = Context::peer(&found.chain)?;
+    let (id, device) = (ConnectionId(incoming.request.id), incoming.sender.device_id());
+    let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Answered, progress);
+    let (found, peer) = attempt.meet(known).await?;
     if !ctx.config.policy.admits(&peer, ctx.account) {
         refuse(&ctx, &incoming, RefusalReason::NotAllowed).await;
         return Err(ConnectError::NotAdmitted);
@@ -125,7 +220,6 @@ pub(crate) async fn answer(
         connection_type: String::new(),
         extension: Some(Extension::default()),
     };
-    timeline.signalling = steps.lap();
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
         if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.at, &reply).await {
@@ -134,41 +228,11 @@ pub(crate) async fn answer(
         // The path decides; this branch only has to have run.
         std::future::pending::<()>().await
     };
-    let work = connect(&ctx, id, Origin::Answered, peer, found, gathered, remote, steps, timeline);
     tokio::select! {
         biased;
-        result = work => result,
+        result = attempt.connect(found, peer, gathered, remote) => result,
         () = send => unreachable!("the sending branch never ends"),
     }
-}
-
-/// Path and TLS, the same from both sides.
-#[expect(clippy::too_many_arguments, reason = "the two ends of an attempt meet here with all they know")]
-async fn connect(
-    ctx: &Context,
-    id: ConnectionId,
-    origin: Origin,
-    peer: Peer,
-    found: FoundCertificate,
-    gathered: Gathered,
-    remote: Description,
-    mut steps: Steps,
-    mut timeline: Timeline,
-) -> Result<Attempted, ConnectError> {
-    let limits = &ctx.config.limits;
-    ctx.progress(id, peer.device, ConnectionState::Path, steps.began);
-    let selected = gathered.negotiate(remote, limits.path_timeout).await.map_err(|error| match error {
-        NegotiationError::Failed(report) => ConnectError::NoPath(Arc::new(report)),
-        NegotiationError::TimedOut => {
-            ConnectError::TimedOut { step: Step::Path, waited: limits.path_timeout }
-        }
-    })?;
-    timeline.path = steps.lap();
-    let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
-    ctx.progress(id, peer.device, ConnectionState::Securing, steps.began);
-    let secured = secure(selected, &ctx.tls, peer.device, limits.tls_timeout).await?;
-    timeline.tls = steps.lap();
-    Ok(Attempted { id, origin, secured, peer, found, path, timeline })
 }
 
 async fn find_certificate(ctx: &Context, device: DeviceId) -> Result<FoundCertificate, ConnectError> {
@@ -179,7 +243,6 @@ async fn find_certificate(ctx: &Context, device: DeviceId) -> Result<FoundCertif
     }
 }
 
-/// The short-id lookup is for peers of the old era, who know no long ids.
 impl From<FindCertificateError> for ConnectError {
     fn from(error: FindCertificateError) -> Self {
         Self::Certificate(error)
@@ -191,7 +254,8 @@ fn gather(ctx: &Context, role: Role) -> Result<Gathered, ConnectError> {
 }
 
 fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> {
-    let parsed = Description::from_blob(request.ice_message.as_bytes()).map_err(ConnectError::BadCandidates)?;
+    let parsed =
+        Description::from_blob(request.ice_message.as_bytes()).map_err(ConnectError::BadCandidates)?;
     for skipped in &parsed.skipped {
         tracing::debug!(line = skipped.line, reason = %skipped.reason, "candidate skipped");
     }

@@ -38,7 +38,13 @@ impl Context {
     }
 
     /// Tells how far an attempt has come.
-    pub(crate) fn progress(&self, connection: ConnectionId, device: DeviceId, state: ConnectionState, since: Instant) {
+    pub(crate) fn progress(
+        &self,
+        connection: ConnectionId,
+        device: DeviceId,
+        state: ConnectionState,
+        since: Instant,
+    ) {
         let elapsed = towline_net::now().saturating_duration_since(since);
         self.emit(Event::Progress { connection, device, state, elapsed });
     }

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::dht::Dht;
 //DISC use crate::discovery::Discovery;
-use crate::error::{ConnectError, StartError};
+use crate::error::{ChannelError, CloseReason, ConnectError, StartError};
 use crate::event::Event;
 use crate::info::ConnectionInfo;
 use crate::path::PathOptions;
@@ -32,6 +32,11 @@ use crate::signal::Signalling;
 
 /// Commands waiting for the node's task.
 const COMMAND_QUEUE: usize = 1024;
+/// Times a request is made again after its connection was lost: the peer's program may have seen it.
+const MAX_LOST: usize = 1;
+/// Times a request is made again that the peer's program did not get to see, as one side was leaving the connection;
+/// two devices that dial each other at once leave one of two.
+const MAX_PASSED_OVER: usize = 3;
 /// Events kept for a slow listener; it is told how many it missed.
 const EVENT_QUEUE: usize = 1024;
 
@@ -87,14 +92,15 @@ impl Node {
     pub async fn start(net: Arc<dyn Net>, config: Config, identity: Identity) -> Result<Self, StartError> {
         let identity = Arc::new(identity);
         let account = identity.account_id().ok_or(StartError::NoAccount)?;
-        let options = towline_tls::Options { native_dialect: config.native_dialect, ..towline_tls::Options::default() };
+        let options =
+            towline_tls::Options { native_dialect: config.native_dialect, ..towline_tls::Options::default() };
         let tls = towline_tls::Config::new(&identity, options)?;
         let dht = Dht::start(Arc::clone(&net), config.dht.clone(), Some(Arc::clone(&identity))).await?;
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
 
         //DISC let discovery = Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
-            //DISC .map_err(StartError::Discovery)?;
+        //DISC .map_err(StartError::Discovery)?;
         let (signalling, signals) = Signalling::start(&dht, &identity, &mut tasks);
         let (registered, registration) = watch::channel(false);
         tasks.spawn(register(dht.clone(), events.clone(), registered));
@@ -154,7 +160,7 @@ impl Node {
 
     //DISC /// Devices seen on the local network.
     //DISC pub fn discovery(&self) -> &Discovery {
-        //DISC &self.inner.discovery
+    //DISC &self.inner.discovery
     //DISC }
 
     /// Opens a channel named `name` to `device`, dialling it if there is no connection yet. Ready when the program on
@@ -181,21 +187,30 @@ impl Node {
             return Err(ConnectError::BadName { len: name.len(), max });
         }
         let open = OpenOptions { priority: options.priority, early: options.early };
-        let mut retried = options.existing_only;
+        let (mut lost, mut passed_over) = (0, 0);
         loop {
             let connection = if options.existing_only {
                 self.connection(device).ok_or(ConnectError::NotConnected)?
             } else {
                 self.dial(device).await?
             };
-            match connection.open_with(name, open).await {
+            let error = match connection.open_with(name, open).await {
                 Ok(channel) => return Ok(channel),
-                Err(error) if error.connection_lost() && !retried => {
-                    tracing::debug!(%device, name, %error, "connection lost under the request, retrying once");
-                    retried = true;
+                Err(error) => error,
+            };
+            match &error {
+                ChannelError::Connection(CloseReason::Here) => {
+                    let closed = self.inner.commands.is_closed();
+                    return Err(if closed { ConnectError::NodeClosed } else { ConnectError::Cancelled });
                 }
-                Err(error) => return Err(ConnectError::Channel(error)),
+                error if error.connection_lost() => lost += 1,
+                error if error.not_considered() => passed_over += 1,
+                _ => return Err(ConnectError::Channel(error)),
             }
+            if options.existing_only || lost > MAX_LOST || passed_over > MAX_PASSED_OVER {
+                return Err(ConnectError::Channel(error));
+            }
+            tracing::debug!(%device, name, %error, "the connection went away under the request, trying another");
         }
     }
 
@@ -315,8 +330,8 @@ async fn register(dht: Dht, events: broadcast::Sender<Event>, registered: watch:
 
 //DISC /// Passes on what is seen on the local network.
 //DISC async fn watch_lan(discovery: Discovery, events: broadcast::Sender<Event>) {
-    //DISC let mut seen = discovery.events();
-    //DISC while let Some(peer) = seen.next().await {
-        //DISC let _ = events.send(Event::SeenOnLan { device: peer.device });
-    //DISC }
+//DISC let mut seen = discovery.events();
+//DISC while let Some(peer) = seen.next().await {
+//DISC let _ = events.send(Event::SeenOnLan { device: peer.device });
+//DISC }
 //DISC }

@@ -34,6 +34,11 @@ impl Table {
         self.read().get(&device)?.iter().find(|connection| connection.is_usable()).cloned()
     }
 
+    /// Whether there is any connection to the device, be it one that is being left.
+    pub(crate) fn knows(&self, device: DeviceId) -> bool {
+        self.read().contains_key(&device)
+    }
+
     pub(crate) fn all(&self) -> Vec<Connection> {
         self.read().values().flatten().cloned().collect()
     }

@@ -48,8 +48,7 @@ pub fn sibling(number: usize) -> Identity {
     static ACCOUNT: OnceLock<Identity> = OnceLock::new();
     static MADE: Made = OnceLock::new();
     nth(&MADE, number, |_| {
-        let account =
-            ACCOUNT.get_or_init(|| Identity::self_signed(key(), "account", validity()).unwrap());
+        let account = ACCOUNT.get_or_init(|| Identity::self_signed(key(), "account", validity()).unwrap());
         account.issue_device(key(), "device", validity()).unwrap()
     })
 }
@@ -109,7 +108,9 @@ impl Lab {
     }
 
     pub fn config(&self) -> Config {
-        Config::lan().with_bootstrap(self.bootstrap.to_string()).with_policy(ConnectionPolicy::DangerouslyAnyone)
+        Config::lan()
+            .with_bootstrap(self.bootstrap.to_string())
+            .with_policy(ConnectionPolicy::DangerouslyAnyone)
     }
 
     /// A node with identity `number` that admits anyone.
@@ -166,7 +167,12 @@ pub fn accepted(node: &Node) -> mpsc::Receiver<Channel> {
 }
 
 /// A channel and its other end, where `accepting` is what [`accepted`] returned for the peer.
-pub async fn connected(from: &Node, to: &Node, name: &str, accepting: &mut mpsc::Receiver<Channel>) -> (Channel, Channel) {
+pub async fn connected(
+    from: &Node,
+    to: &Node,
+    name: &str,
+    accepting: &mut mpsc::Receiver<Channel>,
+) -> (Channel, Channel) {
     let near = from.connect(to.device(), name).await.unwrap();
     let far = accepting.recv().await.unwrap();
     assert_eq!(far.name(), name);
@@ -198,7 +204,10 @@ pub fn channel_error(error: &std::io::Error) -> &ChannelError {
 }
 
 /// The next event for which `pick` returns something.
-pub async fn event<T>(events: &mut tokio::sync::broadcast::Receiver<Event>, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+pub async fn event<T>(
+    events: &mut tokio::sync::broadcast::Receiver<Event>,
+    mut pick: impl FnMut(&Event) -> Option<T>,
+) -> T {
     loop {
         let event = events.recv().await.unwrap();
         if let Some(picked) = pick(&event) {
