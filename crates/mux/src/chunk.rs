@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::pool::{Pool, Pooled};
+
 /// Longest body of a data frame this side produces, in bytes.
 ///
 /// With the eight bytes kept free for the header it makes 16 384 bytes: exactly the plaintext of one full TLS record
@@ -17,7 +19,7 @@ pub(crate) const HEAD_ROOM: usize = 8;
 /// contiguous slice without a copy.
 pub struct Chunk {
     /// `HEAD_ROOM` bytes, then the body.
-    buffer: Vec<u8>,
+    buffer: Pooled,
     /// Where the part that is still to be sent begins; never below `HEAD_ROOM`.
     start: usize,
 }
@@ -25,9 +27,19 @@ pub struct Chunk {
 impl Chunk {
     /// An empty chunk that can take `body` bytes (at most [`MAX_BODY`]) without growing.
     pub fn with_capacity(body: usize) -> Self {
-        let mut buffer = Vec::with_capacity(HEAD_ROOM + body.min(MAX_BODY));
-        buffer.resize(HEAD_ROOM, 0);
+        Self::within(Pooled::own(HEAD_ROOM + body.min(MAX_BODY)))
+    }
+
+    fn within(mut buffer: Pooled) -> Self {
+        buffer.buffer.resize(HEAD_ROOM, 0);
         Self { buffer, start: HEAD_ROOM }
+    }
+
+    /// As [`copy_from`](Self::copy_from), in a buffer from `pool` if there is enough to fill it.
+    pub fn pooled(pool: &Pool, bytes: &[u8]) -> Self {
+        let mut chunk = Self::within(pool.fitting(HEAD_ROOM + bytes.len().min(MAX_BODY)));
+        chunk.extend_from_slice(bytes);
+        chunk
     }
 
     /// A chunk holding a copy of the first [`MAX_BODY`] bytes of `bytes` (all, if there are fewer).
@@ -40,13 +52,13 @@ impl Chunk {
     /// Appends as much of `bytes` as fits below [`MAX_BODY`] and says how much that was.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.room());
-        self.buffer.extend_from_slice(&bytes[..taken]);
+        self.buffer.buffer.extend_from_slice(&bytes[..taken]);
         taken
     }
 
     /// Number of body bytes.
     pub fn len(&self) -> usize {
-        self.buffer.len() - self.start
+        self.buffer.buffer.len() - self.start
     }
 
     /// Whether there is no body.
@@ -56,12 +68,12 @@ impl Chunk {
 
     /// How many more bytes fit.
     pub fn room(&self) -> usize {
-        HEAD_ROOM + MAX_BODY - self.buffer.len()
+        HEAD_ROOM + MAX_BODY - self.buffer.buffer.len()
     }
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        &self.buffer.buffer[self.start..]
     }
 
     /// Writes `header` in front of the first `body` bytes, takes both off and returns them.
@@ -69,16 +81,16 @@ impl Chunk {
     /// The bytes of an earlier frame of the same chunk may be overwritten: they have left.
     pub(crate) fn take_frame(&mut self, header: &[u8], body: usize) -> &[u8] {
         let from = self.start - header.len();
-        self.buffer[from..self.start].copy_from_slice(header);
+        self.buffer.buffer[from..self.start].copy_from_slice(header);
         self.start += body;
-        &self.buffer[from..self.start]
+        &self.buffer.buffer[from..self.start]
     }
 
     /// Takes the first `body` bytes off.
     pub(crate) fn take_body(&mut self, body: usize) -> &[u8] {
         let from = self.start;
         self.start += body;
-        &self.buffer[from..self.start]
+        &self.buffer.buffer[from..self.start]
     }
 }
 

@@ -5,6 +5,8 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::pool::{Pool, WORTHWHILE};
+
 /// Pieces of at least this size are kept as they are; smaller ones are gathered.
 const LARGE: usize = 2048;
 
@@ -24,11 +26,16 @@ impl Inbox {
         self.len
     }
 
-    pub(crate) fn push(&mut self, piece: &[u8]) {
+    pub(crate) fn push(&mut self, pool: &Pool, piece: &[u8]) {
         if piece.is_empty() {
             return;
         }
-        if piece.len() >= LARGE {
+        if piece.len() >= WORTHWHILE {
+            self.flush();
+            let mut buffer = pool.take();
+            buffer.buffer.extend_from_slice(piece);
+            self.queue.push_back(Bytes::from_owner(buffer));
+        } else if piece.len() >= LARGE {
             self.flush();
             self.queue.push_back(Bytes::copy_from_slice(piece));
         } else {
@@ -72,10 +79,11 @@ mod tests {
     #[test]
     fn order_is_kept_and_small_pieces_are_gathered() {
         let mut inbox = Inbox::default();
+        let pool = Pool::new(1);
         let mut expected = Vec::new();
-        for size in (0..600).map(|_| 1).chain([5000, 3, 2048, 2047, 2047, 2047]) {
+        for size in (0..600).map(|_| 1).chain([5000, 3, 16_000, 9000, 2048, 2047, 2047, 2047]) {
             let piece: Vec<u8> = (0..size).map(|at| (expected.len() + at) as u8).collect();
-            inbox.push(&piece);
+            inbox.push(&pool, &piece);
             expected.extend(piece);
         }
         assert_eq!(inbox.len(), expected.len() as u64);

@@ -24,6 +24,7 @@ mod liveness;
 mod msgpack;
 mod mux;
 mod native;
+mod pool;
 mod reason;
 mod schedule;
 mod table;
@@ -37,6 +38,7 @@ pub use event::{
 };
 pub use fuzz::fuzz;
 pub use mux::Mux;
+pub use pool::Pool;
 pub use reason::{Code, MAX_REASON_TEXT, Reason};
 
 /// Longest name of a channel this side requests, in bytes.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::{Channel, Phase};
 use crate::liveness::Liveness;
+use crate::pool::Pool;
 use crate::schedule::Scheduler;
 use crate::table::Table;
 use crate::{
@@ -32,6 +33,8 @@ pub struct Mux {
     events: VecDeque<Event>,
     liveness: Liveness,
     life: Life,
+    /// Buffers for what arrives.
+    pool: Pool,
     /// A chunk whose last frame was handed out by the latest `poll_transmit`.
     in_flight: Option<Chunk>,
     /// Our requests that have not left yet.
@@ -94,6 +97,7 @@ impl Mux {
             events: VecDeque::new(),
             liveness: Liveness::new(config.keep_alive, config.probe_timeout, now),
             life: Life::Running { leaving: false, peer_leaving: false },
+            pool: Pool::default(),
             in_flight: None,
             waiting: VecDeque::new(),
             unanswered: 0,
@@ -113,6 +117,13 @@ impl Mux {
             mux.measure(now);
         }
         mux
+    }
+
+    /// The same with buffers from `pool`, which several connections may share.
+    #[must_use]
+    pub fn with_pool(mut self, pool: Pool) -> Self {
+        self.pool = pool;
+        self
     }
 
     /// Which dialect is spoken.

@@ -191,7 +191,7 @@ impl Mux {
         let incoming = &mut channel.incoming;
         incoming.received += bytes.len() as u64;
         if incoming.side == RecvSide::Open {
-            incoming.inbox.push(bytes);
+            incoming.inbox.push(&self.pool, bytes);
             self.held += bytes.len() as u64;
             if !std::mem::replace(&mut incoming.told, true) {
                 self.events.push_back(Event::Readable { id: channel.id });
