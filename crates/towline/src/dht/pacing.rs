@@ -2,7 +2,7 @@
 //!
 //! A value of 64 KiB is some fifty datagrams, and a put sends it to eight nodes at once. Sent in one go they overflow
 //! the receive buffers of nodes, and the queue of the line before those; the value then comes again after a
-//! second, all of it. So parts of values wait for their turn; everything else is small and does not.
+//! second, all of it. So parts of values wait for their turn, and what follows them to the same node behind them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -51,7 +51,9 @@ impl Lane {
 impl Pacer {
     /// The datagram, if it may go now; else it waits.
     pub(super) fn admit(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
-        if transmit.payload.len() < LARGE {
+        let behind_others = self.lanes.get(&transmit.to).is_some_and(|lane| !lane.waiting.is_empty());
+        // The last part of a value is small too, and old nodes drop what does not come in order.
+        if transmit.payload.len() < LARGE && !behind_others {
             return Some(transmit);
         }
         if self.lanes.len() >= MAX_LANES && !self.lanes.contains_key(&transmit.to) {
@@ -117,11 +119,12 @@ mod tests {
     fn parts_leave_in_order_and_not_all_at_once() {
         let start = Instant::now();
         let mut pacer = Pacer::default();
-        let mut sent: Vec<_> = (0..50).filter_map(|number| pacer.admit(start, part(1, number))).collect();
+        let mut sent: Vec<_> = (0..49).filter_map(|number| pacer.admit(start, part(1, number))).collect();
         assert_eq!(sent.len(), BURST);
-        let small = Transmit { payload: vec![0; 100].into(), ..part(1, 0) };
-        assert!(pacer.admit(start, small).is_some(), "small ones do not wait");
+        let small = |host| Transmit { payload: vec![0; 100].into(), ..part(host, 0) };
+        assert!(pacer.admit(start, small(3)).is_some(), "small ones do not wait");
         assert!(pacer.admit(start, part(2, 0)).is_some(), "nor do those to others");
+        assert!(pacer.admit(start, small(1)).is_none(), "but none overtakes");
         let mut now = start;
         while let Some(at) = pacer.poll_timeout() {
             assert!(at > now && pacer.take_due(now).is_empty());
@@ -131,7 +134,8 @@ mod tests {
             sent.extend(due);
         }
         assert_eq!(now, start + 9 * TICK);
-        assert_eq!(sent, (0..50).map(|number| part(1, number)).collect::<Vec<_>>());
+        assert_eq!(sent.pop(), Some(small(1)));
+        assert_eq!(sent, (0..49).map(|number| part(1, number)).collect::<Vec<_>>());
         // Credit comes back.
         now += 4 * TICK;
         assert_eq!((0..50).filter_map(|number| pacer.admit(now, part(1, number))).count(), BURST);
