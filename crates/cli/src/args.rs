@@ -1,0 +1,322 @@
+//! The command line.
+
+mod exit_codes;
+mod network;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand, ValueHint};
+use towline::DeviceId;
+
+use crate::ids::{self, PeerId};
+pub(crate) use network::{HomeArg, Network, limit_steps};
+
+/// Dial a device by its key, wherever it is, and move files or streams over named channels.
+#[derive(Debug, Parser)]
+#[command(
+    name = "towline",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = exit_codes::AFTER_HELP,
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Common {
+    /// Print one JSON object per line, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print more; twice, three or four times: the log of the layers below. TOWLINE_LOG filters that log.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print results and errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// End when the standard input ends: for a program that must not leave this one behind.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) end_with_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make an account and its first device: the keys that others dial.
+    Init(Init),
+    /// Print the ids of this device.
+    Id(Id),
+    /// Show the identity, who may connect, and whether this device can be found.
+    Status(Status),
+    /// Run a DHT node that others can bootstrap from.
+    Node(Node),
+    /// Send files to a device.
+    Send(Send),
+    /// Receive files.
+    Receive(Receive),
+    /// Connect standard input and output to a channel of a device.
+    Pipe(Pipe),
+    /// Wait for a channel and connect it to standard input and output.
+    Listen(Listen),
+    /// Show everything at work: two devices on this computer find each other and move two files.
+    Demo(Demo),
+    /// Print the completion script of a shell.
+    #[command(
+        after_help = "Example: towline completion bash > ~/.local/share/bash-completion/completions/towline"
+    )]
+    Completion(Completion),
+}
+
+impl Command {
+    /// Whether the standard output carries the data of a channel, so that everything else must not go there.
+    pub(crate) fn data_on_stdout(&self) -> bool {
+        matches!(self, Self::Pipe(_) | Self::Listen(_))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  towline init\n  towline init --name laptop --key-size 4096\n  \
+                        towline init --home /srv/backup/towline")]
+pub(crate) struct Init {
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    /// Length of the three RSA keys in bits.
+    #[arg(long, value_name = "BITS", default_value = "3072", value_parser = ["2048", "3072", "4096"])]
+    pub(crate) key_size: String,
+    /// Name in the device's certificate, which everybody who knows its id can read.
+    #[arg(long, default_value = "Towline device", value_parser = device_name)]
+    pub(crate) name: String,
+    /// Replace an identity that is already there. Its keys are lost, and nobody can reach it any more.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  towline id\n  towline id --certificate > device.crt")]
+pub(crate) struct Id {
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    /// Print the certificate chain in PEM, device first.
+    #[arg(long)]
+    pub(crate) certificate: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: towline status --timeout 3")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Longest wait for the DHT, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  towline node --port 4222 --state /var/lib/towline/dht\n  \
+                        towline node --bind 127.0.0.1 --port 0 --no-bootstrap")]
+pub(crate) struct Node {
+    /// UDP port; 0 takes a free one.
+    #[arg(long, default_value = "4222")]
+    pub(crate) port: u16,
+    /// Address to bind, may be repeated for IPv4 and IPv6; all addresses if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) bind: Vec<std::net::IpAddr>,
+    /// DHT node to join through; default: bootstrap.jami.net, or none if only loopback is bound.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = network::host)]
+    pub(crate) bootstrap: Vec<String>,
+    /// Join through nobody: be the first node of a network.
+    #[arg(long, conflicts_with = "bootstrap")]
+    pub(crate) no_bootstrap: bool,
+    /// File that keeps node id, known nodes and stored values between runs.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) state: Option<PathBuf>,
+    /// Print statistics every so many seconds; 0: only at the end.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) stats: u64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  towline send holiday.zip --to 3b1f…64 digits…9e\n  towline send *.jpg --to @anna.id\n\n\
+                  All files travel at the same time, on one connection. The other side runs `towline receive`."
+)]
+pub(crate) struct Send {
+    /// Files to send.
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Device to send to: its 64 digits, or @FILE that contains them.
+    #[arg(long, value_name = "DEVICE", value_parser = device_argument)]
+    pub(crate) to: DeviceId,
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) dial: Dial,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  towline receive\n  towline receive --accept-from 9c40…40 digits…1a --into ~/Downloads\n\n\
+                  Without --accept-from, --accept-anyone or --yes it asks on the terminal for each file. A file that \
+                  exists is never overwritten."
+)]
+pub(crate) struct Receive {
+    #[command(flatten)]
+    pub(crate) admission: Admission,
+    /// Do not ask: accept files from devices of this account and those allowed in the file `trust`.
+    #[arg(long, conflicts_with = "accept_anyone")]
+    pub(crate) yes: bool,
+    /// Directory for the files.
+    #[arg(long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) into: PathBuf,
+    /// End after one file.
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) once: bool,
+    /// End after so many files.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tar c photos | towline pipe 3b1f…64 digits…9e backup\n  \
+                        towline pipe @server.id shell")]
+pub(crate) struct Pipe {
+    /// Device to connect to: its 64 digits, or @FILE that contains them.
+    #[arg(value_parser = device_argument)]
+    pub(crate) device: DeviceId,
+    /// Name of the channel, as the other side gives it to `towline listen`.
+    #[arg(value_parser = channel_name)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) dial: Dial,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: towline listen backup --accept-from 9c40…40 digits…1a | tar x\n\n\
+                  Without --accept-from or --accept-anyone, devices of this account and those allowed in the file \
+                  `trust` may connect.")]
+pub(crate) struct Listen {
+    /// Name of the channel to wait for.
+    #[arg(value_parser = channel_name)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) admission: Admission,
+    /// Go on with the next channel when one has ended.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) home: HomeArg,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  towline demo\n  towline demo film.mkv notes.txt\n\n\
+                        It uses loopback only, makes temporary identities, and leaves nothing behind.")]
+pub(crate) struct Demo {
+    /// Two files to move; two of its own if not given.
+    #[arg(value_name = "FILE", num_args = 2, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completion {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// How to dial.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dial {
+    /// Longest wait for each step of connecting, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// Who may connect.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Admission {
+    /// Accept from this device (64 digits) or the devices of this account (40 digits), and from nobody else.
+    #[arg(long, value_name = "ID")]
+    pub(crate) accept_from: Vec<PeerId>,
+    /// Accept from everybody who knows the id of this device, without asking.
+    #[arg(long, conflicts_with = "accept_from")]
+    pub(crate) accept_anyone: bool,
+}
+
+/// A device id, or a file that contains one.
+fn device_argument(text: &str) -> Result<DeviceId, String> {
+    let Some(path) = text.strip_prefix('@') else { return ids::device(text) };
+    /// Longer than any file made by `towline id`.
+    const LONGEST: u64 = 4096;
+    let mut content = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| std::io::Read::read_to_string(&mut std::io::Read::take(file, LONGEST), &mut content))
+        .map_err(|error| format!("cannot read {path}: {error}"))?;
+    let id = content.split_whitespace().find(|word| word.len() == 64).unwrap_or(&content);
+    ids::device(id)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.1..=3600.0).contains(&number) {
+        return Err("must be between 0.1 and 3600 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(number))
+}
+
+fn channel_name(text: &str) -> Result<String, String> {
+    let longest = towline::Limits::default().channel_name;
+    match text.len() {
+        0 => Err("a channel name is not empty".to_owned()),
+        len if len > longest => Err(format!("a channel name has at most {longest} bytes, this has {len}")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn device_name(text: &str) -> Result<String, String> {
+    // X.520: ub-common-name is 64 characters.
+    if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+        return Err("a name has 1 to 64 characters, none of them a control character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_bounded() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
+        for wrong in ["0", "-1", "nan", "1e9", "soon"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

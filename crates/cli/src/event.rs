@@ -1,0 +1,315 @@
+//! What the program says: one value per event, a line of JSON for programs and a line of text for people.
+//!
+//! The names and fields are documented in the README of the crate and do not change their meaning.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::{bytes, duration, printable, rate};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// `init` made an identity.
+    Created { home: PathBuf, device: String, short_id: String, account: String, key_bits: usize, ms: f64 },
+    /// Who this device is.
+    Identity { device: String, short_id: String, account: String },
+    /// `id --certificate`.
+    Certificate { pem: String },
+    /// A DHT node is ready.
+    DhtNode { id: String, addresses: Vec<String> },
+    /// What a DHT node has seen.
+    DhtStats(DhtStats),
+    /// `status` is done.
+    Status(Box<Status>),
+    /// The device can be dialled from now on.
+    Registered,
+    /// A device was seen on the local network.
+    SeenOnLan { device: String },
+    /// A connection moved on.
+    Step { connection: String, device: String, step: String, ms: f64 },
+    /// A connection stands.
+    Connected(Box<Connected>),
+    /// A device was not let in, or its attempt failed.
+    TurnedAway { device: String, step: String, reason: String },
+    /// A connection is gone.
+    Disconnected { connection: String, device: String, reason: String },
+    /// A channel stands.
+    ChannelOpened { connection: String, name: String, device: String, opened_here: bool, ms: f64 },
+    /// A channel was not wanted here.
+    ChannelRefused { name: String, device: String, reason: String },
+    /// A channel has ended.
+    ChannelClosed { name: String, sent: u64, received: u64 },
+    /// Somebody wants to send a file.
+    FileOffered { name: String, bytes: u64, device: String, account: String },
+    /// A file begins to move.
+    FileStarted { name: String, bytes: u64, device: String },
+    /// A file is on its way; at most once a second.
+    FileProgress { name: String, done: u64, bytes: u64 },
+    /// A file was sent, and the other side has checked and kept it.
+    FileSent { name: String, path: PathBuf, device: String, bytes: u64, ms: f64, blake3: String },
+    /// A file was received, checked and kept.
+    FileReceived { name: String, path: PathBuf, device: String, bytes: u64, ms: f64, blake3: String },
+    /// A file was not moved.
+    FileFailed { name: String, device: String, reason: String },
+    /// A file was not wanted here.
+    FileDeclined { name: String, device: String },
+    /// A step of `demo`, with the seconds since its start.
+    Demo { at: f64, what: String, text: String },
+    /// The command failed; the last line.
+    Error { exit: u8, kind: String, step: Option<String>, message: String },
+}
+
+/// A connection that stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Connected {
+    pub(crate) connection: String,
+    pub(crate) device: String,
+    pub(crate) account: Option<String>,
+    pub(crate) dialled_here: bool,
+    pub(crate) transport: String,
+    pub(crate) local: String,
+    pub(crate) remote: String,
+    pub(crate) dialect: String,
+    pub(crate) security: String,
+    /// How long each step took.
+    pub(crate) ms: StepTimes,
+}
+
+/// How long each step towards a connection took, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StepTimes {
+    pub(crate) certificate: f64,
+    pub(crate) signalling: f64,
+    pub(crate) path: f64,
+    pub(crate) tls: f64,
+    pub(crate) total: f64,
+}
+
+/// What a DHT node has seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DhtStats {
+    pub(crate) good: usize,
+    pub(crate) dubious: usize,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) malformed: u64,
+    pub(crate) limited: u64,
+    pub(crate) stored_values: usize,
+    pub(crate) stored_bytes: usize,
+    pub(crate) listeners: usize,
+    /// Whether these are the last figures before the end.
+    pub(crate) last: bool,
+}
+
+/// What `status` found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) home: PathBuf,
+    pub(crate) device: String,
+    pub(crate) short_id: String,
+    pub(crate) account: String,
+    /// Days until the first certificate of the chain expires; negative if one has.
+    pub(crate) certificate_days: i64,
+    pub(crate) allowed: Vec<String>,
+    pub(crate) banned: Vec<String>,
+    pub(crate) dht: DhtStatus,
+    /// Whether others find the certificate of this device; `None` if that could not be asked.
+    pub(crate) published: Option<bool>,
+    /// Milliseconds that the lookup took.
+    pub(crate) lookup_ms: Option<f64>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// How the DHT was met.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DhtStatus {
+    pub(crate) connected: bool,
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) ipv4: NodesSeen,
+    pub(crate) ipv6: NodesSeen,
+    /// Our addresses as others see them.
+    pub(crate) public_addresses: Vec<String>,
+}
+
+/// DHT nodes of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodesSeen {
+    pub(crate) good: usize,
+    pub(crate) dubious: usize,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    pub(crate) what: String,
+    pub(crate) advice: String,
+}
+
+/// Where a line for people goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// Standard output.
+    Result,
+    /// Error output, not with `-q`.
+    Notice,
+    /// Error output, with `-v`.
+    Detail,
+    /// Error output, always.
+    Trouble,
+}
+
+impl Event {
+    /// The line for people.
+    pub(crate) fn text(&self) -> (Weight, String) {
+        use Weight::{Detail, Notice, Result, Trouble};
+        match self {
+            Self::Created { home, device, short_id, account, key_bits, ms } => (
+                Result,
+                format!(
+                    "Made an account and its first device (RSA-{key_bits}, {}) in {}\n{}\n\
+                     Give the device id to those who shall reach you.",
+                    from_ms(*ms),
+                    home.display(),
+                    ids(device, short_id, account)
+                ),
+            ),
+            Self::Identity { device, short_id, account } => (Result, ids(device, short_id, account)),
+            Self::Certificate { pem } => (Result, pem.trim_end().to_owned()),
+            Self::DhtNode { id, addresses } => {
+                (Result, format!("DHT node {id} on {}", addresses.join(" and ")))
+            }
+            Self::DhtStats(stats) => (Notice, stats.to_string()),
+            Self::Status(status) => (Result, status.to_string()),
+            Self::Registered => (Notice, "On the DHT: this device can be dialled now".to_owned()),
+            Self::SeenOnLan { device } => (Detail, format!("On the local network: {device}")),
+            Self::Step { device, step, .. } => (Detail, format!("Connecting with {:.8}: {step}", device)),
+            Self::Connected(connected) => (Notice, connected.to_string()),
+            Self::TurnedAway { device, step, reason } => {
+                (Notice, format!("Not connected with {device} ({step}): {reason}"))
+            }
+            Self::Disconnected { device, reason, .. } => {
+                (Detail, format!("Connection with {device:.8} ended: {reason}"))
+            }
+            Self::ChannelOpened { name, device, ms, opened_here, .. } => {
+                let time = if *opened_here { format!(" in {}", from_ms(*ms)) } else { String::new() };
+                (Detail, format!("Channel {} with {device:.8} opened{time}", printable(name)))
+            }
+            Self::ChannelRefused { name, device, reason } => {
+                (Notice, format!("Refused channel {} of {device}: {reason}", printable(name)))
+            }
+            Self::ChannelClosed { name, sent, received } => (
+                Notice,
+                format!(
+                    "Channel {} ended: {} sent, {} received",
+                    printable(name),
+                    bytes(*sent),
+                    bytes(*received)
+                ),
+            ),
+            Self::FileOffered { name, bytes: size, device, .. } => {
+                (Detail, format!("{device:.8} offers {} ({})", printable(name), bytes(*size)))
+            }
+            Self::FileStarted { name, bytes: size, device } => {
+                (Notice, format!("{} ({}) with {device:.8} ...", printable(name), bytes(*size)))
+            }
+            Self::FileProgress { name, done, bytes: size } => {
+                (Detail, format!("{}: {} of {}", printable(name), bytes(*done), bytes(*size)))
+            }
+            Self::FileSent { name, bytes: size, ms, .. } => {
+                (Result, format!("Sent {} ({})", printable(name), amount(*size, *ms)))
+            }
+            Self::FileReceived { path, bytes: size, ms, device, .. } => {
+                let path = printable(&path.to_string_lossy());
+                (Result, format!("Received {path} ({}) from {device:.8}", amount(*size, *ms)))
+            }
+            Self::FileFailed { name, reason, .. } => {
+                (Trouble, format!("{} was not transferred: {reason}", printable(name)))
+            }
+            Self::FileDeclined { name, .. } => (Notice, format!("Declined {}", printable(name))),
+            Self::Demo { at, what, text } => (Result, format!("  {at:7.3} s  {what:<14}  {text}")),
+            Self::Error { message, .. } => (Trouble, format!("towline: {message}")),
+        }
+    }
+}
+
+fn from_ms(ms: f64) -> String {
+    duration(Duration::from_secs_f64(ms.max(0.0) / 1e3))
+}
+
+fn amount(size: u64, ms: f64) -> String {
+    let time = Duration::from_secs_f64(ms.max(0.0) / 1e3);
+    format!("{} in {}, {}", bytes(size), duration(time), rate(size, time))
+}
+
+fn ids(device: &str, short_id: &str, account: &str) -> String {
+    format!("device    {device}\nshort id  {short_id}\naccount   {account}")
+}
+
+impl std::fmt::Display for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let device = &self.device;
+        let (transport, remote, security) = (&self.transport, &self.remote, &self.security);
+        write!(f, "Connected with {device:.8} over {transport} with {remote}, {security}, ")?;
+        let ms = &self.ms;
+        write!(f, "in {}", from_ms(ms.total))
+    }
+}
+
+impl std::fmt::Display for DhtStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} good and {} dubious nodes; {} packets in, {} out, {} malformed, {} over limits; {} values ({}), {} \
+             listeners",
+            self.good,
+            self.dubious,
+            self.received,
+            self.sent,
+            self.malformed,
+            self.limited,
+            self.stored_values,
+            bytes(self.stored_bytes as u64),
+            self.listeners
+        )
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}", ids(&self.device, &self.short_id, &self.account))?;
+        writeln!(f, "home      {}", self.home.display())?;
+        writeln!(f, "valid     for {} days more", self.certificate_days)?;
+        writeln!(
+            f,
+            "known     the own account, {} more allowed, {} banned",
+            self.allowed.len(),
+            self.banned.len()
+        )?;
+        let dht = &self.dht;
+        let through = if dht.bootstrap.is_empty() { "nobody".to_owned() } else { dht.bootstrap.join(", ") };
+        if dht.connected {
+            let nodes = |seen: NodesSeen| format!("{} good, {} dubious", seen.good, seen.dubious);
+            writeln!(f, "DHT       joined through {through}")?;
+            writeln!(f, "nodes     IPv4: {}; IPv6: {}", nodes(dht.ipv4), nodes(dht.ipv6))?;
+        } else {
+            writeln!(f, "DHT       not reached through {through}")?;
+        }
+        if !dht.public_addresses.is_empty() {
+            writeln!(f, "seen as   {}", dht.public_addresses.join(", "))?;
+        }
+        let published = match self.published {
+            Some(true) => "its certificate is on the DHT: it can be dialled",
+            Some(false) => "its certificate is not on the DHT: it cannot be dialled now",
+            None => "unknown",
+        };
+        write!(f, "findable  {published}")?;
+        for Problem { what, advice } in &self.problems {
+            write!(f, "\n\n! {what}\n  {advice}")?;
+        }
+        Ok(())
+    }
+}

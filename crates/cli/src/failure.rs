@@ -1,0 +1,92 @@
+//! How a command fails: each kind has an exit code that does not change between versions.
+
+use towline::{ChannelError, Code, ConnectError};
+
+/// Why a command ended without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Something that should not happen, or that the system refused.
+    #[error("{0}")]
+    Internal(String),
+    /// The command was called wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no connection to the device.
+    #[error("cannot reach the device, the step \"{step}\" failed: {evidence}{}", below(.hint.as_deref()))]
+    Unreachable {
+        /// The step that failed, as the library names it.
+        step: String,
+        /// What was seen.
+        evidence: String,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// The other side said no.
+    #[error("{0}")]
+    Refused(String),
+    /// A transfer broke off or what came is damaged.
+    #[error("{0}")]
+    Transfer(String),
+    /// Local files or the identity are not usable.
+    #[error("{0}")]
+    Local(String),
+    /// Ctrl-C, or the program was asked to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// The hint on a line of its own.
+fn below(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("\n  {hint}")).unwrap_or_default()
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Internal(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable { .. } => 3,
+            Self::Refused(_) => 4,
+            Self::Transfer(_) => 5,
+            Self::Local(_) => 6,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The word for machines.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Internal(_) => "internal",
+            Self::Usage(_) => "usage",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused(_) => "refused",
+            Self::Transfer(_) => "transfer",
+            Self::Local(_) => "local",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The step of the connection that failed, if it was one.
+    pub(crate) fn step(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable { step, .. } => Some(step),
+            _ => None,
+        }
+    }
+
+    /// What a failure to connect means to the user.
+    pub(crate) fn connecting(error: &ConnectError, hint: Option<String>) -> Self {
+        match error {
+            ConnectError::OwnDevice(_) | ConnectError::BadName { .. } => Self::Usage(error.to_string()),
+            ConnectError::NodeClosed | ConnectError::Busy { .. } => Self::Internal(error.to_string()),
+            ConnectError::Refused(_) => Self::Refused(format!(
+                "{error}\n  It must accept this device: on the other side, see `towline receive --accept-from`."
+            )),
+            ConnectError::Channel(ChannelError::Refused(reason)) if reason.code != Code::TimedOut => {
+                Self::Refused(error.to_string())
+            }
+            _ => Self::Unreachable { step: error.step().to_string(), evidence: error.to_string(), hint },
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Everything the program prints passes here.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::{Deserialize, Serialize};
+
+use crate::args::Common;
+use crate::event::{Event, Weight};
+use crate::failure::Failure;
+
+/// Says what happens, to people or to programs. Cheap to clone.
+///
+/// Failures to print are ignored: whoever closed our output does not want it, and that is no reason to drop a
+/// transfer.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    json: bool,
+    level: Level,
+    /// The standard output carries something else.
+    data_on_stdout: bool,
+    bars: Option<Arc<MultiProgress>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// A line for programs, as it is read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Line {
+    /// Seconds since 1970-01-01 00:00 UTC.
+    pub(crate) time: f64,
+    /// What happened then.
+    #[serde(flatten)]
+    pub(crate) event: Event,
+}
+
+/// A line for programs, as it is written.
+#[derive(Serialize)]
+struct LineRef<'a> {
+    time: f64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Output {
+    /// As asked for on the command line.
+    pub(crate) fn new(common: &Common, data_on_stdout: bool) -> Self {
+        let level = match (common.quiet, common.verbose) {
+            (true, _) => Level::Quiet,
+            (false, 0) => Level::Normal,
+            (false, _) => Level::Verbose,
+        };
+        let show_bars = !common.json && level != Level::Quiet && std::io::stderr().is_terminal();
+        let bars = show_bars
+            .then(|| Arc::new(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))));
+        Self { json: common.json, level, data_on_stdout, bars }
+    }
+
+    /// Where progress bars are drawn; `None` if there are none.
+    pub(crate) fn bars(&self) -> Option<&MultiProgress> {
+        self.bars.as_deref()
+    }
+
+    /// Whether a program reads.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Says something.
+    pub(crate) fn say(&self, event: &Event) {
+        if self.json {
+            let time = wall_clock();
+            let line = serde_json::to_string(&LineRef { time, event }).expect("events have text keys only");
+            return self.print(!self.data_on_stdout, &line);
+        }
+        let (weight, text) = event.text();
+        let needed = match weight {
+            Weight::Result | Weight::Trouble => Level::Quiet,
+            Weight::Notice => Level::Normal,
+            Weight::Detail => Level::Verbose,
+        };
+        if self.level >= needed {
+            self.print(weight == Weight::Result && !self.data_on_stdout, &text);
+        }
+    }
+
+    /// Says why the command failed, and with which code the program ends.
+    pub(crate) fn failed(&self, failure: &Failure) -> ExitCode {
+        if let Some(bars) = &self.bars {
+            // They are not drawn any more; nothing is lost when clearing fails.
+            let _ = bars.clear();
+        }
+        self.say(&Event::Error {
+            exit: failure.code(),
+            kind: failure.kind().to_owned(),
+            step: failure.step().map(str::to_owned),
+            message: failure.to_string(),
+        });
+        ExitCode::from(failure.code())
+    }
+
+    /// Prints text that is no event: a script, a heading for people.
+    pub(crate) fn plain(&self, text: &str) {
+        self.print(true, text);
+    }
+
+    /// Asks a question on the terminal, without a line end.
+    pub(crate) fn ask(&self, question: &str) {
+        self.above_bars(|| {
+            let mut err = std::io::stderr().lock();
+            let _ = write!(err, "{question}").and_then(|()| err.flush());
+        });
+    }
+
+    fn print(&self, to_stdout: bool, text: &str) {
+        self.above_bars(|| {
+            let _ = if to_stdout {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{text}").and_then(|()| out.flush())
+            } else {
+                writeln!(std::io::stderr().lock(), "{text}")
+            };
+        });
+    }
+
+    fn above_bars(&self, print: impl FnOnce()) {
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+/// Seconds since 1970-01-01 00:00 UTC.
+pub(crate) fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

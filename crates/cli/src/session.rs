@@ -1,0 +1,212 @@
+//! A node for the time of one command.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::AbortHandle;
+use towline::dht::Status;
+use towline::identity::Identity;
+use towline::{
+    Config, ConnectError, Connection, ConnectionInfo, ConnectionState, DeviceId, Dialect, Event as NodeEvent,
+    Node, Origin, PathTransport, StartError, Step,
+};
+
+use crate::event::{Connected, Event, StepTimes};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::text::milliseconds;
+
+/// How long the farewell to peers and to the DHT may take.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// A running node, whose events are shown.
+#[derive(Debug)]
+pub(crate) struct Session {
+    node: Node,
+    /// The longest wait for the DHT before dialling.
+    patience: Duration,
+    watch: AbortHandle,
+}
+
+/// What this device is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// To be dialled.
+    Reachable,
+    /// To dial.
+    Dialling,
+}
+
+impl Session {
+    /// Starts the node.
+    pub(crate) async fn start(
+        identity: Identity,
+        config: Config,
+        role: Role,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        let patience = config.limits.certificate_timeout;
+        let node = Node::start(Arc::new(towline::net::Os), config, identity).await.map_err(start_failure)?;
+        if role == Role::Reachable {
+            output.say(&identity_event(node.identity()));
+        }
+        let watch = tokio::spawn(show_events(node.clone(), role, output.clone())).abort_handle();
+        Ok(Self { node, patience, watch })
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Connects to a device.
+    pub(crate) async fn dial(&self, device: DeviceId) -> Result<Connection, Failure> {
+        if device == self.node.device() {
+            return Err(Failure::connecting(&ConnectError::OwnDevice(device), None));
+        }
+        let dht = self.node.dht();
+        if tokio::time::timeout(self.patience, dht.connected()).await.is_err() {
+            return Err(Failure::Unreachable {
+                step: Step::Certificate.to_string(),
+                evidence: format!("no node of the DHT answered within {:?}", self.patience),
+                hint: Some(NO_DHT.to_owned()),
+            });
+        }
+        self.node.dial(device).await.map_err(|error| self.explain(&error))
+    }
+
+    /// What a failure to connect means, and what may help.
+    pub(crate) fn explain(&self, error: &ConnectError) -> Failure {
+        let hint = match error.step() {
+            Step::Certificate if self.node.dht().status() != Status::Connected => Some(NO_DHT),
+            Step::Certificate => Some(
+                "The DHT answers, but the device is not there: is the id right, and does `towline receive` or \
+                 `towline listen` run on it?",
+            ),
+            Step::Signalling => Some(
+                "The device was there lately, but does not answer now. It may be gone, or busy with another program.",
+            ),
+            Step::Path => {
+                Some("The device answers, but none of its addresses can be reached from here over TCP.")
+            }
+            Step::Arguments | Step::Tls | Step::Channel => None,
+        };
+        Failure::connecting(error, hint.map(str::to_owned))
+    }
+
+    /// Runs the work of the command and ends the node, also when the program is interrupted.
+    pub(crate) async fn run<T>(
+        self,
+        interrupt: &Interrupt,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let result = interrupt.stops(work(&self)).await;
+        if tokio::time::timeout(SHUTDOWN, self.node.shutdown()).await.is_err() {
+            tracing::warn!("the node did not end in time");
+        }
+        self.watch.abort();
+        result
+    }
+}
+
+const NO_DHT: &str = "No node of the DHT answers: check the network and --bootstrap; on a local network without \
+                      internet, use --lan on both sides.";
+
+/// Who this device is.
+pub(crate) fn identity_event(identity: &Identity) -> Event {
+    Event::Identity {
+        device: identity.device_id().to_string(),
+        short_id: identity.short_id().to_string(),
+        account: identity.account_id().map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
+fn start_failure(error: StartError) -> Failure {
+    match error {
+        StartError::NoAccount | StartError::Tls(_) => Failure::Local(error.to_string()),
+        _ => Failure::Internal(error.to_string()),
+    }
+}
+
+/// Shows what happens in the node, until it is gone.
+async fn show_events(node: Node, role: Role, output: Output) {
+    let mut events = node.events();
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        if let Some(event) = shown(&node, role, event) {
+            output.say(&event);
+        }
+    }
+}
+
+fn shown(node: &Node, role: Role, event: NodeEvent) -> Option<Event> {
+    Some(match event {
+        NodeEvent::Registered if role == Role::Reachable => Event::Registered,
+        NodeEvent::SeenOnLan { device } => Event::SeenOnLan { device: device.to_string() },
+        NodeEvent::Progress { connection, device, state, elapsed } => Event::Step {
+            connection: connection.to_string(),
+            device: device.to_string(),
+            step: state_name(state).to_owned(),
+            ms: milliseconds(elapsed),
+        },
+        NodeEvent::Connected { connection, .. } => {
+            let info = node.established().iter().map(Connection::info).find(|info| info.id == connection)?;
+            Event::Connected(Box::new(connected(info)?))
+        }
+        NodeEvent::IncomingFailed { device, error } => Event::TurnedAway {
+            device: device.to_string(),
+            step: error.step().to_string(),
+            reason: error.to_string(),
+        },
+        NodeEvent::Disconnected { connection, device, reason } => Event::Disconnected {
+            connection: connection.to_string(),
+            device: device.to_string(),
+            reason: reason.to_string(),
+        },
+        // What we dial ourselves reports its failure to the caller.
+        _ => return None,
+    })
+}
+
+fn connected(info: ConnectionInfo) -> Option<Connected> {
+    let established = info.established?;
+    let PathTransport::Tcp = established.path.transport else { return None };
+    let times = established.timeline;
+    Some(Connected {
+        connection: info.id.to_string(),
+        device: info.device.to_string(),
+        account: info.account.map(|account| account.to_string()),
+        dialled_here: info.origin == Origin::Dialled,
+        transport: "TCP".to_owned(),
+        local: established.path.local.to_string(),
+        remote: established.path.remote.to_string(),
+        dialect: match established.dialect {
+            Dialect::Native => "native",
+            Dialect::Jami => "jami",
+        }
+        .to_owned(),
+        security: established.security,
+        ms: StepTimes {
+            certificate: milliseconds(times.certificate),
+            signalling: milliseconds(times.signalling),
+            path: milliseconds(times.path),
+            tls: milliseconds(times.tls),
+            total: milliseconds(times.total()),
+        },
+    })
+}
+
+fn state_name(state: ConnectionState) -> &'static str {
+    match state {
+        ConnectionState::Signalling => "signalling",
+        ConnectionState::Path => "path",
+        ConnectionState::Securing => "tls",
+        ConnectionState::Established => "established",
+    }
+}
