@@ -17,6 +17,9 @@ use crate::error::{ChannelError, CloseReason};
 use crate::info::ConnectionId;
 use crate::policy::Peer;
 
+/// A reader that finds nothing more reports what it took, from this many bytes on: a quarter of the smallest window.
+const WAITING_REPORT: usize = 1024;
+
 /// What does not change during the life of a channel.
 #[derive(Debug)]
 pub(crate) struct Card {
@@ -206,12 +209,14 @@ impl ReadHalf {
                 self.current = bytes;
                 return Poll::Ready(Ok(()));
             }
-            // The queue is empty: if the task found it full before, it waits to hear of that.
-            if self.card.flow.take_stalled() {
+            // The queue is empty: the task may have found it full before, or the peer may have used up a window that
+            // was made smaller meanwhile. Both wait for this report.
+            if self.card.flow.take_stalled() || self.unreported >= WAITING_REPORT {
                 if self.poll_report(cx).is_pending() {
                     self.card.flow.set_stalled();
                     return Poll::Pending;
                 }
+                continue;
             }
             match ready!(self.received.poll_recv(cx)) {
                 Some(bytes) => {
@@ -236,7 +241,10 @@ impl ReadHalf {
     fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let command = Command::Consumed { id: self.card.id, bytes: self.unreported };
         match self.card.line.commands.try_send(command) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
+                // An earlier attempt may still be in line, or have a place it will not use.
+                self.reporter.abort_send();
+            }
             Err(mpsc::error::TrySendError::Full(command)) => {
                 if ready!(self.reporter.poll_reserve(cx)).is_ok() {
                     // Only a closed queue refuses, and there nobody counts any more.
@@ -347,7 +355,10 @@ impl AsyncWrite for WriteHalf {
             match sent {
                 Poll::Ready(Ok(())) => written += taken,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if written > 0 => break,
+                Poll::Pending if written > 0 => {
+                    this.commands.abort_send();
+                    break;
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -28,7 +28,8 @@ use crate::info::{ConnectionId, ConnectionInfo, EstablishedInfo, Origin};
 use crate::limits::Limits;
 use crate::signal::{Incoming, MAX_ID, PeerRequest, Treated};
 
-/// Commands to one connection that may wait. Writers are bounded by their channel before this.
+/// Commands to one connection that may wait, beside one for each half of a channel: a half that was cancelled while
+/// it waited may keep a place, and must not keep it from others. What they hold is bounded by their channels.
 const CONNECTION_QUEUE: usize = 1024;
 /// Buffers of 16 KiB kept for further use, for all connections: 4 MiB.
 const POOLED_BUFFERS: usize = 256;
@@ -327,7 +328,7 @@ impl Actor {
         let security = secured.security;
         let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now())
             .with_pool(self.pool.clone());
-        let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
+        let (sender, commands) = mpsc::channel(CONNECTION_QUEUE + 2 * self.limits.channels);
         let line = Line { commands: sender, sweep: Arc::new(Sweep::default()) };
         let peer = Arc::new(peer);
         let counters = Arc::new(Counters::default());
