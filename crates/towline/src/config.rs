@@ -1,7 +1,7 @@
 //! How a node is set up.
 
 use crate::dht::DhtConfig;
-//DISC use crate::discovery::DiscoveryConfig;
+use crate::discovery::DiscoveryConfig;
 use crate::limits::Limits;
 use crate::path::HostAddresses;
 use crate::policy::ConnectionPolicy;
@@ -12,7 +12,7 @@ pub struct Config {
     /// The DHT node: ports, bootstrap nodes, state file.
     pub dht: DhtConfig,
     /// Multicast discovery on the local network.
-    //DISC pub discovery: DiscoveryConfig,
+    pub discovery: DiscoveryConfig,
     /// Who may connect.
     pub policy: ConnectionPolicy,
     /// Which addresses of this host peers get to see.
@@ -35,14 +35,14 @@ impl Config {
 
     /// A device that finds others on the local network only: no bootstrap node, discovery in both directions.
     pub fn lan() -> Self {
-        Self { /*DISC discovery: DiscoveryConfig::full(), */..Self::base() }
+        Self { discovery: DiscoveryConfig::full(), ..Self::base() }
     }
 
     /// A device that is reachable from this host only: for trials and tests.
     pub fn loopback() -> Self {
         Self {
             dht: DhtConfig::on_loopback(),
-            //DISC discovery: DiscoveryConfig::off(),
+            discovery: DiscoveryConfig::off(),
             addresses: HostAddresses::Loopback,
             ..Self::base()
         }
@@ -65,7 +65,7 @@ impl Config {
     fn base() -> Self {
         Self {
             dht: DhtConfig::default(),
-            //DISC discovery: DiscoveryConfig::listen_only(),
+            discovery: DiscoveryConfig::listen_only(),
             policy: ConnectionPolicy::default(),
             addresses: HostAddresses::default(),
             ice: towline_ice::Config::default(),

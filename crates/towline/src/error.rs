@@ -249,7 +249,7 @@ pub enum StartError {
     NoAccount,
     /// Discovery on the local network could not be started.
     #[error("discovery on the local network could not be started: {0}")]
-    Discovery(io::Error),
+    Discovery(#[from] crate::discovery::DiscoveryError),
     /// The DHT node could not be started.
     #[error("the DHT node could not be started: {0}")]
     Dht(#[from] crate::dht::StartError),

@@ -11,7 +11,7 @@ mod channel;
 mod config;
 mod connection;
 pub mod dht;
-//DISC pub mod discovery;
+pub mod discovery;
 mod error;
 mod event;
 mod info;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use towline_ice::{Description, Role};
-use towline_identity::{AccountId, DeviceId};
+use towline_identity::{AccountId, DeviceId, ShortId};
 
 use super::context::Context;
 use crate::connection::secure::{Secured, secure};
@@ -101,14 +101,16 @@ impl Attempt {
         self.ctx.progress(self.id, self.device, state, self.steps.began);
     }
 
-    /// The peer's certificate, and who the peer therefore is.
+    /// The peer's certificate, and who the peer therefore is. A peer of the old era publishes it under its short id
+    /// only, which is known where its key is.
     async fn meet(
         &mut self,
         known: Option<FoundCertificate>,
+        short: Option<ShortId>,
     ) -> Result<(FoundCertificate, Peer), ConnectError> {
         let found = match known {
             Some(found) => found,
-            None => find_certificate(&self.ctx, self.device).await?,
+            None => find_certificate(&self.ctx, self.device, short).await?,
         };
         let peer = Context::peer(&found.chain)?;
         self.progress.met(&peer);
@@ -173,7 +175,7 @@ pub(crate) async fn dial(
     progress: Arc<Progress>,
 ) -> Result<Attempted, ConnectError> {
     let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Dialled, progress);
-    let (found, peer) = attempt.meet(known).await?;
+    let (found, peer) = attempt.meet(known, None).await?;
     // The requester is controlled in ICE and the server in TLS.
     let gathered = gather(&ctx, Role::Controlled)?;
     let request = PeerRequest {
@@ -200,7 +202,7 @@ pub(crate) async fn answer(
 ) -> Result<Attempted, ConnectError> {
     let (id, device) = (ConnectionId(incoming.request.id), incoming.sender.device_id());
     let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Answered, progress);
-    let (found, peer) = attempt.meet(known).await?;
+    let (found, peer) = attempt.meet(known, Some(incoming.sender.short_id())).await?;
     if !ctx.config.policy.admits(&peer, ctx.account) {
         refuse(&ctx, &incoming, RefusalReason::NotAllowed).await;
         return Err(ConnectError::NotAdmitted);
@@ -235,9 +237,13 @@ pub(crate) async fn answer(
     }
 }
 
-async fn find_certificate(ctx: &Context, device: DeviceId) -> Result<FoundCertificate, ConnectError> {
+async fn find_certificate(
+    ctx: &Context,
+    device: DeviceId,
+    short: Option<ShortId>,
+) -> Result<FoundCertificate, ConnectError> {
     let limit = ctx.config.limits.certificate_timeout;
-    match tokio::time::timeout(limit, ctx.dht.find_certificate(device)).await {
+    match tokio::time::timeout(limit, ctx.dht.find_certificate_at(Some(device), short)).await {
         Ok(found) => found.map_err(ConnectError::Certificate),
         Err(_) => Err(ConnectError::TimedOut { step: Step::Certificate, waited: limit }),
     }

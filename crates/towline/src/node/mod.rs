@@ -23,7 +23,7 @@ use crate::channel::{Channel, IncomingChannel};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dht::Dht;
-//DISC use crate::discovery::Discovery;
+use crate::discovery::Discovery;
 use crate::error::{ChannelError, CloseReason, ConnectError, StartError};
 use crate::event::Event;
 use crate::info::ConnectionInfo;
@@ -68,7 +68,7 @@ struct Inner {
     table: Arc<Table>,
     commands: mpsc::Sender<Command>,
     incoming: Mutex<mpsc::Receiver<IncomingChannel>>,
-    //DISC discovery: Discovery,
+    discovery: Discovery,
     registration: watch::Receiver<bool>,
     /// The node's tasks end with it.
     tasks: std::sync::Mutex<JoinSet<()>>,
@@ -99,12 +99,13 @@ impl Node {
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
 
-        //DISC let discovery = Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
-        //DISC .map_err(StartError::Discovery)?;
+        let discovery =
+            Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
+                .map_err(StartError::Discovery)?;
         let (signalling, signals) = Signalling::start(&dht, &identity, &mut tasks);
         let (registered, registration) = watch::channel(false);
         tasks.spawn(register(dht.clone(), events.clone(), registered));
-        //DISC tasks.spawn(watch_lan(discovery.clone(), events.clone()));
+        tasks.spawn(watch_lan(discovery.clone(), events.clone()));
 
         let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
         let incoming_queue = config.limits.incoming_queue.max(1);
@@ -131,7 +132,7 @@ impl Node {
                 table,
                 commands,
                 incoming: Mutex::new(incoming),
-                //DISC discovery,
+                discovery,
                 registration,
                 tasks: std::sync::Mutex::new(tasks),
             }),
@@ -158,10 +159,10 @@ impl Node {
         &self.inner.ctx.dht
     }
 
-    //DISC /// Devices seen on the local network.
-    //DISC pub fn discovery(&self) -> &Discovery {
-    //DISC &self.inner.discovery
-    //DISC }
+    /// Devices seen on the local network.
+    pub fn discovery(&self) -> &Discovery {
+        &self.inner.discovery
+    }
 
     /// Opens a channel named `name` to `device`, dialling it if there is no connection yet. Ready when the program on
     /// the other side has accepted.
@@ -328,10 +329,10 @@ async fn register(dht: Dht, events: broadcast::Sender<Event>, registered: watch:
     drop(announcement);
 }
 
-//DISC /// Passes on what is seen on the local network.
-//DISC async fn watch_lan(discovery: Discovery, events: broadcast::Sender<Event>) {
-//DISC let mut seen = discovery.events();
-//DISC while let Some(peer) = seen.next().await {
-//DISC let _ = events.send(Event::SeenOnLan { device: peer.device });
-//DISC }
-//DISC }
+/// Passes on what is seen on the local network.
+async fn watch_lan(discovery: Discovery, events: broadcast::Sender<Event>) {
+    let mut seen = discovery.events();
+    while let Some(peer) = seen.next().await {
+        let _ = events.send(Event::SeenOnLan { device: peer.device });
+    }
+}

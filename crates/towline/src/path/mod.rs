@@ -95,7 +95,9 @@ impl Gathered {
         }
         match (listeners.is_empty(), last_error) {
             (true, Some(error)) => Err(error),
-            (true, None) => Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable interface address")),
+            (true, None) => {
+                Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable interface address"))
+            }
             (false, _) => Ok(Self { net, agent, listeners }),
         }
     }

@@ -38,7 +38,11 @@ pub(crate) struct Signalling {
 
 impl Signalling {
     /// Listens for what is addressed to `identity`. The tasks end with the set, or when the receiver is gone.
-    pub(crate) fn start(dht: &Dht, identity: &Identity, tasks: &mut JoinSet<()>) -> (Self, mpsc::Receiver<Incoming>) {
+    pub(crate) fn start(
+        dht: &Dht,
+        identity: &Identity,
+        tasks: &mut JoinSet<()>,
+    ) -> (Self, mpsc::Receiver<Incoming>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let key = identity.key().public();
         for at in [CertificateKey::Long, CertificateKey::Short] {
