@@ -1,4 +1,6 @@
-//! CPU time per GiB, in memory: a pair of [`Session`]s, and the TLS library's buffered API beside it.
+//! Time per GiB, in memory: a pair of [`Session`]s, the TLS library's buffered API beside it, and the bare AEAD.
+//!
+//! Medians of many writes, so that what else runs on the machine counts little.
 //!
 //! `cargo run --release -p towline-tls --example throughput`
 
@@ -9,6 +11,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use rustls::crypto::aws_lc_rs::{default_provider, sign};
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -20,6 +23,8 @@ use towline_tls::{Config, Options, Session};
 /// Plaintext of one write.
 const WRITE: usize = 64 * 1024;
 const WRITES: usize = 1 << 14; // 1 GiB
+/// Plaintext of one record.
+const RECORD: usize = 16 * 1024;
 
 fn main() {
     let generate = || {
@@ -28,15 +33,75 @@ fn main() {
     };
     let (alice, bob) = (generate(), generate());
     let data = vec![7; WRITE];
-    sessions(&alice, &bob, &data);
+    bare(&data);
+    sessions("send", &alice, &bob, |client, wire| {
+        wire.clear();
+        client.send(&data, wire).unwrap();
+        wire.len()
+    });
+    sessions("seal", &alice, &bob, |client, wire| {
+        wire.resize(client.sealed_len(WRITE), 0);
+        client.seal(&data, wire).unwrap()
+    });
     buffered(&bob, &data);
 }
 
-fn report(name: &str, sending: f64, receiving: f64) {
-    println!("{name:10} {sending:.3} s sending, {receiving:.3} s receiving, per GiB");
+/// How long the writes of one kind took, in nanoseconds each.
+#[derive(Default)]
+struct Times(Vec<u128>);
+
+impl Times {
+    fn add<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.0.push(start.elapsed().as_nanos());
+        result
+    }
+
+    fn per_gib(mut self) -> f64 {
+        assert_eq!(self.0.len(), WRITES);
+        self.0.sort_unstable();
+        (self.0[WRITES / 2] * WRITES as u128) as f64 / 1e9
+    }
 }
 
-fn sessions(alice: &Identity, bob: &Identity, data: &[u8]) {
+fn report(name: &str, sending: Times, receiving: Times) {
+    println!("{name:10} {:.3} s sending, {:.3} s receiving, per GiB", sending.per_gib(), receiving.per_gib());
+}
+
+fn bare(data: &[u8]) {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[1; 32]).unwrap());
+    let nonce = |number: usize| {
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..8].copy_from_slice(&number.to_be_bytes());
+        Nonce::assume_unique_for_key(nonce)
+    };
+    let (mut sending, mut receiving) = (Times::default(), Times::default());
+    let mut buffer = data.to_vec();
+    for write in 0..WRITES {
+        let nonce = |record: usize| nonce(write * 4 + record);
+        let tags: [Tag; 4] = sending.add(|| {
+            std::array::from_fn(|record| {
+                let content = &mut buffer[record * RECORD..][..RECORD];
+                key.seal_in_place_separate_tag(nonce(record), Aad::empty(), content).unwrap()
+            })
+        });
+        receiving.add(|| {
+            for (record, tag) in tags.iter().enumerate() {
+                let content = &mut buffer[record * RECORD..][..RECORD];
+                key.open_in_place_separate_tag(nonce(record), Aad::empty(), tag.as_ref(), content).unwrap();
+            }
+        });
+    }
+    report("AEAD alone", sending, receiving);
+}
+
+fn sessions(
+    name: &str,
+    alice: &Identity,
+    bob: &Identity,
+    mut write: impl FnMut(&mut Session, &mut Vec<u8>) -> usize,
+) {
     let config = |identity| Config::new(identity, Options::default()).unwrap();
     let mut client = Session::client(&config(alice), bob.device_id()).unwrap();
     let mut server = Session::server(&config(bob), alice.device_id()).unwrap();
@@ -49,18 +114,14 @@ fn sessions(alice: &Identity, bob: &Identity, data: &[u8]) {
         client.receive(&mut wire, &mut |_| {}).unwrap();
         wire.clear();
     }
-    let mut wire = vec![0; client.sealed_len(data.len())];
-    let (mut sending, mut receiving, mut received) = (0.0, 0.0, 0);
+    let (mut sending, mut receiving, mut received) = (Times::default(), Times::default(), 0);
     for _ in 0..WRITES {
-        let start = Instant::now();
-        let len = client.seal(data, &mut wire).unwrap();
-        let middle = Instant::now();
-        server.receive(&mut wire[..len], &mut |plaintext| received += plaintext.len()).unwrap();
-        sending += (middle - start).as_secs_f64();
-        receiving += middle.elapsed().as_secs_f64();
+        let len = sending.add(|| write(&mut client, &mut wire));
+        let mut sink = |plaintext: &[u8]| received += plaintext.len();
+        receiving.add(|| server.receive(&mut wire[..len], &mut sink).unwrap());
     }
     assert_eq!(received, WRITE * WRITES);
-    report("session", sending, receiving);
+    report(name, sending, receiving);
 }
 
 fn buffered(bob: &Identity, data: &[u8]) {
@@ -94,25 +155,25 @@ fn buffered(bob: &Identity, data: &[u8]) {
         wire.clear();
     }
     client.set_buffer_limit(None);
-    let (mut sending, mut receiving, mut received) = (0.0, 0.0, 0);
+    let (mut sending, mut receiving, mut received) = (Times::default(), Times::default(), 0);
     let mut plaintext = vec![0; WRITE];
     for _ in 0..WRITES {
-        let start = Instant::now();
-        wire.clear();
-        client.writer().write_all(data).unwrap();
-        while client.wants_write() {
-            client.write_tls(&mut wire).unwrap();
-        }
-        let middle = Instant::now();
-        let mut input = &wire[..];
-        while !input.is_empty() {
-            server.read_tls(&mut input).unwrap();
-            let available = server.process_new_packets().unwrap().plaintext_bytes_to_read();
-            server.reader().read_exact(&mut plaintext[..available]).unwrap();
-            received += available;
-        }
-        sending += (middle - start).as_secs_f64();
-        receiving += middle.elapsed().as_secs_f64();
+        sending.add(|| {
+            wire.clear();
+            client.writer().write_all(data).unwrap();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+        });
+        receiving.add(|| {
+            let mut input = &wire[..];
+            while !input.is_empty() {
+                server.read_tls(&mut input).unwrap();
+                let available = server.process_new_packets().unwrap().plaintext_bytes_to_read();
+                server.reader().read_exact(&mut plaintext[..available]).unwrap();
+                received += available;
+            }
+        });
     }
     assert_eq!(received, WRITE * WRITES);
     report("buffered", sending, receiving);

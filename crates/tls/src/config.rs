@@ -140,6 +140,8 @@ impl Config {
         config.alpn_protocols = Self::alpn(self.0.options.native_dialect);
         config.enable_sni = false;
         config.resumption = Resumption::disabled();
+        // For `record`, which takes the records over.
+        config.enable_secret_extraction = true;
         Arc::new(config)
     }
 
@@ -154,6 +156,7 @@ impl Config {
         config.alpn_protocols = Self::alpn(native && self.0.options.native_dialect);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.enable_secret_extraction = true;
         Arc::new(config)
     }
 }

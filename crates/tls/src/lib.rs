@@ -38,10 +38,14 @@
 mod config;
 mod connection;
 mod error;
+mod framing;
 mod hello;
+mod record;
 mod session;
+mod summary;
 mod verify;
 
 pub use config::{Clock, Config, ConfigError, Dialect, Expiry, NATIVE_ALPN, Options};
 pub use error::{Incompatibility, TlsError};
-pub use session::{Group, HandshakeSummary, Session, Suite, Version};
+pub use session::Session;
+pub use summary::{Group, HandshakeSummary, Suite, Version};

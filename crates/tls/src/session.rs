@@ -1,89 +1,21 @@
 //! One TLS session.
 
-use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
 use towline_identity::{Chain, DeviceId};
 
 use crate::config::{Config, Dialect, NATIVE_ALPN};
 use crate::connection::{CONTROL_LEN, Connection, Intent, MAX_FRAGMENT_LEN, RECORD_OVERHEAD, Step};
 use crate::error::TlsError;
+use crate::framing::{RECORD_HEADER_LEN, record_len, whole_records};
 use crate::hello;
+use crate::record::{self, Alert, Fault, Opened, Traffic};
+use crate::summary::{HandshakeSummary, Version, summary};
 use crate::verify::PinnedPeer;
-
-/// Header of a record: type, version, length.
-const RECORD_HEADER_LEN: usize = 5;
-
-/// Most bytes that follow a record's header (RFC 5246 6.2.3; TLS 1.3 allows fewer).
-const MAX_RECORD_BODY_LEN: usize = MAX_FRAGMENT_LEN + 2048;
-
-/// Version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// TLS 1.2.
-    Tls12,
-    /// TLS 1.3.
-    Tls13,
-}
-
-/// Cipher of the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Suite {
-    /// AES-256-GCM with SHA-384.
-    Aes256Gcm,
-    /// ChaCha20-Poly1305 with SHA-256.
-    ChaCha20Poly1305,
-}
-
-/// Group of the key exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Group {
-    /// NIST P-384.
-    Secp384r1,
-    /// X25519.
-    X25519,
-}
-
-/// What two peers agreed upon, for reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HandshakeSummary {
-    /// Version of TLS.
-    pub version: Version,
-    /// Cipher of the records.
-    pub suite: Suite,
-    /// Group of the key exchange.
-    pub group: Group,
-    /// Whether the client's first key share was not to the server's liking, which costs a round trip.
-    pub retried: bool,
-    /// What is spoken above.
-    pub dialect: Dialect,
-    /// Bytes of the peer's handshake.
-    pub peer_handshake_len: usize,
-}
-
-impl fmt::Display for HandshakeSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = match self.version {
-            Version::Tls12 => "TLS 1.2",
-            Version::Tls13 => "TLS 1.3",
-        };
-        let suite = match self.suite {
-            Suite::Aes256Gcm => "AES-256-GCM",
-            Suite::ChaCha20Poly1305 => "ChaCha20-Poly1305",
-        };
-        let group = match self.group {
-            Group::Secp384r1 => "P-384",
-            Group::X25519 => "X25519",
-        };
-        let retried = if self.retried { ", retried" } else { "" };
-        write!(f, "{version}, {suite}, {group}{retried}")
-    }
-}
 
 /// Whether one direction still carries data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +29,17 @@ enum State {
     /// A server that has not seen all of the ClientHello.
     AwaitingHello(Config),
     Handshaking(Connection),
-    Established(Connection, HandshakeSummary),
+    Established(Records, HandshakeSummary),
     Failed(TlsError),
+}
+
+/// Who protects the records of an established session.
+#[derive(Debug)]
+enum Records {
+    /// The library: of TLS 1.2, which only strangers to Towline and Jami speak.
+    Tls12(Connection),
+    /// We.
+    Tls13(Box<Traffic>),
 }
 
 /// One TLS session, as bytes in and bytes out.
@@ -157,7 +98,8 @@ impl Session {
 
     /// Takes in what came from the peer, and gives each piece of plaintext to `on_plaintext`, in order.
     ///
-    /// Records are decrypted in place. Says how many bytes of `input` are used up; the rest, less than one record, must
+    /// Established, TLS 1.3 decrypts each record where it lies in `input`, and nothing is copied or allocated; records of
+    /// TLS 1.2 are copied. Says how many bytes of `input` are used up; the rest, less than one record, must
     /// stand at the front of the next call's input, unchanged. After an error the session is over.
     pub fn receive(
         &mut self,
@@ -174,8 +116,14 @@ impl Session {
                 return Ok(input.len());
             }
             let rest = &mut input[used..];
-            if self.is_established() && self.held.is_empty() {
-                return self.receive_in_place(rest, on_plaintext).map(|more| used + more);
+            match &self.state {
+                State::Established(Records::Tls13(_), _) => {
+                    return self.receive_tls13(rest, on_plaintext).map(|more| used + more);
+                }
+                State::Established(Records::Tls12(_), _) if self.held.is_empty() => {
+                    return self.receive_tls12(rest, on_plaintext).map(|more| used + more);
+                }
+                _ => {}
             }
             let taken = self.hold_record(rest);
             used += taken.map_err(|error| self.fail(error))?;
@@ -186,7 +134,46 @@ impl Session {
         }
     }
 
-    fn receive_in_place(
+    fn receive_tls13(
+        &mut self,
+        input: &mut [u8],
+        on_plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<usize, TlsError> {
+        let State::Established(Records::Tls13(traffic), _) = &mut self.state else { return Ok(0) };
+        let mut used = 0;
+        let fault = loop {
+            let len = match record::record_len(&input[used..]) {
+                Ok(Some(len)) if len <= input.len() - used => len,
+                Ok(_) => return Ok(used),
+                Err(fault) => break fault,
+            };
+            match traffic.open(&mut input[used..used + len]) {
+                Ok(Opened::Data(plaintext)) => on_plaintext(plaintext),
+                Ok(Opened::Control) => {}
+                Ok(Opened::Farewell) => {
+                    self.incoming = Half::Closed;
+                    // Nothing counts after it.
+                    return Ok(input.len());
+                }
+                Err(fault) => break fault,
+            }
+            used += len;
+        };
+        Err(self.give_up(fault))
+    }
+
+    /// Ends the session, and tells the peer why if it does not know.
+    fn give_up(&mut self, Fault { error, alert }: Fault) -> TlsError {
+        if let State::Established(Records::Tls13(traffic), _) = &mut self.state
+            && let (Some(alert), Half::Open) = (alert, self.outgoing)
+        {
+            // If even this cannot be sealed, the transport's end has to say it.
+            let _ = traffic.append_alert(alert, &mut self.pending);
+        }
+        self.fail(error)
+    }
+
+    fn receive_tls12(
         &mut self,
         input: &mut [u8],
         on_plaintext: &mut dyn FnMut(&[u8]),
@@ -247,6 +234,10 @@ impl Session {
         let mut held = mem::take(&mut self.held);
         let used = self.drive(&mut held, on_plaintext)?;
         held.drain(..used);
+        if let (State::Established(Records::Tls13(_), _), false) = (&self.state, held.is_empty()) {
+            // A message that began behind the end of the handshake, under its keys: the library finds fault with it too.
+            return Err(self.give_up(Fault::misbehaved(Alert::UnexpectedMessage)));
+        }
         self.held = held;
         self.record_start = self.held.len();
         Ok(())
@@ -254,7 +245,9 @@ impl Session {
 
     /// Lets the library work until it waits for the peer. Gives the bytes of `input` that are used up.
     fn drive(&mut self, input: &mut [u8], sink: &mut dyn FnMut(&[u8])) -> Result<usize, TlsError> {
-        let (State::Handshaking(connection) | State::Established(connection, _)) = &mut self.state else {
+        let (State::Handshaking(connection) | State::Established(Records::Tls12(connection), _)) =
+            &mut self.state
+        else {
             return Ok(0);
         };
         let mut used = 0;
@@ -270,10 +263,7 @@ impl Session {
             }
         };
         match error {
-            None => {
-                self.note_establishment();
-                Ok(used)
-            }
+            None => self.note_establishment().map(|()| used),
             Some(error) => {
                 // What the library has left to say is why it gives up. It must not look at the input again.
                 while connection.state().wants_write() {
@@ -285,13 +275,25 @@ impl Session {
         }
     }
 
-    fn note_establishment(&mut self) {
-        let State::Handshaking(connection) = &self.state else { return };
-        let Some(summary) = summary(connection, self.handshake_len) else { return };
-        let placeholder = State::Failed(TlsError::Library);
-        if let State::Handshaking(connection) = mem::replace(&mut self.state, placeholder) {
-            self.state = State::Established(connection, summary);
-        }
+    fn note_establishment(&mut self) -> Result<(), TlsError> {
+        let state = mem::replace(&mut self.state, State::Failed(TlsError::Library));
+        let State::Handshaking(connection) = state else {
+            self.state = state;
+            return Ok(());
+        };
+        let Some(summary) = summary(&connection, self.handshake_len) else {
+            self.state = State::Handshaking(connection);
+            return Ok(());
+        };
+        let records = match summary.version {
+            Version::Tls12 => Records::Tls12(connection),
+            // All that it had to send was taken.
+            Version::Tls13 => {
+                Records::Tls13(Box::new(Traffic::new(connection).map_err(|error| self.fail(error))?))
+            }
+        };
+        self.state = State::Established(records, summary);
+        Ok(())
     }
 
     fn fail(&mut self, error: TlsError) -> TlsError {
@@ -313,20 +315,39 @@ impl Session {
 
     /// Appends to `out` what must be sent now: handshake messages, key updates, alerts. Whether there was any.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
-        let any = !self.pending.is_empty();
+        let start = out.len();
         out.append(&mut self.pending);
-        any
+        if let State::Established(Records::Tls13(traffic), _) = &mut self.state
+            && self.outgoing == Half::Open
+            && let Err(error) = traffic.append_owed(out)
+        {
+            self.fail(error);
+        }
+        out.len() > start
     }
 
     /// Most bytes that [`Session::seal`] writes for this many bytes of plaintext.
     pub fn sealed_len(&self, plaintext_len: usize) -> usize {
-        let records = plaintext_len.div_ceil(MAX_FRAGMENT_LEN);
-        self.pending.len() + plaintext_len + records * RECORD_OVERHEAD + CONTROL_LEN
+        self.pending.len()
+            + match &self.state {
+                State::Established(Records::Tls13(traffic), _) => traffic.sealed_len(plaintext_len),
+                _ => {
+                    let records = plaintext_len.div_ceil(MAX_FRAGMENT_LEN);
+                    plaintext_len + records * RECORD_OVERHEAD + CONTROL_LEN
+                }
+            }
     }
 
     /// Encrypts `plaintext` and appends the records to `out`, after whatever [`Session::poll_transmit`]
     /// held. Works as long as this side did not close, even if the peer did.
+    ///
+    /// TLS 1.3 copies the plaintext once, to where it is encrypted in place; [`Session::seal`] saves even that.
     pub fn send(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.may_send()?;
+        if let State::Established(Records::Tls13(traffic), _) = &mut self.state {
+            out.append(&mut self.pending);
+            return traffic.append(plaintext, out).map_err(|error| self.fail(error));
+        }
         let start = out.len();
         out.resize(start + self.sealed_len(plaintext.len()), 0);
         let written = self.seal(plaintext, &mut out[start..]);
@@ -335,7 +356,7 @@ impl Session {
     }
 
     /// Like [`Session::send`], into a buffer of at least [`Session::sealed_len`] bytes. Gives how many
-    /// were written.
+    /// were written. TLS 1.3 encrypts straight from `plaintext` into `out`.
     ///
     /// # Panics
     /// If the buffer is shorter.
@@ -343,10 +364,15 @@ impl Session {
         self.may_send()?;
         assert!(out.len() >= self.sealed_len(plaintext.len()), "the buffer is as long as documented");
         let start = self.take_pending(out);
-        if plaintext.is_empty() {
-            return Ok(start);
-        }
-        self.write(&mut Intent::Seal { plaintext, out: &mut out[start..] }).map(|written| start + written)
+        let out = &mut out[start..];
+        let written = match &mut self.state {
+            State::Established(Records::Tls13(traffic), _) => {
+                traffic.seal(plaintext, out).map_err(|error| self.fail(error))?
+            }
+            _ if plaintext.is_empty() => 0,
+            _ => self.write_tls12(&mut Intent::Seal { plaintext, out })?,
+        };
+        Ok(start + written)
     }
 
     /// Says farewell: appends a close_notify to `out`. Nothing can be sent afterwards; what the peer still
@@ -355,10 +381,15 @@ impl Session {
         let established = self.may_send().is_ok();
         self.outgoing = Half::Closed;
         out.append(&mut self.pending);
-        if established {
+        if !established {
+            return;
+        }
+        // A failure here is one of worn-out keys; the transport's end has to say it then.
+        if let State::Established(Records::Tls13(traffic), _) = &mut self.state {
+            let _ = traffic.append_alert(Alert::CloseNotify, out);
+        } else {
             let mut alert = [0; CONTROL_LEN];
-            // A failure here is one of worn-out keys; the transport's end has to say it then.
-            let written = self.write(&mut Intent::Close { out: &mut alert }).unwrap_or(0);
+            let written = self.write_tls12(&mut Intent::Close { out: &mut alert }).unwrap_or(0);
             out.extend_from_slice(&alert[..written]);
         }
     }
@@ -379,10 +410,12 @@ impl Session {
         len
     }
 
-    /// Carries out the intent. The library took in all it can, so that at most it notes first that the peer closed; but
+    /// Has the library carry out the intent. It took in all it can, so that at most it notes first that the peer closed; but
     /// it wants to see what it still holds on to.
-    fn write(&mut self, intent: &mut Intent<'_>) -> Result<usize, TlsError> {
-        let State::Established(connection, _) = &mut self.state else { return Err(TlsError::NotEstablished) };
+    fn write_tls12(&mut self, intent: &mut Intent<'_>) -> Result<usize, TlsError> {
+        let State::Established(Records::Tls12(connection), _) = &mut self.state else {
+            return Err(TlsError::NotEstablished);
+        };
         let result = loop {
             let (used, step) = connection.step(&mut self.held, &mut |_| {}, &mut self.pending, intent);
             self.held.drain(..used);
@@ -434,52 +467,4 @@ impl Session {
     pub fn dialect(&self) -> Option<Dialect> {
         self.summary().map(|summary| summary.dialect)
     }
-}
-
-/// What the connection agreed upon, if its handshake is done.
-fn summary(connection: &Connection, peer_handshake_len: usize) -> Option<HandshakeSummary> {
-    let state = connection.state();
-    if state.is_handshaking() {
-        return None;
-    }
-    let version = match state.protocol_version()? {
-        ProtocolVersion::TLSv1_3 => Version::Tls13,
-        _ => Version::Tls12,
-    };
-    let suite = match state.negotiated_cipher_suite()?.suite() {
-        CipherSuite::TLS13_AES_256_GCM_SHA384 | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => {
-            Suite::Aes256Gcm
-        }
-        _ => Suite::ChaCha20Poly1305,
-    };
-    let group = match state.negotiated_key_exchange_group()?.name() {
-        NamedGroup::secp384r1 => Group::Secp384r1,
-        _ => Group::X25519,
-    };
-    let retried = state.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
-    let native = state.alpn_protocol() == Some(NATIVE_ALPN);
-    let dialect = if native { Dialect::Native } else { Dialect::Jami };
-    Some(HandshakeSummary { version, suite, group, retried, dialect, peer_handshake_len })
-}
-
-/// Length of the record that begins here, header included; None if the header is not all here.
-fn record_len(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
-    // change_cipher_spec, alert, handshake, application data; version 3.x.
-    if bytes.first().is_some_and(|kind| !(20..=23).contains(kind)) || bytes.get(1).is_some_and(|v| *v != 3) {
-        return Err(TlsError::Garbage);
-    }
-    let Some(header) = bytes.first_chunk::<RECORD_HEADER_LEN>() else { return Ok(None) };
-    let body = usize::from(u16::from_be_bytes([header[3], header[4]]));
-    if body > MAX_RECORD_BODY_LEN { Err(TlsError::Garbage) } else { Ok(Some(RECORD_HEADER_LEN + body)) }
-}
-
-/// How many bytes at the front are whole records.
-fn whole_records(bytes: &[u8]) -> usize {
-    let mut end = 0;
-    while let Ok(Some(len)) = record_len(&bytes[end..])
-        && end + len <= bytes.len()
-    {
-        end += len;
-    }
-    end
 }
