@@ -282,7 +282,8 @@ impl Sending {
     }
 
     fn timeout(&self) -> Duration {
-        let base = self.smoothed.map_or(INITIAL_RTO, |(mean, deviation)| (mean + 4 * deviation).max(MIN_RTO));
+        // The floor is that of the deviation, as on Linux: on a line without jitter the mean itself is no limit.
+        let base = self.smoothed.map_or(INITIAL_RTO, |(mean, deviation)| mean + (4 * deviation).max(MIN_RTO));
         base.saturating_mul(1 << self.backoff.min(6)).min(MAX_RTO.max(base))
     }
 
