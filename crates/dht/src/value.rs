@@ -53,8 +53,8 @@ pub struct Ownership {
     pub owner: PublicKey,
     /// Short id of the recipient's key, inside encrypted values.
     pub recipient: Option<InfoHash>,
-    /// Signature over [`Value::to_sign`]. An empty one is a claim without proof: it can be read but is
-    /// never stored nor shown as signed.
+    /// Signature over [`Value::to_sign`]. An empty one is a claim without proof: it is never read, stored nor
+    /// shown as signed.
     pub signature: Vec<u8>,
 }
 

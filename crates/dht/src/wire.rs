@@ -42,6 +42,9 @@ pub enum WireError {
     /// More items than make sense.
     #[error("too many items in `{0}`")]
     TooMany(&'static str),
+    /// A value names an owner, and its signature is empty: a claim without proof.
+    #[error("an owner without a signature")]
+    EmptySignature,
     /// An owner's key is not a public key.
     #[error("the owner's key cannot be read")]
     OwnerKey,

@@ -90,6 +90,15 @@ fn encrypting_and_its_faults() {
     assert_eq!(forward(&for_nobody).decrypt(&bob), Err(OpenError::Recipient));
     let unsigned = OpenError::Signature(SignatureError::NoOwner);
     assert_eq!(forward(&plain).decrypt(&bob), Err(unsigned));
+    // Cut to its RSA block, the cypher opens to the key of the rest. That is no value.
+    let Content::Encrypted(cypher) = &sealed.content else { panic!("encrypted") };
+    let block = 2048 / 8;
+    assert_eq!(bob.decrypt(&cypher[..block]).unwrap().len(), 32);
+    let cut = |len: usize| Value { content: Content::Encrypted(cypher[..len].to_vec()), ..sealed.clone() };
+    assert!(matches!(cut(block).decrypt(&bob), Err(OpenError::Content(_))));
+    for len in [0, block - 1, block + 1, cypher.len() - 1] {
+        assert_eq!(cut(len).decrypt(&bob), Err(OpenError::Decryption), "{len}");
+    }
 }
 
 #[test]
@@ -137,10 +146,14 @@ fn values_in_other_forms() {
     let rest = "a47479706500a464617461c400";
     assert_eq!(owned(&format!("83a56f776e6572c40100{rest}"), "81"), Err(WireError::Missing("seq")));
     assert_eq!(owned(&format!("84a56f776e6572c40100a373657100{rest}"), "81"), Err(WireError::Missing("sig")));
-    assert_eq!(
-        owned(&format!("84a56f776e6572c40100a373657100{rest}"), "82a3736967c400"),
-        Err(WireError::OwnerKey)
-    );
+    let nobody = format!("84a56f776e6572c40100a373657100{rest}");
+    assert_eq!(owned(&nobody, "82a3736967c40101"), Err(WireError::OwnerKey));
+    // Without a proof nobody is the owner, however the emptiness is written.
+    for empty in ["c400", "a0", "90"] {
+        assert_eq!(owned(&nobody, &format!("82a3736967{empty}")), Err(WireError::EmptySignature));
+    }
+    // Without an owner a signature means nothing.
+    assert!(read("82a2696405a364617482a3736967c400a4626f647982a47479706500a464617461c400").is_ok());
 }
 
 #[test]

@@ -174,12 +174,16 @@ fn read_body(bytes: &[u8], signature: Option<&[u8]>) -> Result<Body, WireError> 
         None => None,
         Some(owner) => {
             let seq = seq.ok_or(WireError::Missing("seq"))?;
-            let signature = signature.ok_or(WireError::Missing("sig"))?;
+            let signature = Reader::new(signature.ok_or(WireError::Missing("sig"))?).blob("sig")?.into_owned();
+            // The reference keeps the owner of such a value; whoever does can be shown a false one (`dht.md` 9.1).
+            if signature.is_empty() {
+                return Err(WireError::EmptySignature);
+            }
             Some(Ownership {
                 seq: Reader::new(seq).narrow("seq")?,
                 owner: PublicKey::from_spki_der(&owner).map_err(|_| WireError::OwnerKey)?,
                 recipient: recipient.map(|bytes| Reader::new(bytes).id("to")).transpose()?,
-                signature: Reader::new(signature).blob("sig")?.into_owned(),
+                signature,
             })
         }
     };
