@@ -114,7 +114,7 @@ async fn a_port_can_be_listened_on_again_at_once() {
 #[tokio::test]
 async fn offloaded_work_leaves_the_tasks_alone() {
     let net: Arc<dyn Net> = Arc::new(Os);
-    let (go, wait) = std::sync::mpsc::channel();
+    let (go, wait) = std::sync::mpsc::sync_channel(1);
     let ran = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ran);
     let work = net.offload(move || {
