@@ -5,6 +5,7 @@
 
 mod measure;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,9 @@ use towline::identity::{GenerateOptions, Identity, KeySize};
 use towline::net::{Net, Os};
 use towline::{Config, ConnectionPolicy, Node};
 
-pub use measure::{Stopwatch, cpu_time, median, memory, percentile, run_program, run_subject};
+pub use measure::{
+    Stopwatch, cpu_time, line_through, median, memory, memory_of, percentile, run_program, run_subject,
+};
 
 /// A DHT node and two devices on loopback, the second accepting anyone.
 #[derive(Debug)]
@@ -30,6 +33,19 @@ pub struct Pair {
 pub fn identity(key_size: KeySize) -> Result<Identity> {
     let now = Os.unix_time().as_secs() as i64;
     Ok(Identity::generate(&GenerateOptions { key_size, ..GenerateOptions::new(now) })?)
+}
+
+/// The identity with this number below `directory`, made if it is not there yet: making one takes longer than most of
+/// what is measured.
+pub fn stored_identity(directory: &Path, key_size: KeySize, number: usize) -> Result<Identity> {
+    let directory = directory.join(format!("rsa{}", key_size.bits())).join(number.to_string());
+    if let Ok(identity) = Identity::load(&directory, None) {
+        return Ok(identity);
+    }
+    std::fs::create_dir_all(&directory)?;
+    let identity = identity(key_size)?;
+    identity.save(&directory, None)?;
+    Ok(identity)
 }
 
 impl Pair {

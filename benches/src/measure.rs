@@ -20,7 +20,12 @@ pub fn cpu_time() -> Result<Duration> {
 
 /// Resident memory of this process in bytes: now, and at its highest.
 pub fn memory() -> Result<(u64, u64)> {
-    let status = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    memory_of("self")
+}
+
+/// The same of the process with this id.
+pub fn memory_of(process: &str) -> Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).context("reading status")?;
     let field = |name: &str| -> Result<u64> {
         let line = status.lines().find(|line| line.starts_with(name)).context("no such field in status")?;
         let kib: u64 = line.split_whitespace().nth(1).context("no number in status")?.parse()?;
@@ -72,4 +77,18 @@ impl Stopwatch {
     pub fn read(&self) -> Result<(f64, f64)> {
         Ok((self.wall.elapsed().as_secs_f64(), (cpu_time()? - self.cpu).as_secs_f64()))
     }
+}
+
+/// Intercept and slope of the straight line nearest to the points (least squares).
+pub fn line_through(points: &[(f64, f64)]) -> (f64, f64) {
+    let count = points.len() as f64;
+    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let (mut covariance, mut variance) = (0.0, 0.0);
+    for (x, y) in points {
+        covariance += (x - mean_x) * (y - mean_y);
+        variance += (x - mean_x) * (x - mean_x);
+    }
+    let slope = covariance / variance;
+    (mean_y - slope * mean_x, slope)
 }
