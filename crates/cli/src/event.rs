@@ -186,7 +186,7 @@ impl Event {
             Self::Status(status) => (Result, status.to_string()),
             Self::Registered => (Notice, "On the DHT: this device can be dialled now".to_owned()),
             Self::SeenOnLan { device } => (Detail, format!("On the local network: {device}")),
-            Self::Step { device, step, .. } => (Detail, format!("Connecting with {:.8}: {step}", device)),
+            Self::Step { device, step, .. } => (Detail, format!("Connecting with {device:.8}: {step}")),
             Self::Connected(connected) => (Notice, connected.to_string()),
             Self::TurnedAway { device, step, reason } => {
                 (Notice, format!("Not connected with {device} ({step}): {reason}"))
@@ -242,7 +242,9 @@ fn from_ms(ms: f64) -> String {
 
 fn amount(size: u64, ms: f64) -> String {
     let time = Duration::from_secs_f64(ms.max(0.0) / 1e3);
-    format!("{} in {}, {}", bytes(size), duration(time), rate(size, time))
+    let amount = format!("{} in {}", bytes(size), duration(time));
+    // A small file shows how long a round trip is, and not how fast the way.
+    if size < 1 << 20 { amount } else { format!("{amount}, {}", rate(size, time)) }
 }
 
 fn ids(device: &str, short_id: &str, account: &str) -> String {

@@ -12,14 +12,12 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// There is no connection to the device.
-    #[error("cannot reach the device, the step \"{step}\" failed: {evidence}{}", below(.hint.as_deref()))]
+    #[error("{message}")]
     Unreachable {
-        /// The step that failed, as the library names it.
+        /// The step that failed: `dht`, or one that the library names.
         step: String,
-        /// What was seen.
-        evidence: String,
-        /// What may help.
-        hint: Option<String>,
+        /// What was seen, and what may help.
+        message: String,
     },
     /// The other side said no.
     #[error("{0}")]
@@ -33,11 +31,6 @@ pub(crate) enum Failure {
     /// Ctrl-C, or the program was asked to end.
     #[error("interrupted")]
     Interrupted,
-}
-
-/// The hint on a line of its own.
-fn below(hint: Option<&str>) -> String {
-    hint.map(|hint| format!("\n  {hint}")).unwrap_or_default()
 }
 
 impl Failure {
@@ -76,7 +69,7 @@ impl Failure {
     }
 
     /// What a failure to connect means to the user.
-    pub(crate) fn connecting(error: &ConnectError, hint: Option<String>) -> Self {
+    pub(crate) fn connecting(error: &ConnectError, hint: Option<&str>) -> Self {
         match error {
             ConnectError::OwnDevice(_) | ConnectError::BadName { .. } => Self::Usage(error.to_string()),
             ConnectError::NodeClosed | ConnectError::Busy { .. } => Self::Internal(error.to_string()),
@@ -86,7 +79,12 @@ impl Failure {
             ConnectError::Channel(ChannelError::Refused(reason)) if reason.code != Code::TimedOut => {
                 Self::Refused(error.to_string())
             }
-            _ => Self::Unreachable { step: error.step().to_string(), evidence: error.to_string(), hint },
+            _ => {
+                let step = error.step().to_string();
+                let hint = hint.map(|hint| format!("\n  {hint}")).unwrap_or_default();
+                let message = format!("cannot reach the device, the step \"{step}\" failed: {error}{hint}");
+                Self::Unreachable { step, message }
+            }
         }
     }
 }

@@ -5,12 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use indicatif::{MultiProgress, ProgressDrawTarget};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::args::Common;
 use crate::event::{Event, Weight};
 use crate::failure::Failure;
+
+/// Progress bars at the same time.
+const MOST_BARS: usize = 8;
 
 /// Says what happens, to people or to programs. Cheap to clone.
 ///
@@ -22,7 +26,22 @@ pub(crate) struct Output {
     level: Level,
     /// The standard output carries something else.
     data_on_stdout: bool,
-    bars: Option<Arc<MultiProgress>>,
+    bars: Option<Arc<Bars>>,
+}
+
+/// Progress bars, no more than fit on a terminal.
+#[derive(Debug)]
+struct Bars {
+    screen: MultiProgress,
+    places: Arc<Semaphore>,
+}
+
+/// A place for one progress bar.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The bar in it.
+    pub(crate) bar: ProgressBar,
+    _place: OwnedSemaphorePermit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,14 +78,18 @@ impl Output {
             (false, _) => Level::Verbose,
         };
         let show_bars = !common.json && level != Level::Quiet && std::io::stderr().is_terminal();
-        let bars = show_bars
-            .then(|| Arc::new(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))));
+        let bars = show_bars.then(|| {
+            let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            Arc::new(Bars { screen, places: Arc::new(Semaphore::new(MOST_BARS)) })
+        });
         Self { json: common.json, level, data_on_stdout, bars }
     }
 
-    /// Where progress bars are drawn; `None` if there are none.
-    pub(crate) fn bars(&self) -> Option<&MultiProgress> {
-        self.bars.as_deref()
+    /// A place for a progress bar; `None` if none are shown, or there are enough.
+    pub(crate) fn place(&self, bar: impl FnOnce() -> ProgressBar) -> Option<Place> {
+        let bars = self.bars.as_deref()?;
+        let place = Arc::clone(&bars.places).try_acquire_owned().ok()?;
+        Some(Place { bar: bars.screen.add(bar()), _place: place })
     }
 
     /// Whether a program reads.
@@ -80,6 +103,10 @@ impl Output {
             let time = wall_clock();
             let line = serde_json::to_string(&LineRef { time, event }).expect("events have text keys only");
             return self.print(!self.data_on_stdout, &line);
+        }
+        if self.bars.is_some() && matches!(event, Event::FileStarted { .. } | Event::FileProgress { .. }) {
+            // The bars show it.
+            return;
         }
         let (weight, text) = event.text();
         let needed = match weight {
@@ -96,7 +123,7 @@ impl Output {
     pub(crate) fn failed(&self, failure: &Failure) -> ExitCode {
         if let Some(bars) = &self.bars {
             // They are not drawn any more; nothing is lost when clearing fails.
-            let _ = bars.clear();
+            let _ = bars.screen.clear();
         }
         self.say(&Event::Error {
             exit: failure.code(),
@@ -133,7 +160,7 @@ impl Output {
 
     fn above_bars(&self, print: impl FnOnce()) {
         match &self.bars {
-            Some(bars) => bars.suspend(print),
+            Some(bars) => bars.screen.suspend(print),
             None => print(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::event::Event;
-use crate::output::Output;
+use crate::output::{Output, Place};
 use crate::text::printable;
 
 /// Pause between two lines for programs.
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Progress {
     output: Output,
-    bar: Option<ProgressBar>,
+    place: Option<Place>,
     name: String,
     bytes: u64,
     done: u64,
@@ -25,21 +25,28 @@ pub(crate) struct Progress {
 impl Progress {
     /// Shows a file of `bytes` bytes.
     pub(crate) fn new(output: &Output, name: &str, bytes: u64) -> Self {
-        let bar = output.bars().map(|bars| {
+        let place = output.place(|| {
             let style = ProgressStyle::with_template(
                 "{prefix:24!} {bar:24} {binary_bytes:>10} of {binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}",
             )
             .expect("the template is valid")
             .progress_chars("━╸─");
-            bars.add(ProgressBar::new(bytes).with_style(style).with_prefix(printable(name)))
+            ProgressBar::new(bytes).with_style(style).with_prefix(printable(name))
         });
-        Self { output: output.clone(), bar, name: name.to_owned(), bytes, done: 0, said: towline::net::now() }
+        Self {
+            output: output.clone(),
+            place,
+            name: name.to_owned(),
+            bytes,
+            done: 0,
+            said: towline::net::now(),
+        }
     }
 
     /// More has been moved.
     pub(crate) fn advance(&mut self, bytes: u64) {
         self.done += bytes;
-        if let Some(bar) = &self.bar {
+        if let Some(Place { bar, .. }) = &self.place {
             bar.set_position(self.done);
             return;
         }
@@ -57,7 +64,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(Place { bar, .. }) = &self.place {
             bar.finish_and_clear();
         }
     }

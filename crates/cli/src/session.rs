@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 use towline::dht::Status;
@@ -48,11 +49,14 @@ impl Session {
         output: &Output,
     ) -> Result<Self, Failure> {
         let patience = config.limits.certificate_timeout;
-        let node = Node::start(Arc::new(towline::net::Os), config, identity).await.map_err(start_failure)?;
+        let node = Node::start(Arc::new(towline::net::Os), config, identity)
+            .await
+            .map_err(|error| start_failure(&error))?;
         if role == Role::Reachable {
             output.say(&identity_event(node.identity()));
         }
-        let watch = tokio::spawn(show_events(node.clone(), role, output.clone())).abort_handle();
+        let events = node.events();
+        let watch = tokio::spawn(show_events(node.clone(), events, role, output.clone())).abort_handle();
         Ok(Self { node, patience, watch })
     }
 
@@ -69,9 +73,11 @@ impl Session {
         let dht = self.node.dht();
         if tokio::time::timeout(self.patience, dht.connected()).await.is_err() {
             return Err(Failure::Unreachable {
-                step: Step::Certificate.to_string(),
-                evidence: format!("no node of the DHT answered within {:?}", self.patience),
-                hint: Some(NO_DHT.to_owned()),
+                step: "dht".to_owned(),
+                message: format!(
+                    "cannot reach the device: no answer from the DHT within {:?}\n  {NO_DHT}",
+                    self.patience
+                ),
             });
         }
         self.node.dial(device).await.map_err(|error| self.explain(&error))
@@ -93,7 +99,7 @@ impl Session {
             }
             Step::Arguments | Step::Tls | Step::Channel => None,
         };
-        Failure::connecting(error, hint.map(str::to_owned))
+        Failure::connecting(error, hint)
     }
 
     /// Runs the work of the command and ends the node, also when the program is interrupted.
@@ -123,7 +129,7 @@ pub(crate) fn identity_event(identity: &Identity) -> Event {
     }
 }
 
-fn start_failure(error: StartError) -> Failure {
+fn start_failure(error: &StartError) -> Failure {
     match error {
         StartError::NoAccount | StartError::Tls(_) => Failure::Local(error.to_string()),
         _ => Failure::Internal(error.to_string()),
@@ -131,23 +137,32 @@ fn start_failure(error: StartError) -> Failure {
 }
 
 /// Shows what happens in the node, until it is gone.
-async fn show_events(node: Node, role: Role, output: Output) {
-    let mut events = node.events();
+async fn show_events(node: Node, mut events: Receiver<NodeEvent>, role: Role, output: Output) {
+    // Asked for, and not only listened for: the event may have been before anybody listened.
+    let registered = node.registered();
+    tokio::pin!(registered);
+    let mut awaited = role == Role::Reachable;
     loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
-            Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return,
+        let event = tokio::select! {
+            biased;
+            () = &mut registered, if awaited => {
+                awaited = false;
+                Some(Event::Registered)
+            }
+            event = events.recv() => match event {
+                Ok(event) => shown(&node, event),
+                Err(RecvError::Lagged(_)) => None,
+                Err(RecvError::Closed) => return,
+            },
         };
-        if let Some(event) = shown(&node, role, event) {
+        if let Some(event) = event {
             output.say(&event);
         }
     }
 }
 
-fn shown(node: &Node, role: Role, event: NodeEvent) -> Option<Event> {
+fn shown(node: &Node, event: NodeEvent) -> Option<Event> {
     Some(match event {
-        NodeEvent::Registered if role == Role::Reachable => Event::Registered,
         NodeEvent::SeenOnLan { device } => Event::SeenOnLan { device: device.to_string() },
         NodeEvent::Progress { connection, device, state, elapsed } => Event::Step {
             connection: connection.to_string(),

@@ -32,10 +32,8 @@ pub(crate) async fn run(args: Arguments, output: &Output) -> Result<(), Failure>
         .map_err(|error| Failure::Internal(format!("the DHT node could not be started: {error}")))?;
     let deadline = Instant::now() + args.timeout;
     let connected = matches!(timeout_at(deadline, dht.connected()).await, Ok(Ok(())));
-    let (published, lookup_ms) = match connected {
-        true => look_up(&dht, &identity, deadline).await,
-        false => (None, None),
-    };
+    let (published, lookup_ms) =
+        if connected { look_up(&dht, &identity, deadline).await } else { (None, None) };
     let dht_status = dht_status(&dht, connected, bootstrap).await;
     // Nothing is kept; a node that does not end in time is left behind by the end of the process.
     let _ = tokio::time::timeout(SHUTDOWN, dht.shutdown()).await;
@@ -60,8 +58,7 @@ pub(crate) async fn run(args: Arguments, output: &Output) -> Result<(), Failure>
     }
     Err(Failure::Unreachable {
         step: "dht".to_owned(),
-        evidence: format!("no node of the DHT answered within {:?}", args.timeout),
-        hint: None,
+        message: format!("no node of the DHT answered within {:?}", args.timeout),
     })
 }
 

@@ -177,11 +177,11 @@ async fn watch_sender(sender: &mut Process, timeline: &Timeline) -> Result<(Vec<
         match line.event {
             Event::Connected(event) => connected = Some((line.time, event)),
             Event::ChannelOpened { connection, name, ms, .. } => {
-                channels.push((line.time, connection, name, ms))
+                channels.push((line.time, connection, name, ms));
             }
             Event::FileStarted { .. } => began = began.min(line.time),
             Event::FileSent { name, path, bytes, blake3, .. } => {
-                sent.push(Sent { name, path, bytes, blake3 })
+                sent.push(Sent { name, path, bytes, blake3 });
             }
             Event::FileFailed { name, reason, .. } => {
                 return Err(Failure::Transfer(format!("{name} was not sent: {reason}")));

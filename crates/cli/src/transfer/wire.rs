@@ -88,7 +88,7 @@ impl Answer {
     }
 
     /// It ends here.
-    pub(super) fn bad(error: impl ToString, bytes: u64) -> Self {
+    pub(super) fn bad(error: &(impl ToString + ?Sized), bytes: u64) -> Self {
         Self { result: Err(error.to_string()), bytes }
     }
 
