@@ -228,6 +228,9 @@ pub enum ParseQueryError {
     /// A clause without content.
     #[error("`{0}` needs at least one field")]
     EmptyClause(String),
+    /// More than [`Query::MAX_ITEMS`] in a clause: no node would read it.
+    #[error("`{0}` has more than {max} items", max = Query::MAX_ITEMS)]
+    TooMany(String),
 }
 
 impl FromStr for Query {
@@ -256,6 +259,9 @@ impl FromStr for Query {
             }
             if items.is_empty() || items == ["*"] && rank == 2 {
                 return Err(ParseQueryError::EmptyClause(keyword));
+            }
+            if items.len() > Self::MAX_ITEMS {
+                return Err(ParseQueryError::TooMany(keyword));
             }
             for item in items {
                 match rank {
@@ -349,6 +355,9 @@ mod tests {
         assert_eq!("SELECT".parse::<Query>(), Err(ParseQueryError::EmptyClause("SELECT".into())));
         assert_eq!("FROM x".parse::<Query>(), Err(ParseQueryError::UnknownClause("FROM".into())));
         assert!("WHERE id=x".parse::<Query>().is_err());
+        let many = |count| format!("SELECT {}", "id ".repeat(count)).parse::<Query>();
+        assert!(many(Query::MAX_ITEMS).is_ok());
+        assert_eq!(many(Query::MAX_ITEMS + 1), Err(ParseQueryError::TooMany("SELECT".into())));
         assert!("WHERE id=1 SELECT id".parse::<Query>().is_err());
     }
 
