@@ -63,12 +63,22 @@ impl Node {
                 }
                 self.assembler.handle_message(now, from, message)
             }
-            Body::Request { ref request, .. } => match request {
-                Request::Put { values, .. } | Request::Update { values, .. } if is_announced(values) => {
-                    self.assembler.handle_message(now, from, message)
+            Body::Request { ref request, .. } => {
+                let is_awaited = match request {
+                    Request::Put { values, token, .. } => {
+                        is_announced(values) && self.is_token_valid(now, from, token.as_ref())
+                    }
+                    Request::Update { values, socket, .. } => {
+                        is_announced(values) && self.sockets.contains_key(socket)
+                    }
+                    _ => false,
+                };
+                // What would be refused when it is whole is refused now: a stranger reserves no memory.
+                if !is_awaited {
+                    return Some(message);
                 }
-                _ => return Some(message),
-            },
+                self.assembler.handle_message(now, from, message)
+            }
             Body::Error { .. } | Body::Notice { .. } => return Some(message),
         };
         whole.unwrap_or_else(|error| {

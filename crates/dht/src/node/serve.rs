@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// Whether a token was given to this address by us; if so, the address is proved.
-    fn is_token_valid(&mut self, now: Instant, from: SocketAddr, token: Option<&Token>) -> bool {
+    pub(super) fn is_token_valid(&mut self, now: Instant, from: SocketAddr, token: Option<&Token>) -> bool {
         let valid = token.is_some_and(|token| self.tokens.verify(from, token));
         if valid {
             self.trust.prove(from, now);

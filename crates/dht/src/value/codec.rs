@@ -174,7 +174,8 @@ fn read_body(bytes: &[u8], signature: Option<&[u8]>) -> Result<Body, WireError> 
         None => None,
         Some(owner) => {
             let seq = seq.ok_or(WireError::Missing("seq"))?;
-            let signature = Reader::new(signature.ok_or(WireError::Missing("sig"))?).blob("sig")?.into_owned();
+            let signature =
+                Reader::new(signature.ok_or(WireError::Missing("sig"))?).blob("sig")?.into_owned();
             // The reference keeps the owner of such a value; whoever does can be shown a false one (`dht.md` 9.1).
             if signature.is_empty() {
                 return Err(WireError::EmptySignature);

@@ -11,14 +11,14 @@ use towline_dht::{Body, InfoHash, Message, NodeEntry, Reply, Request, Token, Val
 use crate::sim::{Packet, Sim, key, secs, v4_only, value};
 
 /// A peer that a test plays itself, at an address where no node is.
-struct Puppet {
-    id: InfoHash,
-    address: SocketAddr,
+pub(crate) struct Puppet {
+    pub(crate) id: InfoHash,
+    pub(crate) address: SocketAddr,
     seen: usize,
 }
 
 impl Puppet {
-    fn new(name: &str, address: &str) -> Self {
+    pub(crate) fn new(name: &str, address: &str) -> Self {
         Self { id: key(name), address: address.parse().expect("an address"), seen: 0 }
     }
 
@@ -27,12 +27,12 @@ impl Puppet {
         sim.send(Packet { from: self.address, to: sim.hosts[to].v4, data: message.encode() });
     }
 
-    fn ask(&self, sim: &mut Sim, to: usize, transaction: u32, request: Request) {
+    pub(crate) fn ask(&self, sim: &mut Sim, to: usize, transaction: u32, request: Request) {
         self.send(sim, to, transaction, Body::Request { sender: self.id, request });
     }
 
     /// The datagrams that came since the last look, with the node that sent them.
-    fn inbox(&mut self, sim: &Sim) -> Vec<(usize, Message, usize)> {
+    pub(crate) fn inbox(&mut self, sim: &Sim) -> Vec<(usize, Message, usize)> {
         let new = &sim.stray[self.seen..];
         self.seen = sim.stray.len();
         let mine = new.iter().filter(|(_, packet)| packet.to == self.address);

@@ -7,4 +7,5 @@ mod keeping;
 mod listening;
 mod permanent;
 mod recorded;
+mod serving;
 mod sim;
