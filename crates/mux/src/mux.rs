@@ -32,6 +32,8 @@ pub struct Mux {
     scheduler: Scheduler,
     events: VecDeque<Event>,
     liveness: Liveness,
+    /// The transport takes nothing at present.
+    blocked: bool,
     life: Life,
     /// Buffers for what arrives.
     pool: Pool,
@@ -96,6 +98,7 @@ impl Mux {
             scheduler: Scheduler::default(),
             events: VecDeque::new(),
             liveness: Liveness::new(config.keep_alive, config.probe_timeout, now),
+            blocked: false,
             life: Life::Running { leaving: false, peer_leaving: false },
             pool: Pool::default(),
             in_flight: None,
@@ -170,6 +173,13 @@ impl Mux {
     /// asked for do not get out. Ask again after every other call.
     pub fn wants_data(&self) -> bool {
         self.held < self.config.receive_budget && self.replies < self.config.max_replies
+    }
+
+    /// Tells whether the transport holds bytes back because the peer does not take them. A keep-alive ping then does not
+    /// get out, and silence proves nothing: whether the peer still lives is the transport's to find out. A Jami
+    /// peer whose program does not read shows itself like this.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
     }
 
     /// The next event.

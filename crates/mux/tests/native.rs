@@ -383,6 +383,13 @@ fn silence_is_noticed_only_where_it_means_something() {
         pair.settle();
     }
     assert_eq!(pair.client.event(), None, "a peer that answers lives");
+    pair.client.mux.set_blocked(true);
+    for _ in 0..10 {
+        pair.now = pair.client.mux.poll_timeout().unwrap();
+        pair.client.mux.handle_timeout(pair.now);
+    }
+    assert_eq!(pair.client.event(), None, "a peer that takes nothing may live");
+    pair.client.mux.set_blocked(false);
     pair.now = pair.client.mux.poll_timeout().unwrap();
     pair.client.mux.handle_timeout(pair.now);
     let asked = pair.now;

@@ -42,7 +42,7 @@ impl Mux {
         if !matches!(self.life, Life::Running { .. }) {
             return;
         }
-        match self.liveness.due(now, !self.wants_data(), !self.can_ping()) {
+        match self.liveness.due(now, !self.wants_data(), self.blocked || !self.can_ping()) {
             Due::Nothing => {}
             Due::Ask => {
                 self.send_ping(now, false);

@@ -323,6 +323,7 @@ impl Task {
                 return Err(reason);
             }
         }
+        self.mux.set_blocked(self.transport.unsent() > 0);
         Ok(moved)
     }
 

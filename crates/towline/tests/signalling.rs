@@ -1,0 +1,299 @@
+//! Requests and answers on the DHT as peers with other plans would put them.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Lab, accepted, connected, echo, event, exchange, identity, ping_pong, self_signed, story};
+use towline::dht::{Dht, InfoHash, ListenEvent, Query, Value};
+use towline::identity::{Identity, PublicKey};
+use towline::net::now;
+use towline::signal::{Extension, PeerRequest, RefusalReason, USER_TYPE};
+use towline::{ConnectError, Event, Limits, Node, Step};
+
+/// A device without a node: a bare DHT handle that can be found and writes what it likes.
+struct Rogue {
+    dht: Dht,
+    identity: Identity,
+    _published: towline::dht::CertificateAnnouncement,
+}
+
+impl Rogue {
+    async fn new(lab: &Lab, identity: Identity) -> Self {
+        let dht = lab.bare_dht(&format!("rogue-{}", identity.device_id()), identity.clone()).await;
+        let published = dht.publish_certificate();
+        let _ = published.announced().await;
+        Self { dht, identity, _published: published }
+    }
+
+    async fn put(&self, to: &PublicKey, body: Vec<u8>) {
+        let key = InfoHash::of_peer_requests(&to.device_id());
+        let value = Value::new(0, 0, body).with_user_type(USER_TYPE);
+        self.dht.put_encrypted(key, to, value).await.unwrap();
+    }
+
+    /// The first message addressed to it that is `wanted`.
+    async fn find(&self, wanted: impl Fn(&PeerRequest) -> bool) -> PeerRequest {
+        let key = InfoHash::of_peer_requests(&self.identity.device_id());
+        let mut listening = self.dht.listen(key, Query::default());
+        loop {
+            let Some(ListenEvent::New(values)) = listening.next().await else { continue };
+            let mut messages = values.iter().map(|value| PeerRequest::decode(value.value.data()).unwrap());
+            if let Some(found) = messages.find(&wanted) {
+                return found;
+            }
+        }
+    }
+
+    /// A request addressed to it.
+    async fn asked(&self) -> PeerRequest {
+        self.find(|message| !message.is_answer).await
+    }
+}
+
+fn public(node: &Node) -> PublicKey {
+    node.identity().key().public().clone()
+}
+
+fn request(id: u64, ice_message: &str) -> PeerRequest {
+    PeerRequest {
+        id,
+        ice_message: ice_message.to_owned(),
+        is_answer: false,
+        connection_type: String::new(),
+        extension: None,
+    }
+}
+
+/// Credentials, and a candidate where nobody listens.
+const NOWHERE: &str =
+    "13e86381\naaaaaaaaaaaaaaaaaaaaaaaa\nHa4d0003 1 TCP 2130706431 45.200.200.200 10001 typ host tcptype passive\n";
+
+#[test]
+fn rubbish_at_the_request_key_disturbs_nobody() {
+    story(1, async |world| {
+        let (lab, alice, bob) = Lab::pair(world).await;
+        tokio::spawn(echo(bob.clone()));
+        let rogue = Rogue::new(&lab, identity(2)).await;
+        let bob_key = public(&bob);
+        let listened_at = InfoHash::of_peer_requests(&bob.device());
+        let good = request(77, NOWHERE).encode();
+        for cut in [0, 1, 5, 20, good.len() - 1] {
+            rogue.put(&bob_key, good[..cut].to_vec()).await;
+        }
+        rogue.put(&bob_key, vec![0xff; 40_000]).await;
+        rogue.put(&bob_key, [0x91; 5_000].to_vec()).await;
+        rogue.put(&bob_key, request(0, NOWHERE).encode()).await;
+        rogue.put(&bob_key, request(78, "no candidates at all").encode()).await;
+        rogue.put(&bob_key, request(79, &"x".repeat(20_000)).encode()).await;
+        // Neither signed nor encrypted, or not for Bob.
+        let plain = || Value::new(0, 0, request(80, NOWHERE).encode()).with_user_type(USER_TYPE);
+        rogue.dht.put(listened_at, plain(), towline::dht::PutOptions::default()).await.unwrap();
+        rogue.dht.put_signed(listened_at, plain()).await.unwrap();
+        rogue.dht.put_encrypted(listened_at, &public(&alice), plain()).await.unwrap();
+        common::pass(Duration::from_secs(5)).await;
+        assert!(bob.connections().await.iter().all(|info| info.device == identity(2).device_id()));
+        let mut channel = alice.connect(bob.device(), "undisturbed").await.unwrap();
+        assert_eq!(exchange(&mut channel, b"hello").await.unwrap(), b"hello");
+    });
+}
+
+#[test]
+fn a_request_is_treated_once_however_often_it_comes() {
+    story(2, async |world| {
+        let (lab, _alice, bob) = Lab::pair(world).await;
+        let rogue = Rogue::new(&lab, identity(2)).await;
+        let mut events = bob.events();
+        for _ in 0..4 {
+            rogue.put(&public(&bob), request(4242, NOWHERE).encode()).await;
+            common::pass(Duration::from_secs(1)).await;
+        }
+        assert_eq!(bob.connections().await.len(), 1);
+        // Its path leads nowhere; the failure is told once, with its evidence, and the request stays treated.
+        let error = event(&mut events, |event| match event {
+            Event::IncomingFailed { error, .. } => Some(error.clone()),
+            _ => None,
+        });
+        let error = error.await;
+        assert_eq!(error.step(), Step::Path, "{error:?}");
+        rogue.put(&public(&bob), request(4242, NOWHERE).encode()).await;
+        common::pass(Duration::from_secs(60)).await;
+        while let Ok(event) = events.try_recv() {
+            assert!(!matches!(event, Event::IncomingFailed { .. } | Event::Progress { .. }), "{event:?}");
+        }
+        assert!(bob.connections().await.is_empty());
+    });
+}
+
+#[test]
+fn answers_nobody_waits_for_are_ignored() {
+    story(3, async |world| {
+        let (lab, alice, bob) = Lab::pair(world).await;
+        let rogue = Rogue::new(&lab, identity(2)).await;
+        let answer = |id| PeerRequest { is_answer: true, ..request(id, NOWHERE) };
+        rogue.put(&public(&alice), answer(1).encode()).await;
+        common::pass(Duration::from_secs(2)).await;
+        assert!(alice.connections().await.is_empty());
+        // One with the id of a dial under way, but from another device than the one dialled: refused, if it counted.
+        let silent = Rogue::new(&lab, identity(3)).await;
+        let dialling = tokio::spawn({
+            let (alice, device) = (alice.clone(), silent.identity.device_id());
+            async move { alice.connect(device, "mine").await }
+        });
+        let asked = silent.asked().await;
+        let refused = Extension { refused: Some(RefusalReason::Busy) };
+        let forged = PeerRequest { extension: Some(refused), ..answer(asked.id) };
+        rogue.put(&public(&alice), forged.encode()).await;
+        rogue.put(&public(&alice), answer(asked.id).encode()).await;
+        common::pass(Duration::from_secs(5)).await;
+        assert!(!dialling.is_finished(), "the answer of a stranger counted");
+        silent.put(&public(&alice), forged.encode()).await;
+        assert_eq!(dialling.await.unwrap().unwrap_err(), ConnectError::Refused(RefusalReason::Busy));
+        let mut channels = accepted(&bob);
+        let _both = connected(&alice, &bob, "as ever", &mut channels).await;
+    });
+}
+
+#[test]
+fn an_answer_without_candidates_fails_at_once() {
+    story(4, async |world| {
+        let (lab, alice, _bob) = Lab::pair(world).await;
+        let rogue = Rogue::new(&lab, identity(2)).await;
+        let dialling = tokio::spawn({
+            let (alice, device) = (alice.clone(), rogue.identity.device_id());
+            async move { alice.connect(device, "broken").await }
+        });
+        let asked = rogue.asked().await;
+        let broken = PeerRequest { is_answer: true, ..request(asked.id, "neither here nor there") };
+        rogue.put(&public(&alice), broken.encode()).await;
+        let error = dialling.await.unwrap().unwrap_err();
+        assert!(matches!(error, ConnectError::BadCandidates(_)), "{error:?}");
+    });
+}
+
+#[test]
+fn a_device_without_an_account_is_turned_away() {
+    story(5, async |world| {
+        let (lab, _alice, bob) = Lab::pair(world).await;
+        let alone = Rogue::new(&lab, self_signed()).await;
+        let mut events = bob.events();
+        alone.put(&public(&bob), request(5, NOWHERE).encode()).await;
+        let error = event(&mut events, |event| match event {
+            Event::IncomingFailed { device, error } => Some((*device, error.clone())),
+            _ => None,
+        });
+        let (device, error) = error.await;
+        assert_eq!(device, alone.identity.device_id());
+        assert_eq!(error.step(), Step::Certificate, "{error:?}");
+        // Nor is it dialled.
+        let error = bob.connect(device, "hello").await.unwrap_err();
+        assert_eq!(error.step(), Step::Certificate, "{error:?}");
+    });
+}
+
+/// A device in the middle passes on, as its own, what two honest devices say: they meet, and TLS tells them apart.
+#[test]
+fn a_relayed_exchange_fails_at_the_wrong_key() {
+    story(6, async |world| {
+        let (lab, alice, bob) = Lab::pair(world).await;
+        let middle = Rogue::new(&lab, identity(2)).await;
+        let mut events = bob.events();
+        let dialling = tokio::spawn({
+            let (alice, device) = (alice.clone(), middle.identity.device_id());
+            async move { alice.connect(device, "who are you?").await }
+        });
+        let asked = middle.asked().await;
+        middle.put(&public(&bob), asked.encode()).await;
+        let answer = middle.find(|message| message.is_answer).await;
+        middle.put(&public(&alice), answer.encode()).await;
+        let error = dialling.await.unwrap().unwrap_err();
+        assert_eq!(error.step(), Step::Tls, "{error:?}");
+        let told = event(&mut events, |event| match event {
+            Event::IncomingFailed { error, .. } => Some(error.clone()),
+            _ => None,
+        });
+        let told = told.await;
+        assert_eq!(told.step(), Step::Tls, "{told:?}");
+        let both = format!("{error:?} {told:?}");
+        assert!(both.contains("WrongKey"), "neither side names the wrong key: {both}");
+        assert!(alice.established().is_empty() && bob.established().is_empty());
+    });
+}
+
+#[test]
+fn each_bound_has_its_error() {
+    story(7, async |world| {
+        let lab = Lab::new(world).await;
+        let mut config = lab.config();
+        config.limits.answers = 3;
+        config.limits.answers_per_device = 2;
+        let mut dialler = lab.config();
+        dialler.limits.dials = 2;
+        dialler.limits.waiters_per_dial = 3;
+        let (lab, alice, bob) = lab.pair_with(dialler, config).await;
+        let rogues = [Rogue::new(&lab, identity(2)).await, Rogue::new(&lab, identity(3)).await];
+        // Answers of one device, and of all.
+        for id in 1..=4 {
+            rogues[0].put(&public(&bob), request(id, NOWHERE).encode()).await;
+        }
+        common::pass(Duration::from_secs(1)).await;
+        assert_eq!(bob.connections().await.len(), 2);
+        let towline = PeerRequest { extension: Some(Extension::default()), ..request(9, NOWHERE) };
+        rogues[0].put(&public(&bob), towline.encode()).await;
+        let refusal = rogues[0].find(|message| message.id == 9).await;
+        assert_eq!(refusal.extension.unwrap().refused, Some(RefusalReason::Busy));
+        for id in 1..=2 {
+            rogues[1].put(&public(&bob), request(id, NOWHERE).encode()).await;
+        }
+        common::pass(Duration::from_secs(1)).await;
+        assert_eq!(bob.connections().await.len(), 3);
+        let begun = now();
+        let error = alice.connect(bob.device(), "no room").await.unwrap_err();
+        assert_eq!(error, ConnectError::Refused(RefusalReason::Busy));
+        assert!(now() - begun < Duration::from_secs(2));
+        // Dials, and those who wait for one.
+        let dial = |device| {
+            let alice = alice.clone();
+            tokio::spawn(async move { alice.connect(device, "waiting").await })
+        };
+        let to = |rogue: &Rogue| rogue.identity.device_id();
+        let waiting: Vec<_> = (0..3).map(|_| dial(to(&rogues[0]))).chain([dial(to(&rogues[1]))]).collect();
+        common::pass(Duration::from_millis(1)).await;
+        let error = alice.connect(to(&rogues[0]), "one too many").await.unwrap_err();
+        assert_eq!(error, ConnectError::Busy { what: "calls waiting for one device", limit: 3 });
+        let error = alice.connect(bob.device(), "one too many").await.unwrap_err();
+        assert_eq!(error, ConnectError::Busy { what: "dials", limit: 2 });
+        assert_eq!(error.step(), Step::Arguments);
+        for dial in waiting {
+            assert!(matches!(dial.await.unwrap(), Err(ConnectError::NoAnswer { .. })));
+        }
+    });
+}
+
+#[test]
+fn connections_are_bounded_in_both_directions() {
+    story(8, async |world| {
+        let lab = Lab::new(world).await;
+        let mut config = lab.config();
+        config.limits = Limits { connections: 1, ..Limits::default() };
+        let (lab, alice, bob) = lab.pair_with(lab_config(&config), config).await;
+        tokio::spawn(echo(bob.clone()));
+        let mut channel = alice.connect(bob.device(), "first").await.unwrap();
+        let carol = lab.node(2).await;
+        carol.registered().await;
+        let error = carol.connect(bob.device(), "second").await.unwrap_err();
+        assert_eq!(error, ConnectError::Refused(RefusalReason::Busy));
+        let error = bob.connect(carol.device(), "second").await.unwrap_err();
+        assert_eq!(error, ConnectError::Busy { what: "connections", limit: 1 });
+        ping_pong(&mut channel, b"first").await.unwrap();
+        alice.shutdown().await;
+        common::pass(Duration::from_secs(1)).await;
+        let mut channel = carol.connect(bob.device(), "now there is room").await.unwrap();
+        ping_pong(&mut channel, b"second").await.unwrap();
+    });
+}
+
+/// The set-up without its bounds.
+fn lab_config(config: &towline::Config) -> towline::Config {
+    towline::Config { limits: Limits::default(), ..config.clone() }
+}
