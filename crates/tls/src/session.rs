@@ -234,9 +234,12 @@ impl Session {
         let mut held = mem::take(&mut self.held);
         let used = self.drive(&mut held, on_plaintext)?;
         held.drain(..used);
-        if let (State::Established(Records::Tls13(_), _), false) = (&self.state, held.is_empty()) {
-            // A message that began behind the end of the handshake, under its keys: the library finds fault with it too.
-            return Err(self.give_up(Fault::misbehaved(Alert::UnexpectedMessage)));
+        if let State::Established(Records::Tls13(_), _) = self.state {
+            if !held.is_empty() {
+                // A message that began behind the end of the handshake, under its keys: the library refuses it, too.
+                return Err(self.give_up(Fault::misbehaved(Alert::UnexpectedMessage)));
+            }
+            held = Vec::new();
         }
         self.held = held;
         self.record_start = self.held.len();
@@ -316,7 +319,7 @@ impl Session {
     /// Appends to `out` what must be sent now: handshake messages, key updates, alerts. Whether there was any.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        out.append(&mut self.pending);
+        append_all(&mut self.pending, out);
         if let State::Established(Records::Tls13(traffic), _) = &mut self.state
             && self.outgoing == Half::Open
             && let Err(error) = traffic.append_owed(out)
@@ -345,7 +348,7 @@ impl Session {
     pub fn send(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.may_send()?;
         if let State::Established(Records::Tls13(traffic), _) = &mut self.state {
-            out.append(&mut self.pending);
+            append_all(&mut self.pending, out);
             return traffic.append(plaintext, out).map_err(|error| self.fail(error));
         }
         let start = out.len();
@@ -363,7 +366,7 @@ impl Session {
     pub fn seal(&mut self, plaintext: &[u8], out: &mut [u8]) -> Result<usize, TlsError> {
         self.may_send()?;
         assert!(out.len() >= self.sealed_len(plaintext.len()), "the buffer is as long as documented");
-        let start = self.take_pending(out);
+        let start = self.put_pending(out);
         let out = &mut out[start..];
         let written = match &mut self.state {
             State::Established(Records::Tls13(traffic), _) => {
@@ -380,7 +383,7 @@ impl Session {
     pub fn close(&mut self, out: &mut Vec<u8>) {
         let established = self.may_send().is_ok();
         self.outgoing = Half::Closed;
-        out.append(&mut self.pending);
+        append_all(&mut self.pending, out);
         if !established {
             return;
         }
@@ -403,11 +406,11 @@ impl Session {
         }
     }
 
-    fn take_pending(&mut self, out: &mut [u8]) -> usize {
-        let len = self.pending.len();
-        out[..len].copy_from_slice(&self.pending);
-        self.pending.clear();
-        len
+    /// Moves what waits to the front of a slice. Gives how many bytes that were.
+    fn put_pending(&mut self, out: &mut [u8]) -> usize {
+        let pending = mem::take(&mut self.pending);
+        out[..pending.len()].copy_from_slice(&pending);
+        pending.len()
     }
 
     /// Has the library carry out the intent. It took in all it can, so that at most it notes first that the peer closed; but
@@ -467,4 +470,9 @@ impl Session {
     pub fn dialect(&self) -> Option<Dialect> {
         self.summary().map(|summary| summary.dialect)
     }
+}
+
+/// Moves what waits to the end of `out`. Its memory is given back: behind a handshake, little will wait again.
+fn append_all(pending: &mut Vec<u8>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&mem::take(pending));
 }
