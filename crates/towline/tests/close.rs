@@ -1,11 +1,14 @@
 //! Ends: of channels, of connections, of nodes, at any moment.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 mod common;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use common::{Lab, accepted, bytes, channel_error, connected, echo, event, exchange, identity, sibling, story};
+use common::{
+    Lab, accepted, bytes, channel_error, connected, echo, event, exchange, identity, sibling, story,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::now;
 use towline::{ChannelError, CloseReason, ConnectError, Event, Target};
@@ -40,7 +43,10 @@ fn close_with_ends_the_channels_of_both_sides() {
             assert_eq!(channel_error(&error), &ChannelError::Connection(CloseReason::Here));
             let error = near.read(&mut [0; 1]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-            assert!(matches!(channel_error(&error), ChannelError::Connection(CloseReason::GoAway(_))), "{error:?}");
+            assert!(
+                matches!(channel_error(&error), ChannelError::Connection(CloseReason::GoAway(_))),
+                "{error:?}"
+            );
             let error = near.write_all(b"x").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
             let reason = event(&mut events, |event| match event {
@@ -75,7 +81,8 @@ fn close_with_gives_up_dials() {
                     async move { alice.connect(device, "given up").await }
                 });
                 common::pass(Duration::from_millis(wait)).await;
-                let account_known = alice.connections().await.first().is_some_and(|info| info.account.is_some());
+                let account_known =
+                    alice.connections().await.first().is_some_and(|info| info.account.is_some());
                 let target: Target = match by {
                     By::Device => peer.device_id().into(),
                     // Before the certificate is known nobody can tell.
@@ -84,7 +91,11 @@ fn close_with_gives_up_dials() {
                     By::Connection => alice.connections().await[0].id.into(),
                 };
                 alice.close_with(target).await;
-                assert_eq!(dial.await.unwrap().unwrap_err(), ConnectError::Cancelled, "{by:?} after {wait} ms");
+                assert_eq!(
+                    dial.await.unwrap().unwrap_err(),
+                    ConnectError::Cancelled,
+                    "{by:?} after {wait} ms"
+                );
                 assert!(alice.connections().await.is_empty());
             });
         }
@@ -133,7 +144,9 @@ fn an_unanswered_request_ends_with_its_connection_closed_here() {
 #[test]
 fn a_graceful_close_delivers_what_was_written() {
     // Less and more than what queues, windows and buffers on the way hold; read at once, or long after the end.
-    for (seed, len, late) in [(10, 10, false), (11, 100_000, true), (12, 230_000, true), (13, 3_000_000, false)] {
+    for (seed, len, late) in
+        [(10, 10, false), (11, 100_000, true), (12, 230_000, true), (13, 3_000_000, false)]
+    {
         story(seed, async |world| {
             let (_lab, alice, bob) = Lab::pair(world).await;
             let mut channels = accepted(&bob);

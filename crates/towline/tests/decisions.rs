@@ -1,4 +1,5 @@
 //! Who may connect and which channels are accepted, and what the other side gets to know of it.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The first line: two devices that know each other's key find each other and move bytes.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Two nodes that speak as Jami does, on one side or on both: what works between them, and what cannot.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 mod common;
 
@@ -43,7 +44,10 @@ fn channels_open_and_carry_bytes_both_ways() {
             let capabilities = near[0].capabilities();
             assert!(!capabilities.half_close && !capabilities.windows && !capabilities.early);
             let all = near.iter_mut().chain(&mut far).enumerate();
-            join_all(all.map(|(n, channel)| async move { ping_pong(channel, &bytes(n, 50_000)).await.unwrap() })).await;
+            join_all(
+                all.map(|(n, channel)| async move { ping_pong(channel, &bytes(n, 50_000)).await.unwrap() }),
+            )
+            .await;
             assert_eq!(alice.established().len(), 1);
             assert!(connection.ping().await.is_some(), "beacons measure the round trip");
         });
@@ -190,7 +194,9 @@ fn a_reader_that_never_reads_costs_bounded_memory() {
         let mut channels = accepted(&bob);
         let (mut near, mut far) = connected(&alice, &bob, "stuck", &mut channels).await;
         let mut written = 0_usize;
-        while let Ok(result) = tokio::time::timeout(Duration::from_secs(50), near.write(&[1; 64 * 1024])).await {
+        while let Ok(result) =
+            tokio::time::timeout(Duration::from_secs(50), near.write(&[1; 64 * 1024])).await
+        {
             written += result.unwrap();
             assert!(written < 8 << 20, "a peer that does not read took {written} bytes");
         }

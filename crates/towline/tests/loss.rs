@@ -1,4 +1,5 @@
 //! Connections that are lost, peers that vanish, lines that stutter.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 mod common;
 

@@ -228,12 +228,12 @@ pub(crate) async fn answer(
             tracing::debug!(%device, %error, "the answer could not be stored");
         }
         // The path decides; this branch only has to have run.
-        std::future::pending::<()>().await
+        std::future::pending::<std::convert::Infallible>().await
     };
     tokio::select! {
         biased;
         result = attempt.connect(found, peer, gathered, remote) => result,
-        () = send => unreachable!("the sending branch never ends"),
+        never = send => match never {},
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use towline_identity::DeviceId;
 
 /// How long an id is remembered: twice the life of the value that carries it.
-const REMEMBERED: Duration = Duration::from_secs(20 * 60);
+const REMEMBERED: Duration = Duration::from_mins(20);
 
 /// A bounded memory of (sender, id).
 #[derive(Debug)]

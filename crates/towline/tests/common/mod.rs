@@ -59,7 +59,7 @@ pub fn self_signed() -> Identity {
 }
 
 /// Virtual time that a story may take unless it says otherwise.
-pub const LIMIT: Duration = Duration::from_secs(600);
+pub const LIMIT: Duration = Duration::from_mins(10);
 
 /// Runs a story in the lab, within [`LIMIT`].
 pub fn story<F: Future>(seed: u64, tell: impl FnOnce(World) -> F) -> F::Output {
