@@ -189,7 +189,9 @@ impl Event {
             Self::Step { device, step, .. } => (Detail, format!("Connecting with {device:.8}: {step}")),
             Self::Connected(connected) => (Notice, connected.to_string()),
             Self::TurnedAway { device, step, reason } => {
-                (Notice, format!("Not connected with {device} ({step}): {reason}"))
+                // Whom we refuse is worth knowing; what others did not bring to an end is not.
+                let weight = if step == "signalling" { Notice } else { Detail };
+                (weight, format!("Not connected with {device} ({step}): {reason}"))
             }
             Self::Disconnected { device, reason, .. } => {
                 (Detail, format!("Connection with {device:.8} ended: {reason}"))

@@ -15,6 +15,7 @@ mod session;
 mod text;
 mod transfer;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -76,5 +77,9 @@ fn start_log(common: &args::Common) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TOWLINE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

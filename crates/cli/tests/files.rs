@@ -69,13 +69,13 @@ fn who_is_not_named_is_refused() {
     let (anna, ben, eve) = (world.device("anna"), world.device("ben"), world.device("eve"));
     let file = world.file("file", b"content");
     let into = world.path("in");
-    let receiving = ben.receive(&into, &["--once", "--accept-from", &anna.id]);
+    let mut receiving = ben.receive(&into, &["--once", "--accept-from", &anna.id]);
     let refused = eve.send(&ben.id, &[&file]).ended().fails_with(4);
     assert_eq!(refused.event("error")["kind"], "refused");
+    assert_eq!(receiving.until("turned_away")["device"], *eve.id);
     // The receiver goes on.
     anna.send(&ben.id, &[&file]).ended().success();
-    let received = receiving.ended().success();
-    assert_eq!(received.event("turned_away")["device"], *eve.id);
+    receiving.ended().success();
     assert_eq!(names(&into), ["file"]);
 }
 
@@ -93,13 +93,13 @@ fn whoever_is_banned_is_refused_even_when_anyone_may_come() {
 #[test]
 fn more_files_than_wanted_are_refused_by_name() {
     let world = World::new();
-    let (anna, ben) = (world.device("anna"), world.device("ben"));
+    let (anna, ben, cleo) = (world.device("anna"), world.device("ben"), world.device("cleo"));
     let (one, two) = (world.endless("one"), world.file("two", b"2"));
     let mut receiving = ben.receive(&world.path("in"), &["--once", "--accept-anyone"]);
     let mut first = anna.send(&ben.id, &[&one]);
     first.until("file_started");
     receiving.until("file_started");
-    let refused = anna.send(&ben.id, &[&two]).ended().fails_with(4);
+    let refused = cleo.send(&ben.id, &[&two]).ended().fails_with(4);
     assert!(refused.event("error")["message"].as_str().unwrap().contains("no more files"), "{refused:?}");
 }
 

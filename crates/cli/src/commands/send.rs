@@ -34,7 +34,7 @@ pub(crate) async fn run(args: Send, output: &Output, interrupt: Interrupt) -> Re
                 let _place = places.acquire().await.expect("it is never closed");
                 one(session, args.to, path, output).await
             });
-            summary(future::join_all(transfers).await)
+            summary(session, future::join_all(transfers).await)
         })
         .await
 }
@@ -64,8 +64,8 @@ async fn one(
     result.map(drop)
 }
 
-/// One failure for all files. The worst kind decides: what broke counts more than what was declined.
-fn summary(results: Vec<Result<(), TransferError>>) -> Result<(), Failure> {
+/// One failure for all files. What broke counts more than what was declined.
+fn summary(session: &Session, results: Vec<Result<(), TransferError>>) -> Result<(), Failure> {
     let all = results.len();
     let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     let Some(first) = failed.first() else { return Ok(()) };
@@ -73,10 +73,18 @@ fn summary(results: Vec<Result<(), TransferError>>) -> Result<(), Failure> {
         1 => format!("the file was not sent: {first}"),
         _ => format!("{} of {all} files were not sent; the first: {first}", failed.len()),
     };
-    let declined = |error: &TransferError| match error {
-        TransferError::Declined(_) => true,
-        TransferError::Connect(error) => matches!(Failure::connecting(error, None), Failure::Refused(_)),
-        _ => false,
+    let explained = |error: &TransferError| match error {
+        TransferError::Declined(why) => Failure::Refused(why.clone()),
+        TransferError::Connect(error) => session.explain(error),
+        error => Failure::Transfer(error.to_string()),
     };
-    Err(if failed.iter().all(declined) { Failure::Refused(message) } else { Failure::Transfer(message) })
+    let failures: Vec<_> = failed.iter().map(explained).collect();
+    let all_are = |code: fn(&Failure) -> bool| failures.iter().all(code);
+    Err(if all_are(|failure| matches!(failure, Failure::Refused(_))) {
+        Failure::Refused(message)
+    } else if all_are(|failure| matches!(failure, Failure::Unreachable { .. })) {
+        failures.into_iter().next().expect("something failed")
+    } else {
+        Failure::Transfer(message)
+    })
 }
