@@ -22,6 +22,7 @@ pub(crate) struct Liveness {
     next: u64,
     pings: VecDeque<Ping>,
     rtt: Option<Duration>,
+    floor: Floor,
     /// When the round trip was last asked for.
     measured: Option<Instant>,
 }
@@ -33,6 +34,34 @@ struct Ping {
     sent: Option<Instant>,
     /// The application asked for it.
     told: bool,
+}
+
+/// The shortest round trip of the last quarter to half minute.
+#[derive(Debug)]
+struct Floor {
+    since: Instant,
+    current: Option<Duration>,
+    previous: Option<Duration>,
+}
+
+impl Floor {
+    const PERIOD: Duration = Duration::from_secs(15);
+
+    fn new(now: Instant) -> Self {
+        Self { since: now, current: None, previous: None }
+    }
+
+    fn add(&mut self, now: Instant, sample: Duration) {
+        if now.saturating_duration_since(self.since) >= Self::PERIOD {
+            self.since = now;
+            self.previous = self.current.take();
+        }
+        self.current = Some(self.current.map_or(sample, |current| current.min(sample)));
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.current.into_iter().chain(self.previous).min()
+    }
 }
 
 /// What is due.
@@ -65,6 +94,7 @@ impl Liveness {
             next: 0,
             pings: VecDeque::new(),
             rtt: None,
+            floor: Floor::new(now),
             measured: None,
         }
     }
@@ -76,6 +106,11 @@ impl Liveness {
 
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// The round trip without the queues that our own data makes.
+    pub(crate) fn rtt_floor(&self) -> Option<Duration> {
+        self.floor.get()
     }
 
     /// Whether the round trip should be measured again: about every second while data flows.
@@ -116,6 +151,7 @@ impl Liveness {
         let sent = self.pings.get(at)?.sent?;
         let ping = self.pings.remove(at)?;
         let sample = now.saturating_duration_since(sent);
+        self.floor.add(now, sample);
         // A shorter round trip is believed at once, a longer one may be a queue.
         self.rtt = Some(match self.rtt {
             Some(smooth) if smooth < sample => (smooth * 7 + sample) / 8,

@@ -58,7 +58,7 @@ impl Default for Limits {
             channels: 65_534,
             pending_channel_requests: 1024,
             incoming_queue: 1024,
-            channel_send_buffer: 256 * 1024,
+            channel_send_buffer: 128 * 1024,
             connection_receive_budget: 16 * 1024 * 1024,
             channel_name: 1024,
             certificate_chain: 64 * 1024,

@@ -51,7 +51,8 @@ impl Mux {
 
     /// Fits the window to what the last credit has shown.
     fn tune(&mut self, now: Instant, id: ChannelId) {
-        let rtt = self.liveness.rtt();
+        // Not the present round trip: a full pipe makes that long, and larger windows would fill it further.
+        let rtt = self.liveness.rtt_floor();
         let budget = self.config.receive_budget;
         let fair = (budget / self.table.len().max(1) as u64).max(self.config.min_window);
         let free = budget.saturating_sub(self.committed);

@@ -131,7 +131,7 @@ impl Task {
                 Err(reason) => return Poll::Ready(reason),
             }
             moved |= self.poll_timers(cx, now);
-            if let Some(reason) = self.handle_events() {
+            if let Err(reason) = self.handle_events() {
                 return Poll::Ready(reason);
             }
             match self.poll_send(cx, now) {
@@ -240,14 +240,14 @@ impl Task {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(ReadOutcome::Progress)) => Ok(true),
             Poll::Ready(Ok(ReadOutcome::Closed)) => {
-                self.handle_events();
+                self.handle_events()?;
                 Err(match self.peer_leaves.take() {
                     Some(reason) => CloseReason::GoAway(reason),
                     None => CloseReason::Peer,
                 })
             }
             Poll::Ready(Err(error)) => {
-                self.handle_events();
+                self.handle_events()?;
                 Err(close_reason(error))
             }
         }
@@ -280,9 +280,11 @@ impl Task {
         deadline.is_none_or(|at| at > now)
     }
 
-    /// Drains the mux's events. Returns the end, if one of them is it.
-    fn handle_events(&mut self) -> Option<CloseReason> {
+    /// Drains the mux's events. True if there was any; an error if one of them is the end.
+    fn handle_events(&mut self) -> Result<bool, CloseReason> {
+        let mut any = false;
         while let Some(event) = self.mux.poll_event() {
+            any = true;
             match event {
                 Event::Pong { id, rtt } => {
                     if let Some(at) = self.pings.iter().position(|(ping, _)| *ping == id) {
@@ -293,11 +295,11 @@ impl Task {
                     self.counters.leaving.store(true, Ordering::Release);
                     self.peer_leaves = Some(reason);
                 }
-                Event::Dead => return Some(CloseReason::Dead),
+                Event::Dead => return Err(CloseReason::Dead),
                 other => self.channels.handle_event(&mut self.mux, other),
             }
         }
-        None
+        Ok(any)
     }
 
     /// Fills the transport and writes. More is only prepared when all before it is written, so that an urgent
@@ -307,8 +309,12 @@ impl Task {
         loop {
             self.transport.flush_session();
             while self.transport.unsent() < WRITE_TARGET {
-                let Some(transmit) = self.mux.poll_transmit(now, &mut self.scratch) else { break };
-                self.transport.send(&transmit).map_err(close_reason)?;
+                if let Some(transmit) = self.mux.poll_transmit(now, &mut self.scratch) {
+                    self.transport.send(&transmit).map_err(close_reason)?;
+                } else if !self.handle_events()? {
+                    // Otherwise there may be room in the mux now for what its channels have parked.
+                    break;
+                }
             }
             if self.transport.unsent() == 0 {
                 break;
@@ -319,9 +325,7 @@ impl Task {
                 Poll::Pending => break,
             }
             // Room in the mux: writers that wait for it go on.
-            if let Some(reason) = self.handle_events() {
-                return Err(reason);
-            }
+            self.handle_events()?;
         }
         self.mux.set_blocked(self.transport.unsent() > 0);
         Ok(moved)
@@ -332,13 +336,11 @@ impl Task {
         self.publish();
         let unsent = self.transport.unsent();
         match &mut self.ending {
-            Ending::Open => Ended::No,
             Ending::Retiring
                 if self.channels.is_empty() && self.mux.channels().next().is_none() && unsent == 0 =>
             {
                 Ended::Yes(CloseReason::Replaced)
             }
-            Ending::Retiring => Ended::No,
             Ending::Draining { say, reason, deadline } => {
                 if *deadline > now && (self.mux.queued() > 0 || unsent > 0 || self.channels.has_parked()) {
                     return Ended::No;
@@ -350,7 +352,7 @@ impl Task {
             Ending::Flushing { reason, deadline } if unsent == 0 || *deadline <= now => {
                 Ended::Yes(reason.clone())
             }
-            Ending::Flushing { .. } => Ended::No,
+            Ending::Open | Ending::Retiring | Ending::Flushing { .. } => Ended::No,
         }
     }
 
