@@ -1,4 +1,5 @@
-//! The TLS library's two connection types behind one, driven without buffers of their own.
+//! The TLS library's two connection types behind one, driven without buffers of their own: for handshakes, and for the
+//! records of TLS 1.2.
 
 use std::fmt;
 

@@ -476,3 +476,6 @@ impl Session {
 fn append_all(pending: &mut Vec<u8>, out: &mut Vec<u8>) {
     out.extend_from_slice(&mem::take(pending));
 }
+
+#[cfg(test)]
+mod tests;

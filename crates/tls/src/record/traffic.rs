@@ -60,6 +60,12 @@ impl Traffic {
         })
     }
 
+    /// Wears keys out sooner.
+    #[cfg(test)]
+    pub(crate) fn set_key_uses(&mut self, key_uses: u64) {
+        self.key_uses = key_uses;
+    }
+
     /// Opens a whole record in place.
     pub(crate) fn open<'r>(&mut self, record: &'r mut [u8]) -> Result<Opened<'r>, Fault> {
         let (content_type, content) = incoming::open(&mut self.incoming, record)?;

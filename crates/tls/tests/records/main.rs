@@ -18,6 +18,13 @@ fn hear(session: &mut Session, wire: &[u8]) -> (Vec<u8>, Result<usize, TlsError>
     (heard, result)
 }
 
+/// The session takes all of this in, and goes on. Gives the plaintext.
+fn accepted(session: &mut Session, wire: &[u8]) -> Vec<u8> {
+    let (heard, result) = hear(session, wire);
+    assert_eq!(result, Ok(wire.len()));
+    heard
+}
+
 /// Takes all of `wire` in, in pieces of `step` bytes; what is left over comes again.
 fn hear_in_steps(
     session: &mut Session,

@@ -91,13 +91,6 @@ impl Raw {
         self.read(&wire)
     }
 
-    /// The session takes this in, and goes on.
-    pub(crate) fn accepted(&mut self, session: &mut Session, wire: &[u8]) -> Vec<u8> {
-        let (heard, result) = super::hear(session, wire);
-        assert_eq!(result, Ok(wire.len()));
-        heard
-    }
-
     /// The session refuses this for good, with this alert.
     pub(crate) fn refused(&mut self, session: &mut Session, wire: &[u8], error: &TlsError, alert: u8) {
         let (heard, result) = super::hear(session, wire);

@@ -2,9 +2,9 @@
 
 use towline_tls::TlsError;
 
-use super::hear;
 use super::peer::{ROLES, Role};
 use super::raw::Raw;
+use super::{accepted, hear};
 
 const UNEXPECTED_MESSAGE: u8 = 10;
 const RECORD_OVERFLOW: u8 = 22;
@@ -27,14 +27,14 @@ fn padding_is_taken_off() {
     for (content, padding) in [(1, 0), (1, 1), (100, 15), (1, MAX - 1), (MAX, 0), (MAX - 1, 1), (5000, 255)] {
         let content = vec![7; content];
         let wire = raw.inner(&[&content[..], &[23], &vec![0; padding]].concat());
-        assert_eq!(raw.accepted(&mut session, &wire), content);
+        assert_eq!(accepted(&mut session, &wire), content);
     }
     // Data that ends in zeros keeps them.
     let wire = raw.inner(&[1, 0, 0, 23, 0, 0]);
-    assert_eq!(raw.accepted(&mut session, &wire), [1, 0, 0]);
+    assert_eq!(accepted(&mut session, &wire), [1, 0, 0]);
     // Also other types are padded.
     let wire = raw.inner(&[1, 0, 21, 0, 0]);
-    raw.accepted(&mut session, &wire);
+    accepted(&mut session, &wire);
     assert!(session.peer_closed());
 }
 
@@ -97,7 +97,7 @@ fn alerts() {
         for level in [0, 1, 2, 3] {
             let (mut session, mut raw) = Raw::pair(role);
             let wire = [raw.data(b"bye"), raw.record(21, &[level, 0]), b"not TLS".to_vec()].concat();
-            assert_eq!(raw.accepted(&mut session, &wire), b"bye");
+            assert_eq!(accepted(&mut session, &wire), b"bye");
             assert!(session.peer_closed());
             assert_eq!(session.receive_eof(), Ok(()));
             let mut out = Vec::new();
@@ -114,7 +114,7 @@ fn alerts() {
         }
         let (mut session, mut raw) = Raw::pair(role);
         let wire = [raw.record(21, &[1, 90]), raw.data(b"changed my mind")].concat();
-        assert_eq!(raw.accepted(&mut session, &wire), b"changed my mind");
+        assert_eq!(accepted(&mut session, &wire), b"changed my mind");
     }
 }
 
@@ -151,7 +151,7 @@ fn messages_in_pieces() {
             wire.extend(raw.record(22, piece));
         }
         wire.extend(raw.data(b", behind"));
-        assert_eq!(raw.accepted(&mut session, &wire), b"before, behind");
+        assert_eq!(accepted(&mut session, &wire), b"before, behind");
         assert_eq!(raw.said_by(&mut session), []);
     }
 }
@@ -164,7 +164,7 @@ fn nothing_comes_between_the_pieces() {
             for (content_type, content) in [(23, &[7][..]), (23, &[]), (21, &[1, 0]), (21, &[2, 40])] {
                 let (mut session, mut raw) = Raw::pair(role);
                 let wire = raw.record(22, &update[..cut]);
-                raw.accepted(&mut session, &wire);
+                accepted(&mut session, &wire);
                 let wire = raw.record(content_type, content);
                 raw.refused(&mut session, &wire, &TlsError::Misbehaved, UNEXPECTED_MESSAGE);
             }
@@ -180,7 +180,7 @@ fn a_key_changes_with_the_last_piece() {
         for byte in [24, 0, 0, 1, requested] {
             assert_eq!(raw.said_by(&mut session), []);
             let wire = raw.record(22, &[byte]);
-            raw.accepted(&mut session, &wire);
+            accepted(&mut session, &wire);
         }
         let answer = [(22, vec![24, 0, 0, 1, 0])];
         assert_eq!(raw.said_by(&mut session), answer[..usize::from(requested)]);
@@ -202,14 +202,14 @@ fn records_without_data_are_bounded() {
         for _ in 0..3 {
             for _ in 0..200 {
                 let wire = raw.record(content_type, content);
-                assert_eq!(raw.accepted(&mut session, &wire), b"");
+                assert_eq!(accepted(&mut session, &wire), b"");
             }
             let wire = raw.data(b"patience is restored");
-            assert_eq!(raw.accepted(&mut session, &wire), b"patience is restored");
+            assert_eq!(accepted(&mut session, &wire), b"patience is restored");
         }
         for _ in 0..256 {
             let wire = raw.record(content_type, content);
-            raw.accepted(&mut session, &wire);
+            accepted(&mut session, &wire);
         }
         let wire = raw.record(content_type, content);
         raw.refused(&mut session, &wire, &TlsError::Misbehaved, UNEXPECTED_MESSAGE);
@@ -220,7 +220,7 @@ fn records_without_data_are_bounded() {
 fn nothing_is_said_behind_our_farewell() {
     let (mut session, mut raw) = Raw::pair(Role::Server);
     let wire = raw.record(22, &[24, 0, 0, 1, 1]);
-    raw.accepted(&mut session, &wire);
+    accepted(&mut session, &wire);
     let mut out = Vec::new();
     session.close(&mut out);
     assert_eq!(raw.read(&out), [(21, vec![1, 0])]);
