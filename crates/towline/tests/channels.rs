@@ -157,14 +157,14 @@ fn one_direction_ends_and_the_other_flows() {
         let mut text = String::new();
         far.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "question");
-        common::pass(Duration::from_secs(120)).await;
+        common::pass(Duration::from_mins(2)).await;
         let answer = bytes(4, 500_000);
         let write = async {
             far.write_all(&answer).await.unwrap();
             far.shutdown().await.unwrap();
         };
         let mut read = Vec::new();
-        let (_, end) = tokio::join!(write, near.read_to_end(&mut read));
+        let ((), end) = tokio::join!(write, near.read_to_end(&mut read));
         end.unwrap();
         assert!(read == answer);
     });
@@ -267,10 +267,9 @@ fn a_reader_that_never_reads_stops_nobody_else() {
         let (_lab, alice, bob) = Lab::pair(world).await;
         let mut channels = accepted(&bob);
         let (mut stuck, _unread) = connected(&alice, &bob, "stuck", &mut channels).await;
+        let piece = bytes(1, 64 * 1024);
         let mut written = 0_usize;
-        while let Ok(result) =
-            tokio::time::timeout(Duration::from_secs(60), stuck.write(&[1; 64 * 1024])).await
-        {
+        while let Ok(result) = tokio::time::timeout(Duration::from_mins(1), stuck.write(&piece)).await {
             written += result.unwrap();
             assert!(written < 32 << 20, "a peer that does not read took {written} bytes");
         }
@@ -281,7 +280,7 @@ fn a_reader_that_never_reads_stops_nobody_else() {
             near.shutdown().await.unwrap();
         };
         let mut read = Vec::new();
-        let (_, end) = tokio::join!(send, far.read_to_end(&mut read));
+        let ((), end) = tokio::join!(send, far.read_to_end(&mut read));
         end.unwrap();
         assert!(read == sent);
     });
@@ -324,7 +323,7 @@ fn an_urgent_channel_does_not_wait_behind_bulk() {
             common::pass(Duration::from_millis(50)).await;
         }
         println!("worst round trip of the urgent channel: {worst:?}");
-        assert!(worst < Duration::from_millis(1000), "{worst:?}");
+        assert!(worst < Duration::from_secs(1), "{worst:?}");
     });
     outcome.unwrap();
 }

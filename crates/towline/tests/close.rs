@@ -160,7 +160,7 @@ fn a_graceful_close_delivers_what_was_written() {
             };
             let receive = async {
                 if late {
-                    common::pass(Duration::from_secs(60)).await;
+                    common::pass(Duration::from_mins(1)).await;
                 }
                 let mut received = Vec::new();
                 far.read_to_end(&mut received).await.unwrap();
@@ -234,7 +234,7 @@ fn a_shutdown_while_sending_ends_the_writers() {
             let (mut near, mut far) = connected(&alice, &bob, &format!("heavy-{n}"), &mut channels).await;
             writers.push(tokio::spawn(async move {
                 loop {
-                    if let Err(error) = near.write_all(&[9; 30_000]).await {
+                    if let Err(error) = near.write_all(&bytes(9, 30_000)).await {
                         return error;
                     }
                 }

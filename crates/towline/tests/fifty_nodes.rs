@@ -9,7 +9,7 @@ use common::{Lab, bytes, echo, exchange, sibling};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use towline::ConnectionPolicy;
+use towline::{ConnectionPolicy, Node};
 use towline_lab::{Link, Options};
 
 const NODES: usize = 50;
@@ -27,7 +27,7 @@ struct Outcome {
 
 /// Every node joins at a moment and on a line of its own, then dials three others and has bytes sent back.
 fn run(seed: u64) -> Outcome {
-    let options = Options { limit: Duration::from_secs(900), timeline: 0, ..Options::new(seed) };
+    let options = Options { limit: Duration::from_mins(15), timeline: 0, ..Options::new(seed) };
     let outcome = options.run(async |world| {
         let lab = Lab::new(world).await;
         let mut chance = StdRng::seed_from_u64(seed);
@@ -44,7 +44,7 @@ fn run(seed: u64) -> Outcome {
             }
         });
         let nodes = join_all(starting).await;
-        join_all(nodes.iter().map(|node| node.registered())).await;
+        join_all(nodes.iter().map(Node::registered)).await;
         for node in &nodes {
             tokio::spawn(echo(node.clone()));
         }
@@ -64,7 +64,7 @@ fn run(seed: u64) -> Outcome {
         });
         join_all(dialling).await;
         let connections: usize = nodes.iter().map(|node| node.established().len()).sum();
-        join_all(nodes.iter().map(|node| node.shutdown())).await;
+        join_all(nodes.iter().map(Node::shutdown)).await;
         let trace = lab.world.trace();
         Outcome { hash: trace.hash(), packets: trace.sent(), took: lab.world.elapsed(), connections }
     });

@@ -66,7 +66,7 @@ fn an_end_closes_both_directions_after_what_was_written() {
             near.shutdown().await.unwrap();
         };
         let mut received = Vec::new();
-        let (_, end) = tokio::join!(send, far.read_to_end(&mut received));
+        let ((), end) = tokio::join!(send, far.read_to_end(&mut received));
         end.unwrap();
         assert!(received == sent);
         assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0, "the other direction ended, too");
@@ -193,10 +193,9 @@ fn a_reader_that_never_reads_costs_bounded_memory() {
         let (_lab, alice, bob) = lab.pair_with(config.clone(), config).await;
         let mut channels = accepted(&bob);
         let (mut near, mut far) = connected(&alice, &bob, "stuck", &mut channels).await;
+        let piece = bytes(1, 64 * 1024);
         let mut written = 0_usize;
-        while let Ok(result) =
-            tokio::time::timeout(Duration::from_secs(50), near.write(&[1; 64 * 1024])).await
-        {
+        while let Ok(result) = tokio::time::timeout(Duration::from_secs(50), near.write(&piece)).await {
             written += result.unwrap();
             assert!(written < 8 << 20, "a peer that does not read took {written} bytes");
         }

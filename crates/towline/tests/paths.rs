@@ -103,7 +103,6 @@ async fn no_path(one: &Node, other: &Node, then: impl AsyncFnOnce()) {
     let error = dial.await.unwrap().unwrap_err();
     let took = now() - begun;
     let ConnectError::NoPath(report) = &error else { panic!("{error:?} after {took:?}") };
-    println!("{error}, after {took:?}");
     assert_eq!(error.step(), Step::Path);
     assert!(took <= Duration::from_secs(30), "{took:?}");
     assert!(!report.pairs.is_empty());
@@ -255,7 +254,7 @@ fn rubbish_at_the_dht_ports_disturbs_nobody() {
                 if round % 3 == 0 {
                     datagram[0] = 0x80 + (round % 16) as u8;
                 }
-                let _ = socket.send(&datagram, (*at).into()).await;
+                let _ = socket.send(&datagram, *at).await;
             }
             if round % 20 == 0 {
                 common::pass(Duration::from_millis(5)).await;
