@@ -53,7 +53,8 @@ pub fn run_subject(arguments: &[&str]) -> Result<Vec<f64>> {
 
 /// Runs `program` and returns the numbers it prints on its last line.
 pub fn run_program(program: &Path, arguments: &[&str]) -> Result<Vec<f64>> {
-    let output = Command::new(program).args(arguments).output()?;
+    // Errors that are made with a backtrace cost more than what is measured.
+    let output = Command::new(program).args(arguments).env_remove("RUST_BACKTRACE").output()?;
     ensure!(output.status.success(), "{arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     let Some(line) = text.lines().last() else { bail!("{arguments:?} printed nothing") };

@@ -75,18 +75,9 @@ fn main() -> Result<()> {
     if let Some(subject) = &arguments.subject {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (bytes, opens) = (arguments.mib << 20, arguments.opens);
-        return runtime.block_on(async {
-            let (wall, cpu) = match subject.as_str() {
-                "libp2p" => libp2p_tcp::bulk(bytes).await?,
-                "yamux" => yamux_tls::bulk(bytes).await?,
-                "quinn" => quic::bulk(bytes).await?,
-                "libp2p-open" => return pump::print_latencies(libp2p_tcp::opens(opens).await?),
-                "quinn-open" => return pump::print_latencies(quic::opens(opens).await?),
-                other => bail!("no subject {other}"),
-            };
-            println!("{wall} {cpu} {}", memory()?.1 as f64 / 1_048_576.0);
-            Ok(())
-        });
+        // A task of its own: what `block_on` runs itself is woken across threads.
+        let task = run_here(subject.clone(), bytes, opens);
+        return runtime.block_on(async { tokio::spawn(task).await })?;
     }
     if arguments.bulk.is_none() && arguments.channels.is_none() {
         bail!("give --bulk or --channels with the path of that benchmark, or --subject");
@@ -97,6 +88,20 @@ fn main() -> Result<()> {
     if let Some(channels) = &arguments.channels {
         print_opens(channels, arguments.opens, arguments.rounds)?;
     }
+    Ok(())
+}
+
+/// Runs one of the subjects here and prints its figures.
+async fn run_here(subject: String, bytes: usize, opens: usize) -> Result<()> {
+    let (wall, cpu) = match subject.as_str() {
+        "libp2p" => libp2p_tcp::bulk(bytes).await?,
+        "yamux" => yamux_tls::bulk(bytes).await?,
+        "quinn" => quic::bulk(bytes).await?,
+        "libp2p-open" => return pump::print_latencies(libp2p_tcp::opens(opens).await?),
+        "quinn-open" => return pump::print_latencies(quic::opens(opens).await?),
+        other => bail!("no subject {other}"),
+    };
+    println!("{wall} {cpu} {}", memory()?.1 as f64 / 1_048_576.0);
     Ok(())
 }
 
