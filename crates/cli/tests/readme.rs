@@ -1,0 +1,163 @@
+//! The README is true: every command in it is run here as it stands there, by two devices and a shell.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use common::{DEADLINE, World};
+
+/// Commands of the README that other tests stand for: `demo.rs`, and the suite that runs this test.
+const ELSEWHERE: [&str; 2] = ["cargo run --release -- demo", "cargo xtask test"];
+
+/// `towline` for the shell: the built program, kept on loopback and in the network of this test.
+const SHIM: &str = r#"#!/bin/sh
+command=$1
+shift
+case $command in
+    send | receive | listen | pipe | status) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
+    node) exec "$PROGRAM" node --bind 127.0.0.1 --no-bootstrap "$@" ;;
+    *) exec "$PROGRAM" "$command" "$@" ;;
+esac
+"#;
+
+/// A user at a shell, in a directory of their own.
+struct User {
+    directory: PathBuf,
+    path: String,
+    bootstrap: String,
+}
+
+/// A command that goes on until this is dropped.
+struct Going(Child);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl User {
+    fn new(world: &World, name: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = world.path(name);
+        std::fs::create_dir_all(directory.join("inbox")).unwrap();
+        let shim = world.file("bin/towline", SHIM.as_bytes());
+        std::fs::set_permissions(shim, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+        Self { directory, path, bootstrap: world.bootstrap.clone() }
+    }
+
+    fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("exec {line}")])
+            .current_dir(&self.directory)
+            .env_remove("TOWLINE_LOG")
+            .env("PATH", &self.path)
+            .env("PROGRAM", env!("CARGO_BIN_EXE_towline"))
+            .env("BOOTSTRAP", &self.bootstrap)
+            .env("TOWLINE_HOME", self.directory.join("home"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a line until it succeeds: the other side may not be there yet.
+    #[track_caller]
+    fn run(&self, line: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let output = self.shell(line).output().unwrap();
+            if output.status.success() {
+                return String::from_utf8(output.stdout).unwrap();
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(Instant::now() < deadline, "`{line}` does not succeed: {said}");
+            assert_ne!(output.status.code(), Some(2), "`{line}` is wrong use: {said}");
+        }
+    }
+
+    fn start(&self, line: &str) -> Going {
+        Going(self.shell(line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Waits for a file with this content.
+    #[track_caller]
+    fn finds(&self, name: &str, content: &[u8]) {
+        let deadline = Instant::now() + DEADLINE;
+        while std::fs::read(self.directory.join(name)).ok().as_deref() != Some(content) {
+            assert!(Instant::now() < deadline, "{name} does not come");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The lines of the README's shell blocks.
+fn lines() -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    blocks.flat_map(str::lines).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_does_what_the_readme_says() {
+    let mut left: BTreeSet<String> = lines().into_iter().collect();
+    let mut line = |start: &str| {
+        let found = left.iter().find(|line| line.starts_with(start)).cloned();
+        let found = found.unwrap_or_else(|| panic!("`{start}` is not in the README"));
+        left.remove(&found);
+        found
+    };
+    let world = World::new();
+    let (alice, bob) = (User::new(&world, "alice"), User::new(&world, "bob"));
+
+    let init = line("towline init");
+    let id = line("towline id");
+    let ids: Vec<(String, String)> = [&alice, &bob]
+        .map(|user| {
+            user.run(&init);
+            let printed = user.run(&id);
+            let word = |digits: usize| {
+                let mut words = printed.split_whitespace();
+                words.rfind(|word| word.len() == digits && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            };
+            (word(64).expect("a device id").to_owned(), word(40).expect("an account id").to_owned())
+        })
+        .into();
+    let (account, device) = (&ids[0].1, &ids[1].0);
+    let fill = |line: String| line.replace("ACCOUNT", account).replace("DEVICE", device);
+
+    {
+        let _receiver = bob.start(&fill(line("towline receive")));
+        std::fs::write(alice.directory.join("report.txt"), "the report").unwrap();
+        std::fs::write(alice.directory.join("photo.jpg"), vec![0x5a; 300_000]).unwrap();
+        alice.run(&fill(line("towline send")));
+        bob.finds("inbox/report.txt", b"the report");
+        bob.finds("inbox/photo.jpg", &vec![0x5a; 300_000]);
+    }
+    {
+        let _listener = bob.start(&fill(line("towline listen")));
+        std::fs::write(alice.directory.join("photos.tar"), vec![7; 200_000]).unwrap();
+        alice.run(&fill(line("towline pipe")));
+        bob.finds("backup.tar", &vec![7; 200_000]);
+    }
+    {
+        // Port 4222 may be taken on the machine that tests.
+        let mut node = bob.start(&line("towline node").replace("--port 4222", "--port 0"));
+        let mut first = [0; 1];
+        std::io::Read::read_exact(node.0.stdout.as_mut().unwrap(), &mut first).unwrap();
+        let pid = node.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(node.0.wait().unwrap().success());
+        assert!(bob.directory.join("dht.state").exists());
+    }
+    assert!(alice.run(&line("towline status")).contains(&ids[0].0));
+    assert!(alice.run("towline completion bash").contains("towline"));
+
+    assert_eq!(left, ELSEWHERE.map(str::to_owned).into(), "commands in the README that no test runs");
+}
