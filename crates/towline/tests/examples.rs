@@ -1,4 +1,5 @@
 //! The examples run, and say what they are there to say.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::PathBuf;
 use std::process::Command;
