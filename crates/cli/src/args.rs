@@ -17,7 +17,6 @@ pub(crate) use network::{HomeArg, Network, limit_steps};
 #[command(
     name = "towline",
     version,
-    about,
     max_term_width = 100,
     propagate_version = true,
     subcommand_required = true,

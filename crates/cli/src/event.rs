@@ -27,6 +27,8 @@ pub(crate) enum Event {
     Status(Box<Status>),
     /// The device can be dialled from now on.
     Registered,
+    /// The device shows itself on the local network.
+    AnnouncedOnLan,
     /// A device was seen on the local network.
     SeenOnLan { device: String },
     /// A connection moved on.
@@ -45,6 +47,8 @@ pub(crate) enum Event {
     ChannelClosed { name: String, sent: u64, received: u64 },
     /// Somebody wants to send a file.
     FileOffered { name: String, bytes: u64, device: String, account: String },
+    /// A file waits for the other side's user to decide.
+    FileWaiting { name: String, device: String },
     /// A file begins to move.
     FileStarted { name: String, bytes: u64, device: String },
     /// A file is on its way; at most once a second.
@@ -185,6 +189,9 @@ impl Event {
             Self::DhtStats(stats) => (Notice, stats.to_string()),
             Self::Status(status) => (Result, status.to_string()),
             Self::Registered => (Notice, "On the DHT: this device can be dialled now".to_owned()),
+            Self::AnnouncedOnLan => {
+                (Notice, "On the local network: devices there can dial this one now".to_owned())
+            }
             Self::SeenOnLan { device } => (Detail, format!("On the local network: {device}")),
             Self::Step { device, step, .. } => (Detail, format!("Connecting with {device:.8}: {step}")),
             Self::Connected(connected) => (Notice, connected.to_string()),
@@ -214,6 +221,9 @@ impl Event {
             ),
             Self::FileOffered { name, bytes: size, device, .. } => {
                 (Detail, format!("{device:.8} offers {} ({})", printable(name), bytes(*size)))
+            }
+            Self::FileWaiting { name, device } => {
+                (Notice, format!("{}: waiting for {device:.8} to accept", printable(name)))
             }
             Self::FileStarted { name, bytes: size, device } => {
                 (Notice, format!("{} ({}) with {device:.8} ...", printable(name), bytes(*size)))

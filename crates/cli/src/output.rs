@@ -79,7 +79,7 @@ impl Output {
         };
         let show_bars = !common.json && level != Level::Quiet && std::io::stderr().is_terminal();
         let bars = show_bars.then(|| {
-            let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            let screen = MultiProgress::with_draw_target(terminal());
             Arc::new(Bars { screen, places: Arc::new(Semaphore::new(MOST_BARS)) })
         });
         Self { json: common.json, level, data_on_stdout, bars }
@@ -139,12 +139,22 @@ impl Output {
         self.print(true, text);
     }
 
-    /// Asks a question on the terminal, without a line end.
+    /// Asks a question on the terminal, without a line end. Progress bars are hidden until it is
+    /// [answered](Self::answered).
     pub(crate) fn ask(&self, question: &str) {
-        self.above_bars(|| {
-            let mut err = std::io::stderr().lock();
-            let _ = write!(err, "{question}").and_then(|()| err.flush());
-        });
+        if let Some(bars) = &self.bars {
+            let _ = bars.screen.clear();
+            bars.screen.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let mut err = std::io::stderr().lock();
+        let _ = write!(err, "{question}").and_then(|()| err.flush());
+    }
+
+    /// The question is answered.
+    pub(crate) fn answered(&self) {
+        if let Some(bars) = &self.bars {
+            bars.screen.set_draw_target(terminal());
+        }
     }
 
     fn print(&self, to_stdout: bool, text: &str) {
@@ -164,6 +174,11 @@ impl Output {
             None => print(),
         }
     }
+}
+
+/// Where progress bars are drawn.
+fn terminal() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
 }
 
 /// Seconds since 1970-01-01 00:00 UTC.

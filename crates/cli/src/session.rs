@@ -7,6 +7,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 use towline::dht::Status;
+use towline::discovery::DiscoveryMode;
 use towline::identity::Identity;
 use towline::{
     Config, ConnectError, Connection, ConnectionInfo, ConnectionState, DeviceId, Dialect, Event as NodeEvent,
@@ -49,11 +50,15 @@ impl Session {
         output: &Output,
     ) -> Result<Self, Failure> {
         let patience = config.limits.certificate_timeout;
+        let lan = config.discovery.mode == DiscoveryMode::Full;
         let node = Node::start(Arc::new(towline::net::Os), config, identity)
             .await
             .map_err(|error| start_failure(&error))?;
         if role == Role::Reachable {
             output.say(&identity_event(node.identity()));
+            if lan {
+                output.say(&Event::AnnouncedOnLan);
+            }
         }
         let events = node.events();
         let watch = tokio::spawn(show_events(node.clone(), events, role, output.clone())).abort_handle();

@@ -1,10 +1,11 @@
 //! `towline demo`: what a newcomer sees.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
 use std::process::Command;
 
-use common::{Ended, Running, World, command, names};
+use common::{DEADLINE, Ended, Running, World, command, names};
 
 /// Runs the demonstration with a directory for temporary files of its own, and sees that nothing stays there.
 fn demo(args: &[&str]) -> Ended {
@@ -17,8 +18,8 @@ fn demo(args: &[&str]) -> Ended {
 }
 
 const STEPS: [&str; 11] = [
-    "identity",
     "DHT node",
+    "identity",
     "published",
     "found on DHT",
     "answer",
@@ -46,7 +47,8 @@ fn with_its_own_files() {
 fn with_files_of_the_user_and_for_people() {
     let world = World::new();
     // Two of one name: both must arrive.
-    let (one, two) = (world.file("one/same name.txt", &[7; 100_000]), world.file("two/same name.txt", b"x"));
+    let (one, two) =
+        (world.file("one/same name.txt", &vec![7; 100_000]), world.file("two/same name.txt", b"x"));
     let ended = demo(&[one.to_str().unwrap(), two.to_str().unwrap()]).success();
     for step in STEPS {
         assert!(ended.out.contains(step), "{step} is not in {ended:#?}");
@@ -75,8 +77,31 @@ fn interrupted_it_leaves_nothing_behind() {
     running.signal("INT");
     running.ended().fails_with(130);
     assert_eq!(names(&temporary), [""; 0]);
-    let left = Command::new("pgrep").args(["-f", temporary.to_str().unwrap()]).output();
-    if let Ok(left) = left {
-        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes are left");
+    assert_eq!(processes_that_name(&temporary), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_it_takes_its_processes_with_it() {
+    let world = World::new();
+    let (one, two) = (world.endless("one"), world.endless("two"));
+    let temporary = world.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = command();
+    command.args(["demo", "--json"]).args([&one, &two]).env("TMPDIR", &temporary);
+    let mut running = Running::spawn(command);
+    while running.until("demo")["what"] != "second channel" {}
+    assert_ne!(processes_that_name(&temporary), "");
+    running.kill();
+    let killed = std::time::Instant::now();
+    while !processes_that_name(&temporary).is_empty() {
+        assert!(killed.elapsed() < DEADLINE, "processes are left");
     }
+}
+
+/// Numbers of the processes with this directory in their arguments.
+#[cfg(unix)]
+fn processes_that_name(directory: &std::path::Path) -> String {
+    let found = Command::new("pgrep").args(["-f", directory.to_str().unwrap()]).output();
+    String::from_utf8(found.expect("pgrep, of the package procps").stdout).unwrap()
 }

@@ -1,4 +1,5 @@
 //! The program against peers that do not keep to the protocol.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -121,7 +122,7 @@ fn senders() {
         // After all that it works as before, also when more comes than was announced.
         let mut channel = node.connect(to, "file://x").await.unwrap();
         let hash = blake3::hash(b"good");
-        let everything = [&header("good", 4), &b"good"[..], hash.as_bytes(), &[0xff; 100_000]].concat();
+        let everything = [&header("good", 4), &b"good"[..], hash.as_bytes(), &vec![0xff; 100_000]].concat();
         channel.write_all(&everything).await.unwrap();
         assert!(read_answer(&mut channel).await.0);
         assert!(read_answer(&mut channel).await.0);
@@ -136,7 +137,7 @@ fn senders() {
 fn receivers() {
     let world = World::new();
     let (anna, eve) = (world.device("anna"), world.device("eve"));
-    let file = world.file("file", &[5; 300_000]);
+    let file = world.file("file", &vec![5; 300_000]);
     run(async {
         let node = node(&world, &eve).await;
         node.registered().await;

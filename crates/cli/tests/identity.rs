@@ -1,4 +1,5 @@
 //! `init`, `id`, `status`, `completion`, and what all commands say about a wrong use.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

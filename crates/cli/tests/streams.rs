@@ -45,7 +45,7 @@ fn what_is_piped_arrives_whole() {
     let mut listening = stream(&ben, "listen", &["data", "--accept-from", &anna.account]);
     listening.end_input();
     findable(&ben);
-    let lines: String = (0..500_000).map(|number| format!("{number}\n")).collect();
+    let lines = (0..500_000).fold(String::new(), |lines, number: u32| lines + &number.to_string() + "\n");
     let mut piping = stream(&anna, "pipe", &[&ben.id, "data", "--quiet"]);
     let written = lines.clone();
     let writer = std::thread::spawn(move || {

@@ -35,6 +35,7 @@ impl Questions {
         while lines.try_recv().is_ok() {}
         self.output.ask(&format!("{question} [y/N] "));
         let answer = lines.recv().await.unwrap_or_default();
+        self.output.answered();
         matches!(&*answer.trim().to_lowercase(), "y" | "yes")
     }
 }

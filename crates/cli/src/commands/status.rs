@@ -111,8 +111,8 @@ fn problems(status: &Status) -> Vec<Problem> {
     if !status.dht.connected {
         add(
             "No node of the DHT answers.",
-            "Check that UDP may leave this network; name a node with --bootstrap; on a local network without \
-             internet, use --lan on both sides.",
+            "Check that UDP may leave this network (-v shows more); name a node with --bootstrap; on a local \
+             network without internet, use --lan on both sides.",
         );
     }
     if status.published == Some(false) {

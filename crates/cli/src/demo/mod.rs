@@ -77,12 +77,11 @@ impl Stage {
         let node =
             Process::start("DHT node", ["node", "--bind", "127.0.0.1", "--port", "0", "--no-bootstrap"])?;
         let node = self.enter(node);
-        let (files, receiver, sender) = self.prepare(files).await?;
-        let about =
-            format!("two devices with RSA-3072 keys; the receiver is {}", receiver.device.device_id());
-        timeline.now("identity", &about);
         let bootstrap = node_address(&mut self.processes[node]).await?;
         timeline.now("DHT node", &format!("on {bootstrap}"));
+        let (files, receiver, sender) = self.prepare(files).await?;
+        let (to, from) = (receiver.device.device_id(), sender.device.device_id());
+        timeline.now("identity", &format!("receiver {to:.16}…, sender {from:.16}…, RSA-3072"));
 
         let network = |what: &str, home: PathBuf| -> Vec<OsString> {
             let fixed = [what, "--loopback", "--bootstrap", &bootstrap, "--home"].map(OsString::from);
@@ -92,14 +91,14 @@ impl Stage {
         std::fs::create_dir(&inbox).map_err(|error| local("make a directory", &error))?;
         let mut arguments = network("receive", self.home("receiver"));
         arguments.extend(["--count", "2", "--accept-from"].map(OsString::from));
-        arguments.extend([sender.device.device_id().to_string().into(), "--into".into(), inbox.into()]);
+        arguments.extend([from.to_string().into(), "--into".into(), inbox.into()]);
         let receiving = self.enter(Process::start("receiver", arguments)?);
         let registered = |line: &crate::output::Line| (line.event == Event::Registered).then_some(line.time);
         let time = self.processes[receiving].until(registered).await?;
         timeline.at(time, "published", "the receiver's certificate is on the DHT");
 
         let mut arguments = network("send", self.home("sender"));
-        arguments.extend(["--to".into(), receiver.device.device_id().to_string().into(), "--".into()]);
+        arguments.extend(["--to".into(), to.to_string().into(), "--".into()]);
         arguments.extend(files.into_iter().map(OsString::from));
         let mut sending = Process::start("sender", arguments)?;
         let (sent, arrived) = tokio::try_join!(
@@ -111,9 +110,11 @@ impl Stage {
         let last = arrived.iter().map(|file| file.time).fold(began, f64::max);
         let took = Duration::from_secs_f64(last - began);
         let (amount, speed) = (text::bytes(moved), text::rate(moved, took));
-        timeline.at(last, "throughput", &format!("{amount} in {}: {speed}", text::duration(took)));
+        let about = format!("{amount} on both channels at once in {}: {speed}", text::duration(took));
+        timeline.at(last, "throughput", &about);
         check(sent, arrived).await?;
         timeline.now("checked", "both files have the same BLAKE3 hash and are equal byte for byte");
+        timeline.end();
         Ok(())
     }
 

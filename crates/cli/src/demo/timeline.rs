@@ -36,6 +36,16 @@ impl Timeline {
         self.output.say(&Event::Demo { at, what: what.to_owned(), text: text.to_owned() });
     }
 
+    /// What to do next.
+    pub(super) fn end(&self) {
+        if !self.output.is_json() {
+            self.output.plain(
+                "\nNothing is left behind. Between your own devices: `towline init` on each, `towline receive` on \
+                 one,\nand `towline send FILE --to DEVICE` on the other.",
+            );
+        }
+    }
+
     /// The steps of a connection that stands since `time`.
     pub(super) fn connected(&self, time: f64, connected: &Connected) {
         let ms = &connected.ms;

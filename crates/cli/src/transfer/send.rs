@@ -15,6 +15,9 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::text::milliseconds;
 
+/// A decision that takes longer is made by a person, whom our user may want to know about.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What was sent.
 #[derive(Debug)]
 pub(crate) struct Sent {
@@ -64,7 +67,7 @@ async fn transfer(
     let (name, size) = (source.name.clone(), source.size);
     let header = Header { size, name: name.clone(), modified: source.modified };
     moving(wire::write(writer, &header.encode())).await?;
-    let decision = Answer::decode(&within(DECISION, wire::read(reader)).await??)?;
+    let decision = decision(reader, &name, device, output).await?;
     decision.result.map_err(TransferError::Declined)?;
 
     output.say(&Event::FileStarted { name: name.clone(), bytes: size, device: device.to_string() });
@@ -93,6 +96,24 @@ async fn transfer(
         return Err(refusal(&answer));
     }
     Ok(Sent { time: began.elapsed(), hash })
+}
+
+/// Waits for the other side to decide, and tells the user if that takes a while.
+async fn decision(
+    reader: &mut ReadHalf,
+    name: &str,
+    device: DeviceId,
+    output: &Output,
+) -> Result<Answer, TransferError> {
+    let mut decision = pin!(within(DECISION, wire::read(reader)));
+    let message = match tokio::time::timeout(PATIENCE, &mut decision).await {
+        Ok(message) => message,
+        Err(_) => {
+            output.say(&Event::FileWaiting { name: name.to_owned(), device: device.to_string() });
+            decision.await
+        }
+    };
+    Ok(Answer::decode(&message??)?)
 }
 
 /// What an answer means that came too early or says no.

@@ -1,5 +1,6 @@
 //! The program as its users run it: real processes with deadlines, which end with the test.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Nothing in these tests takes longer, even on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// `towline`, with no settings of the user who runs the tests.
 pub fn command() -> Command {
@@ -122,6 +123,12 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Waits for a line of its output, whatever else it says.
+    #[track_caller]
+    pub fn until_line(&mut self, wanted: impl Fn(&str) -> bool) {
+        while !wanted(&self.line()) {}
     }
 
     /// Gives it something to read.
