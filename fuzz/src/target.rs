@@ -5,6 +5,7 @@ mod ice;
 mod identity;
 mod mux;
 mod tls;
+mod towline;
 
 use std::time::Instant;
 
@@ -49,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tls-established", run: tls::established, limit: 4096, words: tls::WORDS },
     Target { name: "mux-native", run: mux::native, limit: 16384, words: mux::WORDS },
     Target { name: "mux-jami", run: mux::jami, limit: 16384, words: mux::WORDS },
+    Target { name: "towline-request", run: towline::request, limit: 4096, words: towline::KEYS },
 ];
 
 /// Time starts anywhere; from there it moves only as a target says.
