@@ -30,7 +30,7 @@ pub struct Limits {
     pub connection_receive_budget: usize,
     /// Longest channel name in bytes of UTF-8.
     pub channel_name: usize,
-    /// Longest certificate chain accepted from the network, in bytes of PEM.
+    /// Longest certificate chain of a device that is dialled or dials, in bytes of PEM.
     pub certificate_chain: usize,
     /// Wait for the peer's certificate.
     pub certificate_timeout: Duration,

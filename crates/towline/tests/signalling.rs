@@ -297,3 +297,35 @@ fn connections_are_bounded_in_both_directions() {
 fn lab_config(config: &towline::Config) -> towline::Config {
     towline::Config { limits: Limits::default(), ..config.clone() }
 }
+
+#[test]
+fn a_chain_longer_than_allowed_is_not_looked_at() {
+    story(9, async |world| {
+        let lab = Lab::new(world).await;
+        let (wide, mut narrow) = (lab.config(), lab.config());
+        narrow.limits.certificate_chain = 1000;
+        let (_lab, alice, bob) = lab.pair_with(narrow, wide).await;
+        let error = alice.connect(bob.device(), "hello").await.unwrap_err();
+        assert!(matches!(error, ConnectError::BadChain(_)), "{error:?}");
+    });
+}
+
+/// A Jami peer takes any answer for candidates, so it is turned away by silence.
+#[test]
+fn who_does_not_know_refusals_gets_no_answer() {
+    story(10, async |world| {
+        let lab = Lab::new(world).await;
+        let config = lab.config();
+        let picky = config.clone().with_policy(towline::ConnectionPolicy::RefuseAll);
+        let (lab, _alice, bob) = lab.pair_with(config, picky).await;
+        let jami = Rogue::new(&lab, identity(2)).await;
+        jami.put(&public(&bob), request(10, NOWHERE).encode()).await;
+        let answer = tokio::time::timeout(Duration::from_mins(2), jami.find(|message| message.id == 10));
+        assert!(answer.await.is_err());
+        // A Towline is told.
+        let towline = PeerRequest { extension: Some(Extension::default()), ..request(11, NOWHERE) };
+        jami.put(&public(&bob), towline.encode()).await;
+        let refusal = jami.find(|message| message.id == 11).await;
+        assert_eq!(refusal.extension.unwrap().refused, Some(RefusalReason::NotAllowed));
+    });
+}

@@ -112,7 +112,7 @@ impl Attempt {
             Some(found) => found,
             None => find_certificate(&self.ctx, self.device, short).await?,
         };
-        let peer = Context::peer(&found.chain)?;
+        let peer = self.ctx.peer(&found.chain)?;
         self.progress.met(&peer);
         self.timeline.certificate = self.steps.lap();
         Ok((found, peer))

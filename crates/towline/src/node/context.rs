@@ -50,7 +50,10 @@ impl Context {
     }
 
     /// What is known of a device from its chain. A device needs an account: a self-signed one is refused.
-    pub(crate) fn peer(chain: &Chain) -> Result<Peer, ConnectError> {
+    pub(crate) fn peer(&self, chain: &Chain) -> Result<Peer, ConnectError> {
+        if chain.pack().len() > self.config.limits.certificate_chain {
+            return Err(ConnectError::BadChain("it is longer than this node allows"));
+        }
         chain.verify_links().map_err(|_| ConnectError::BadChain("its signatures do not hold"))?;
         let account = chain.account_id().ok_or(ConnectError::BadChain("no account signed it"))?;
         Ok(Peer { device: chain.device_id(), account, chain: chain.clone() })
