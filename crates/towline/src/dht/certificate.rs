@@ -14,6 +14,10 @@ use super::get::RawGet;
 /// The value id under which every device publishes its certificate.
 const CERTIFICATE_ID: u64 = 1;
 
+/// The value id and the user type of its copy; see [`Dht::publish_certificate`].
+const COPY_ID: u64 = 2;
+const COPY_USER_TYPE: &str = "towline_certificate";
+
 /// Rejected values that a failed lookup describes; the others it counts.
 const DESCRIBED: usize = 8;
 
@@ -60,7 +64,7 @@ pub enum RejectionReason {
 /// What was seen by a lookup that found no certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateEvidence {
-    /// Answers from nodes near the keys, added up over the keys.
+    /// Answers from nodes near the keys, added up over the lookups.
     pub answers: usize,
     /// Values seen there.
     pub values: usize,
@@ -84,14 +88,17 @@ pub enum FindCertificateError {
 #[must_use = "dropping it ends the publication"]
 pub struct CertificateAnnouncement {
     long: Announcement,
+    copy: Announcement,
     short: Announcement,
 }
 
 impl CertificateAnnouncement {
-    /// Waits until the certificate is stored at its newer key for the first time, so that today's peers find it.
-    /// Cancel safe.
+    /// Waits until the certificate and its copy are stored at its newer key for the first time, so that today's peers
+    /// find it. Cancel safe.
     pub async fn announced(&self) -> Result<PutOutcome, PutError> {
-        self.long.announced().await
+        let outcome = self.long.announced().await?;
+        self.copy.announced().await?;
+        Ok(outcome)
     }
 
     /// The same for the key at which peers before OpenDHT 3.5 look.
@@ -108,19 +115,29 @@ fn certificate_value(chain: &Chain) -> Value {
     Value::new(CERTIFICATE_ID, types::CERTIFICATE, data)
 }
 
+/// The same as data of a user, which every node keeps.
+fn certificate_copy(chain: &Chain) -> Value {
+    Value::new(COPY_ID, types::USER_DATA, chain.pack().into_bytes()).with_user_type(COPY_USER_TYPE)
+}
+
 impl Dht {
     /// Publishes the certificate chain of our identity at both of its keys and keeps it there: where peers of today
     /// look, and where those before OpenDHT 3.5 do.
+    ///
+    /// Nodes before OpenDHT 2.5.4 confirm a certificate at the newer key and drop it (`dht.md` 3.8). A copy that does not
+    /// say it is a certificate lies beside it, so that Towlines find each other also where there are only such nodes.
     ///
     /// Without an identity the announcement fails with [`PutError::NoIdentity`].
     pub fn publish_certificate(&self) -> CertificateAnnouncement {
         let Some(identity) = self.identity() else {
             let nothing = || Announcement::impossible(CERTIFICATE_ID, PutError::NoIdentity);
-            return CertificateAnnouncement { long: nothing(), short: nothing() };
+            return CertificateAnnouncement { long: nothing(), copy: nothing(), short: nothing() };
         };
         let value = certificate_value(identity.chain());
+        let key = InfoHash::of_certificate(&identity.device_id());
         CertificateAnnouncement {
-            long: self.announce(InfoHash::of_certificate(&identity.device_id()), value.clone()),
+            long: self.announce(key, value.clone()),
+            copy: self.announce(key, certificate_copy(identity.chain())),
             short: self.announce(InfoHash::of_certificate_legacy(&identity.short_id()), value),
         }
     }
@@ -151,8 +168,10 @@ impl Dht {
         short: Option<ShortId>,
     ) -> Result<FoundCertificate, FindCertificateError> {
         let mut hunt = Hunt { long, short, evidence: CertificateEvidence::default() };
-        let mut at_long = long.map(|id| self.look(InfoHash::of_certificate(&id)));
-        let mut at_short = short.map(|id| self.look(InfoHash::of_certificate_legacy(&id)));
+        let mut at_long = long.map(|id| self.look(InfoHash::of_certificate(&id), certificates()));
+        let mut at_short = short.map(|id| self.look(InfoHash::of_certificate_legacy(&id), certificates()));
+        // Looked for last: most networks keep the certificate itself.
+        let mut copy_at = long.map(|id| InfoHash::of_certificate(&id));
         let mut failure = None;
         while at_long.is_some() || at_short.is_some() {
             let (at, lookup, news) = tokio::select! {
@@ -169,6 +188,11 @@ impl Dht {
                 Ok(None) => {
                     let report = lookup.take().and_then(|lookup| lookup.end());
                     hunt.evidence.answers += report.and_then(Result::ok).map_or(0, |report| report.nodes);
+                    if at == CertificateKey::Long
+                        && let Some(key) = copy_at.take()
+                    {
+                        at_long = Some(self.look(key, copies()));
+                    }
                 }
                 Err(why) => {
                     failure = Some(why);
@@ -183,11 +207,18 @@ impl Dht {
         }
     }
 
-    fn look(&self, key: InfoHash) -> RawGet {
-        // At most one value of a node has this id, so asking for it whole at once costs no more than that.
-        let query = Query::by_id(CERTIFICATE_ID).and(Restriction::ValueType(types::CERTIFICATE.into()));
+    fn look(&self, key: InfoHash, query: Query) -> RawGet {
+        // At most one value of a node has the id, so asking for it whole at once costs no more than that.
         self.get_raw(key, GetOptions { query, plain: true })
     }
+}
+
+fn certificates() -> Query {
+    Query::by_id(CERTIFICATE_ID).and(Restriction::ValueType(types::CERTIFICATE.into()))
+}
+
+fn copies() -> Query {
+    Query::by_id(COPY_ID).and(Restriction::UserType(COPY_USER_TYPE.into()))
 }
 
 /// The next value of a lookup; never, if there is none.
