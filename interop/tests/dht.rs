@@ -265,3 +265,24 @@ async fn certificates_are_found_and_values_encrypted_each_way() -> Result<()> {
     drop(publication);
     trio.stop().await
 }
+
+#[tokio::test]
+async fn an_old_node_alone_keeps_our_certificate() -> Result<()> {
+    let Some(programs) = require(&[Peer::Dhtnode]) else { return Ok(()) };
+    let keeper = Dhtnode::start(&programs[0], false, None).await?;
+    let hub = Some(keeper.address());
+    let published = start_ours(hub).await?;
+    soon("the first of ours to join", published.connected()).await??;
+    let device = published.identity().context("our node has an identity")?.device_id();
+    let publication = published.publish_certificate();
+    soon("our certificate", publication.announced()).await??;
+    soon("the first of ours to stop", published.shutdown()).await??;
+
+    // Nobody of ours was there to keep it.
+    let late = start_ours(hub).await?;
+    soon("the second of ours to join", late.connected()).await??;
+    let found = soon("the certificate", late.find_certificate(device)).await??;
+    assert_eq!(found.chain.device_id(), device);
+    soon("the second of ours to stop", late.shutdown()).await??;
+    keeper.stop().await
+}
