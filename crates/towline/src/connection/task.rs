@@ -113,6 +113,9 @@ impl Task {
         let goodbye = async {
             if poll_fn(|cx| transport.poll_write(cx)).await.is_ok() {
                 let _ = poll_fn(|cx| transport.poll_shutdown(cx)).await;
+                // What the peer still sends is taken: left unread, it would make of this a reset, which can cost the
+                // peer what we said last.
+                while poll_fn(|cx| transport.poll_read(cx, &mut |_| {})).await == Ok(ReadOutcome::Progress) {}
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
@@ -294,6 +297,8 @@ impl Task {
                 Event::GoAway { reason } => {
                     self.counters.leaving.store(true, Ordering::Release);
                     self.peer_leaves = Some(reason);
+                    // So that it knows when the last request of ours has come.
+                    self.mux.go_away(Reason::from(towline_mux::Code::GoingAway));
                 }
                 Event::Dead => return Err(CloseReason::Dead),
                 other => self.channels.handle_event(&mut self.mux, other),
@@ -321,7 +326,7 @@ impl Task {
             }
             match self.transport.poll_write(cx) {
                 Poll::Ready(Ok(())) => moved = true,
-                Poll::Ready(Err(error)) => return Err(close_reason(error)),
+                Poll::Ready(Err(error)) => return Err(self.last_words(cx, now, close_reason(error))),
                 Poll::Pending => break,
             }
             // Room in the mux: writers that wait for it go on.
@@ -331,13 +336,30 @@ impl Task {
         Ok(moved)
     }
 
+    /// A peer that has closed takes nothing any more, but what it said before is here and worth reading. Returns its
+    /// reason, if it gave one, or else `failure`.
+    fn last_words(&mut self, cx: &mut Context<'_>, now: Instant, failure: CloseReason) -> CloseReason {
+        loop {
+            match self.poll_receive(cx, now) {
+                Ok(true) => {}
+                Ok(false) => return self.handle_events().err().unwrap_or(failure),
+                Err(reason @ (CloseReason::Peer | CloseReason::GoAway(_))) => return reason,
+                Err(_) => return failure,
+            }
+        }
+    }
+
     /// Whether the connection is to end now, and takes the next step towards it.
     fn ended(&mut self, now: Instant) -> Ended {
         self.publish();
         let unsent = self.transport.unsent();
         match &mut self.ending {
             Ending::Retiring
-                if self.channels.is_empty() && self.mux.channels().next().is_none() && unsent == 0 =>
+                // Before the peer has said so, too, requests of its may be under way.
+                if self.peer_leaves.is_some()
+                    && self.channels.is_empty()
+                    && self.mux.channels().next().is_none()
+                    && unsent == 0 =>
             {
                 Ended::Yes(CloseReason::Replaced)
             }
