@@ -56,6 +56,7 @@ fn a_server_that_speaks_at_once() {
         wire.clear();
         assert!(session.poll_transmit(&mut wire));
         assert_eq!((wire.len(), tell(&mut server, &wire)), (27, Ok(Vec::new())));
+        assert!(!session.poll_transmit(&mut wire), "a request is answered once");
     }
 }
 
