@@ -1,5 +1,6 @@
 //! Transfers that do not come to an end: dead processes and full disks.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -29,7 +30,7 @@ fn a_receiver_that_is_killed() {
     assert_eq!(broken.event("error")["kind"], "transfer");
     // What it could not remove does not pass for the file.
     let left = names(&into);
-    assert!(left.iter().all(|name| name.starts_with(".towline-") && name.ends_with(".part")), "{left:?}");
+    assert!(left.iter().all(|name| name.starts_with(".towline-")), "{left:?}");
 }
 
 #[test]

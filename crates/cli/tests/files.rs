@@ -64,6 +64,21 @@ fn nothing_is_overwritten_and_empty_files_are_files() {
 }
 
 #[test]
+fn more_files_than_travel_at_once() {
+    let world = World::new();
+    let (anna, ben) = (world.device("anna"), world.device("ben"));
+    let files: Vec<_> = (0..100).map(|number| world.file(&format!("out/{number}"), &[number])).collect();
+    let into = world.path("in");
+    let receiving = ben.receive(&into, &["--count", "100", "--accept-from", &anna.id]);
+    let paths: Vec<_> = files.iter().map(|path| &**path).collect();
+    anna.send(&ben.id, &paths).ended().success();
+    receiving.ended().success();
+    for number in 0..100 {
+        assert_eq!(std::fs::read(into.join(number.to_string())).unwrap(), [number]);
+    }
+}
+
+#[test]
 fn who_is_not_named_is_refused() {
     let world = World::new();
     let (anna, ben, eve) = (world.device("anna"), world.device("ben"), world.device("eve"));

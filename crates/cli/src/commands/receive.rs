@@ -18,8 +18,8 @@ use crate::text::{self, milliseconds, printable};
 use crate::transfer::receive::Offer;
 use crate::transfer::{Folder, SCHEME, TransferError};
 
-/// Files received or asked about at the same time; more are refused.
-const AT_ONCE: usize = 64;
+/// Files received or asked about at the same time; more are refused. One device sends 32 at most.
+const AT_ONCE: usize = 128;
 
 /// How an offer ended.
 enum Outcome {

@@ -15,7 +15,7 @@ use crate::transfer::send::send;
 use crate::transfer::{Source, TransferError};
 
 /// Files sent at the same time; a limit on open files. More wait for their turn.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 32;
 
 pub(crate) async fn run(args: Send, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     // Everything that can be wrong here is found out before anybody is disturbed.

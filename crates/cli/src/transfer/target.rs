@@ -15,7 +15,7 @@ use super::TransferError;
 use super::name::numbered;
 
 /// Pieces (of at most about 16 KiB) waiting for the disk.
-const PIECES_WAITING: usize = 64;
+const PIECES_WAITING: usize = 32;
 /// Names tried when files of that name exist.
 const NUMBERS: u32 = 10_000;
 

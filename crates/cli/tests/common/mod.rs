@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use serde_json::Value;
 
 /// Nothing in these tests takes longer, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Lines of output that wait to be looked at; when there are more, the command waits.
+const LINES: usize = 65_536;
 
 /// `towline`, with no settings of the user who runs the tests.
 pub fn command() -> Command {
@@ -85,7 +88,7 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut err = child.stderr.take().unwrap();
-        let (heard, lines) = channel();
+        let (heard, lines) = sync_channel(LINES);
         std::thread::spawn(move || {
             for line in out.lines() {
                 let Ok(line) = line else { return };
