@@ -19,11 +19,9 @@ impl Interrupt {
             Signals::new().map_err(|error| Failure::Internal(format!("cannot watch signals: {error}")))?;
         let by_signal = ask.clone();
         tokio::spawn(async move {
+            // Every command bounds the time that it takes to end, so asking twice changes nothing.
             signals.next().await;
             by_signal.send_replace(true);
-            // Whoever asks twice does not want to wait for a clean end.
-            signals.next().await;
-            std::process::exit(i32::from(Failure::Interrupted.code()));
         });
         if with_stdin {
             // A thread of its own: it may stay in the read until the process ends.

@@ -82,6 +82,22 @@ fn interrupted_it_leaves_nothing_behind() {
 
 #[cfg(unix)]
 #[test]
+fn interrupted_while_it_prepares_it_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut command = command();
+        command.args(["demo", "--json"]).env("TMPDIR", temporary.path());
+        let mut running = Running::spawn(command);
+        // Keys and files are being made.
+        assert_eq!(running.until("demo")["what"], "DHT node");
+        running.signal(signal);
+        running.ended().fails_with(130);
+        assert_eq!(names(temporary.path()), [""; 0]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn killed_it_takes_its_processes_with_it() {
     let world = World::new();
     let (one, two) = (world.endless("one"), world.endless("two"));

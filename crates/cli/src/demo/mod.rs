@@ -6,8 +6,10 @@ mod timeline;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future;
 use tempfile::TempDir;
 use towline::identity::{GenerateOptions, Hierarchy};
 
@@ -30,7 +32,8 @@ const SLOWEST: u64 = 10 << 20;
 /// The processes and their files. Processes come first: they end before their directory is removed.
 struct Stage {
     processes: Vec<Process>,
-    directory: TempDir,
+    /// Shared with the threads that write to it, so that it is removed when nobody does any more.
+    directory: Arc<TempDir>,
 }
 
 /// A file that has arrived.
@@ -56,7 +59,7 @@ pub(crate) async fn run(args: Demo, output: &Output, interrupt: Interrupt) -> Re
     }
     let directory = tempfile::Builder::new().prefix("towline-demo-").tempdir();
     let directory = directory.map_err(|error| local("make a temporary directory", &error))?;
-    let mut stage = Stage { processes: Vec::new(), directory };
+    let mut stage = Stage { processes: Vec::new(), directory: Arc::new(directory) };
     let longest = LONGEST + Duration::from_secs(size / SLOWEST);
     let result = interrupt.stops(async {
         tokio::time::timeout(longest, stage.play(args.files, output)).await.unwrap_or_else(|_| {
@@ -64,11 +67,14 @@ pub(crate) async fn run(args: Demo, output: &Output, interrupt: Interrupt) -> Re
         })
     });
     let result = result.await;
-    for process in stage.processes.drain(..) {
-        process.end().await;
+    future::join_all(stage.processes.drain(..).map(Process::end)).await;
+    match Arc::try_unwrap(stage.directory) {
+        Ok(directory) => {
+            result.and(directory.close().map_err(|error| local("remove the temporary directory", &error)))
+        }
+        // A thread still writes: it removes the directory when it is done, before the program ends.
+        Err(_) => result,
     }
-    let removed = stage.directory.close().map_err(|error| local("remove the temporary directory", &error));
-    result.and(removed)
 }
 
 impl Stage {
@@ -130,10 +136,13 @@ impl Stage {
 
     /// Makes what is needed, all at the same time: the files, if there are none, and two identities.
     async fn prepare(&self, files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Hierarchy, Hierarchy), Failure> {
-        let directory = self.directory.path().to_owned();
+        let directory = Arc::clone(&self.directory);
         let files = tokio::task::spawn_blocking(move || {
             if files.is_empty() {
-                samples::make(&directory).map_err(|error| local("make the sample files", &error))
+                // Nobody else has it when the demonstration was given up.
+                let wanted = || Arc::strong_count(&directory) > 1;
+                samples::make(directory.path(), wanted)
+                    .map_err(|error| local("make the sample files", &error))
             } else {
                 // The processes may not have our working directory for ever.
                 let absolute = files.iter().map(std::path::absolute).collect::<std::io::Result<_>>();
@@ -141,12 +150,15 @@ impl Stage {
             }
         });
         let new_identity = |home: PathBuf, name: &'static str| {
+            // Not held while the keys are made, which takes longest and cannot be given up.
+            let directory = Arc::downgrade(&self.directory);
             tokio::task::spawn_blocking(move || {
                 let options = GenerateOptions {
                     device_name: name.to_owned(),
                     ..GenerateOptions::new(home::unix_time())
                 };
                 let hierarchy = home::generate(&options)?;
+                let _directory = directory.upgrade().ok_or(Failure::Interrupted)?;
                 Home::at(home).create(&hierarchy, false)?;
                 Ok::<_, Failure>(hierarchy)
             })

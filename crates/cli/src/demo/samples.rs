@@ -12,12 +12,16 @@ const LINES: u32 = 2000;
 const PIECE: usize = 1 << 20;
 
 /// Makes two files: one large, of numbers that cannot be compressed and are always the same, and one small, of text.
-pub(super) fn make(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// Stops early when it is not wanted any more.
+pub(super) fn make(directory: &Path, wanted: impl Fn() -> bool) -> io::Result<Vec<PathBuf>> {
     let (large, small) = (directory.join("sample.bin"), directory.join("notes.txt"));
     let mut numbers = blake3::Hasher::new().update(b"towline demo").finalize_xof();
     let mut piece = vec![0; PIECE];
     let mut file = File::create(&large)?;
     for _ in 0..LARGE / PIECE {
+        if !wanted() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         numbers.fill(&mut piece);
         file.write_all(&piece)?;
     }
