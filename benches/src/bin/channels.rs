@@ -53,7 +53,8 @@ fn main() -> Result<()> {
         let runtime = runtime.worker_threads(2).enable_all().build()?;
         let subject = subject.clone();
         // A task of its own: what `block_on` runs itself is woken across threads.
-        return runtime.block_on(async { tokio::spawn(async move { run(&subject, &arguments).await }).await? });
+        return runtime
+            .block_on(async { tokio::spawn(async move { run(&subject, &arguments).await }).await? });
     }
     let opens = arguments.opens.to_string();
     let (burst, bursts) = (arguments.burst.to_string(), arguments.bursts.to_string());
