@@ -76,7 +76,7 @@ impl Stopwatch {
 
     /// Seconds since the start: wall, CPU.
     pub fn read(&self) -> Result<(f64, f64)> {
-        Ok((self.wall.elapsed().as_secs_f64(), (cpu_time()? - self.cpu).as_secs_f64()))
+        Ok((self.wall.elapsed().as_secs_f64(), cpu_time()?.saturating_sub(self.cpu).as_secs_f64()))
     }
 }
 

@@ -145,11 +145,11 @@ const RSA_OPERATIONS: [&str; 4] = ["sign", "verify", "encrypt", "decrypt"];
 fn rsa_operations(identity: &Identity) -> Result<[f64; 4]> {
     /// About the size of a connection request.
     const MESSAGE: [u8; 1500] = [7; 1500];
-    fn cost(mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
+    fn cost<T>(mut operation: impl FnMut() -> Result<T>) -> Result<f64> {
         let mut figures = Vec::new();
         for _ in 0..31 {
             let began = Instant::now();
-            operation()?;
+            std::hint::black_box(operation()?);
             figures.push(began.elapsed().as_secs_f64() * 1e3);
         }
         Ok(median(&mut figures))
@@ -158,10 +158,10 @@ fn rsa_operations(identity: &Identity) -> Result<[f64; 4]> {
     let signature = key.sign(&MESSAGE);
     let sealed = public.encrypt(&MESSAGE)?;
     Ok([
-        cost(|| Ok(drop(key.sign(&MESSAGE))))?,
+        cost(|| Ok(key.sign(&MESSAGE)))?,
         cost(|| Ok(public.verify(&MESSAGE, &signature)?))?,
-        cost(|| Ok(drop(public.encrypt(&MESSAGE)?)))?,
-        cost(|| Ok(drop(key.decrypt(&sealed)?)))?,
+        cost(|| Ok(public.encrypt(&MESSAGE)?))?,
+        cost(|| Ok(key.decrypt(&sealed)?))?,
     ])
 }
 
@@ -216,7 +216,7 @@ async fn sample(alice: &Node, bob: &Node) -> Result<[f64; FIGURES.len()]> {
     let connected = Instant::now();
     let _channel = connection.open("first").await?;
     let first_channel = connected.elapsed();
-    let cpu = cpu_time()? - cpu;
+    let cpu = cpu_time()?.saturating_sub(cpu);
     let timeline = |node: &Node, peer: &Node| -> Result<Timeline> {
         let info = node.connection(peer.device()).context("the connection is gone")?.info();
         Ok(info.established.context("it is not established")?.timeline)

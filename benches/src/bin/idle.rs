@@ -180,7 +180,8 @@ async fn accept(role: Role, arguments: &Arguments) -> Result<()> {
                     exchange(&mut channel, moved).await?;
                     // Held open for as long as the process lives.
                     std::future::pending::<()>().await;
-                    anyhow::Ok(drop(channel))
+                    drop(channel);
+                    anyhow::Ok(())
                 });
             }
         });
