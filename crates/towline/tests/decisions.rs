@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Lab, accepted, echo, event, identity, ping_pong, self_signed, story};
+use common::{Lab, accepted, connected, echo, event, identity, ping_pong, self_signed, story};
 use towline::dht::FindCertificateError;
+use towline::identity::{Identity, KeySize, PrivateKey, Validity};
 use towline::net::now;
 use towline::signal::RefusalReason;
 use towline::{
@@ -254,5 +256,48 @@ fn a_full_queue_of_undecided_channels_refuses_more() {
         for open in waiting {
             open.await.unwrap().unwrap();
         }
+    });
+}
+
+/// What an account can make of the public key of a device that is not its own, and publish.
+fn claimed(number: usize) -> Identity {
+    let validity = Validity::ten_years_from(1_800_000_000);
+    let key = PrivateKey::generate(KeySize::Rsa2048).unwrap();
+    let account = Identity::self_signed(key, "claims everybody", validity).unwrap();
+    account.issue_device(identity(number).key().clone(), "device", validity).unwrap()
+}
+
+#[test]
+fn a_device_belongs_to_the_account_it_presents_itself() {
+    story(20, async |world| {
+        let (_lab, alice, bob) = Lab::pair(world).await;
+        let claimed = claimed(0);
+        assert_eq!(claimed.device_id(), alice.device());
+        assert_ne!(claimed.account_id(), Some(alice.account()));
+        bob.remember(claimed.chain().clone()).await;
+        let mut accepting = accepted(&bob);
+        let (_near, far) = connected(&alice, &bob, "whose", &mut accepting).await;
+        assert_eq!(far.peer().account, alice.account());
+        assert_eq!(&far.peer().chain, alice.identity().chain());
+    });
+}
+
+#[test]
+fn a_device_is_not_admitted_for_an_account_that_claims_it() {
+    story(21, async |world| {
+        let lab = Lab::new(world).await;
+        let claimed = claimed(0);
+        let policy = ConnectionPolicy::Accounts(Arc::new([claimed.account_id().unwrap()].into()));
+        let config = lab.config();
+        let (_lab, alice, bob) = lab.pair_with(config.clone(), config.with_policy(policy)).await;
+        bob.remember(claimed.chain().clone()).await;
+        let mut events = bob.events();
+        alice.connect(bob.device(), "let me in").await.unwrap_err();
+        let why = event(&mut events, |event| match event {
+            Event::IncomingFailed { error, .. } => Some(error.clone()),
+            _ => None,
+        });
+        assert_eq!(why.await, ConnectError::NotAdmitted);
+        assert!(bob.established().is_empty());
     });
 }

@@ -118,6 +118,26 @@ impl Attempt {
         Ok((found, peer))
     }
 
+    /// Whose device the peer is by its own account. Any account can vouch for the key of any device, unasked, and
+    /// publish that; the chain presented in TLS is the one that the device itself signed for. A device that presents
+    /// no more than its own certificate is taken for what was found.
+    fn confirm(
+        &self,
+        found: FoundCertificate,
+        peer: Peer,
+        secured: &Secured,
+    ) -> Result<(FoundCertificate, Peer), ConnectError> {
+        let presented = secured.transport.session().peer_chain().filter(|chain| chain.account().is_some());
+        let Some(chain) = presented.filter(|chain| **chain != found.chain).cloned() else {
+            return Ok((found, peer));
+        };
+        let peer = self.ctx.peer(&chain)?;
+        if self.origin == Origin::Answered && !self.ctx.config.policy.admits(&peer, self.ctx.account) {
+            return Err(ConnectError::NotAdmitted);
+        }
+        Ok((FoundCertificate { chain, at: found.at }, peer))
+    }
+
     /// Path and TLS, the same from both sides.
     async fn connect(
         mut self,
@@ -141,6 +161,7 @@ impl Attempt {
         self.reach(ConnectionState::Securing);
         let secured = secure(selected, &self.ctx.tls, self.device, limits.tls_timeout).await?;
         self.timeline.tls = self.steps.lap();
+        let (found, peer) = self.confirm(found, peer, &secured)?;
         let Self { id, origin, timeline, .. } = self;
         Ok(Attempted { id, origin, secured, peer, found, path, timeline })
     }
