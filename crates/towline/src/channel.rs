@@ -140,12 +140,15 @@ impl Channel {
 
     /// Gives the channel up: what is not yet sent or read is dropped, and the peer is told `code`
     /// (a Jami peer sees an end).
+    ///
+    /// If the future is dropped before it is ready, the channel is dropped without the code.
     pub async fn reset(mut self, code: u32) {
-        self.writer.state = WriteState::Done;
         let card = Arc::clone(&self.writer.card);
-        card.flow.end_writing(ChannelError::EndedHere);
         let reason = Reason::from(Code::from(code));
-        let _ = card.line.commands.send(Command::Reset { id: card.id, reason }).await;
+        if let Ok(permit) = card.line.commands.reserve().await {
+            permit.send(Command::Reset { id: card.id, reason });
+            self.writer.state = WriteState::Done;
+        }
     }
 }
 

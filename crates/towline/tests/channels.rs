@@ -4,9 +4,10 @@
 mod common;
 
 use std::io::ErrorKind;
+use std::task::Poll;
 use std::time::Duration;
 
-use common::{Lab, accepted, bytes, channel_error, connected, echo, exchange, ping_pong, story};
+use common::{Lab, accepted, bytes, channel_error, connected, echo, exchange, pass, ping_pong, story};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::now;
@@ -355,5 +356,48 @@ fn halves_go_apart_and_together() {
         assert_eq!(exchange(&mut near, b"whole again").await.unwrap(), b"whole again");
         let (mut reader, _) = near.split();
         assert_eq!(reader.next_bytes().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_reset_that_is_given_up_still_ends_the_channel() {
+    story(40, async |world| {
+        let (_lab, alice, bob) = Lab::pair(world).await;
+        let mut accepting = accepted(&bob);
+        let (near, mut far) = connected(&alice, &bob, "half reset", &mut accepting).await;
+        let connection = alice.connection(bob.device()).unwrap();
+        let mut reset = Box::pin(near.reset(7));
+        std::future::poll_fn(|cx| {
+            // A task that has used up its turn: the first await does not get through.
+            while let Poll::Ready(turn) = tokio::task::coop::poll_proceed(cx) {
+                turn.made_progress();
+            }
+            assert!(reset.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        drop(reset);
+        let mut rest = Vec::new();
+        far.read_to_end(&mut rest).await.unwrap();
+        drop(far);
+        pass(Duration::from_secs(1)).await;
+        assert!(connection.channels().await.is_empty());
+    });
+}
+
+#[test]
+fn a_request_that_is_given_up_is_withdrawn_at_once() {
+    story(41, async |world| {
+        let (_lab, alice, bob) = Lab::pair(world).await;
+        let connection = alice.dial(bob.device()).await.unwrap();
+        let wait = Duration::from_secs(1);
+        tokio::time::timeout(wait, connection.open("nobody answers")).await.unwrap_err();
+        pass(Duration::from_secs(1)).await;
+        assert!(connection.channels().await.is_empty());
+        let there = bob.connection(alice.device()).unwrap();
+        assert!(there.channels().await.is_empty());
+        // Whoever gets to it later finds it gone.
+        let mut late = bob.incoming().await.unwrap().accept().await.unwrap();
+        late.read_u8().await.unwrap_err();
     });
 }

@@ -428,6 +428,17 @@ impl Channels {
         }
     }
 
+    /// Withdraws requests of ours whose answer nobody waits for any more.
+    pub(crate) fn withdraw_abandoned(&mut self, mux: &mut Mux) {
+        let abandoned = |entry: &Entry| matches!(&entry.phase, Phase::Asking { reply, .. } if reply.is_closed());
+        let ids: Vec<ChannelId> =
+            self.entries.iter().filter(|(_, entry)| abandoned(entry)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let _ = mux.reset(id, Reason::from(Code::Cancelled));
+            self.abort(id, ChannelError::EndedHere);
+        }
+    }
+
     /// The channels as typed values.
     pub(crate) fn list(mux: &Mux) -> Vec<ChannelInfo> {
         mux.channels()

@@ -133,9 +133,10 @@ pub(crate) enum Half {
     Writer,
 }
 
-/// Tells the task of a connection that a half was dropped when its command queue had no room for saying so.
+/// Tells the task of a connection that a half was dropped when its command queue had no room for saying so, or that a
+/// request was given up before its answer.
 ///
-/// `Drop` cannot wait. The queue being full is rare, so the task then looks at every channel once.
+/// `Drop` cannot wait. Both are rare, so the task then looks at every channel once.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     wanted: AtomicBool,

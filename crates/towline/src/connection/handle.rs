@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use towline_mux::{Code, OpenOptions, Reason};
 
 use super::command::{Command, Line};
+use super::flow::Sweep;
 use super::task::Counters;
 use crate::channel::Channel;
 use crate::error::{ChannelError, CloseReason};
@@ -58,6 +59,7 @@ impl Connection {
     /// Dropping the future gives the request up.
     pub async fn open_with(&self, name: &str, options: OpenOptions) -> Result<Channel, ChannelError> {
         let (reply, answer) = oneshot::channel();
+        let mut awaited = Awaited { answer, sweep: &self.shared.line.sweep };
         // Without a reason of its own it ended with the node.
         let gone = || {
             let ended = self.shared.counters.ended.get();
@@ -65,7 +67,7 @@ impl Connection {
         };
         let command = Command::Open { name: name.into(), options, reply };
         self.shared.line.commands.send(command).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        (&mut awaited.answer).await.map_err(|_| gone())?
     }
 
     /// The open channels. Empty if the connection is gone.
@@ -136,6 +138,22 @@ impl Connection {
             origin: self.shared.origin,
             state: ConnectionState::Established,
             established: Some(established),
+        }
+    }
+}
+
+/// The wait for the answer to a channel request.
+struct Awaited<'a> {
+    answer: oneshot::Receiver<Result<Channel, ChannelError>>,
+    sweep: &'a Sweep,
+}
+
+impl Drop for Awaited<'_> {
+    /// Given up before the answer came, the task withdraws the request.
+    fn drop(&mut self) {
+        if !self.answer.is_terminated() {
+            self.answer.close();
+            self.sweep.request();
         }
     }
 }

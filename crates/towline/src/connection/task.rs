@@ -167,7 +167,7 @@ impl Task {
         true
     }
 
-    /// Handles drops that found no room in the queue, behind the commands that were in it.
+    /// Handles drops that found no room in the queue and requests given up, behind the commands that were in it.
     fn sweep(&mut self, now: Instant) {
         let dropped = self.channels.sweep();
         for _ in 0..self.commands.len() {
@@ -177,6 +177,7 @@ impl Task {
         for (id, half) in dropped {
             self.channels.dropped(&mut self.mux, id, half);
         }
+        self.channels.withdraw_abandoned(&mut self.mux);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
