@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Lab, accepted, connected, echo, event, identity, ping_pong, self_signed, story};
@@ -299,5 +300,27 @@ fn a_device_is_not_admitted_for_an_account_that_claims_it() {
         });
         assert_eq!(why.await, ConnectError::NotAdmitted);
         assert!(bob.established().is_empty());
+    });
+}
+
+#[test]
+fn a_policy_that_panics_costs_one_attempt() {
+    story(22, async |world| {
+        let lab = Lab::new(world).await;
+        let asked = AtomicBool::new(false);
+        let policy = ConnectionPolicy::custom(move |_| {
+            assert!(asked.swap(true, Ordering::Relaxed), "the policy of this test panics once");
+            true
+        });
+        let mut picky = lab.config().with_policy(policy);
+        picky.limits.answers_per_device = 1;
+        let config = lab.config();
+        let (_lab, alice, bob) = lab.pair_with(config, picky).await;
+        tokio::spawn(echo(bob.clone()));
+        let error = alice.connect(bob.device(), "first").await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error:?}");
+        assert!(bob.connections().await.is_empty());
+        let mut channel = alice.connect(bob.device(), "second").await.unwrap();
+        ping_pong(&mut channel, b"hello").await.unwrap();
     });
 }

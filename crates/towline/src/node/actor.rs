@@ -284,8 +284,15 @@ impl Actor {
         &mut self,
         done: Result<(AttemptKey, Result<Attempted, ConnectError>), tokio::task::JoinError>,
     ) {
-        // An aborted attempt was taken off the lists by whoever aborted it, though it may have ended just before.
-        let Ok(((device, id, origin), result)) = done else { return };
+        // An aborted attempt was taken off the lists by whoever aborted it, though it may have ended just before. One
+        // that panicked, as a policy of the program may, is still there.
+        let ((device, id, origin), result) = match done {
+            Ok(ended) => ended,
+            Err(error) => match self.attempt_of(error.id()) {
+                Some(key) => (key, Err(ConnectError::Cancelled)),
+                None => return,
+            },
+        };
         let waiters = match origin {
             OriginKey::Answered => self.answers.remove(&(device, id)).map(|_| Vec::new()),
             OriginKey::Dialled if self.dials.get(&device).is_some_and(|dial| dial.id == id) => {
@@ -317,6 +324,14 @@ impl Actor {
                 self.ctx.emit(attempt::failed(id, device, origin, error));
             }
         }
+    }
+
+    /// The attempt that runs, or ran, in a task.
+    fn attempt_of(&self, task: tokio::task::Id) -> Option<AttemptKey> {
+        let dial = self.dials.iter().find(|(_, dial)| dial.attempt.task.id() == task);
+        let answer = self.answers.iter().find(|(_, answer)| answer.task.id() == task);
+        dial.map(|(device, dial)| (*device, dial.id, OriginKey::Dialled))
+            .or_else(|| answer.map(|((device, id), _)| (*device, *id, OriginKey::Answered)))
     }
 
     /// Starts the task of a connection that stands and puts it on the table.
