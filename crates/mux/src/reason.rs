@@ -1,6 +1,6 @@
 //! Why something ended.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Longest text of a reason, in bytes; longer ones are cut at a character boundary.
 pub const MAX_REASON_TEXT: usize = 256;
@@ -11,7 +11,8 @@ pub const MAX_REASON_TEXT: usize = 256;
 pub struct Reason {
     /// For programs.
     pub code: Code,
-    /// For people; at most [`MAX_REASON_TEXT`] bytes, may be empty.
+    /// For people; at most [`MAX_REASON_TEXT`] bytes, may be empty. Free text of the peer: `Display` escapes what is
+    /// not printable.
     pub text: Box<str>,
 }
 
@@ -37,7 +38,12 @@ impl fmt::Display for Reason {
         if self.text.is_empty() {
             write!(f, "{}", self.code)
         } else {
-            write!(f, "{}: {}", self.code, self.text)
+            // The text is the peer's and ends up in logs and on terminals.
+            write!(f, "{}: ", self.code)?;
+            self.text.chars().try_for_each(|character| match character {
+                '\'' | '"' => f.write_char(character),
+                other => write!(f, "{}", other.escape_debug()),
+            })
         }
     }
 }
@@ -146,5 +152,11 @@ mod tests {
         assert_eq!(reason.text.len(), 256);
         let reason = Reason::new(Code::Declined, &format!("a{}", "é".repeat(200)));
         assert_eq!(reason.text.len(), 255);
+    }
+
+    #[test]
+    fn nothing_unprintable_is_displayed() {
+        let reason = Reason::new(Code::GoingAway, "it's \u{e9}t\u{e9}\u{1b}[2J\nERROR \u{202e}all lost");
+        assert_eq!(reason.to_string(), "going away: it's \u{e9}t\u{e9}\\u{1b}[2J\\nERROR \\u{202e}all lost");
     }
 }
