@@ -9,7 +9,8 @@ pub struct Config {
     /// [`consumed`](crate::Mux::consumed). At this point [`wants_data`](crate::Mux::wants_data) turns false.
     /// The tuned windows of the native dialect stay inside it too. Default 16 MiB.
     pub receive_budget: u64,
-    /// Receive window a native channel starts with while the budget is plentiful. Default 256 KiB.
+    /// Receive window a native channel starts with while the budget is plentiful. Default 64 KiB: it grows
+    /// as soon as it is the bottleneck.
     pub initial_window: u64,
     /// Receive window a native channel is never shrunk below. Default 4 KiB.
     pub min_window: u64,
@@ -21,7 +22,7 @@ pub struct Config {
     /// Bytes queued to be sent per channel. Default 256 KiB.
     pub send_buffer: usize,
     /// Bytes queued to be sent over all channels. A channel with nothing queued may exceed it by one chunk, so
-    /// that channels whose peer does not read cannot lock out the others. Default 16 MiB.
+    /// that channels whose peer does not read cannot lock out the others. Default 1 MiB.
     pub send_budget: usize,
     /// Channels the peer may have open at once; further requests are refused. Default 4096.
     pub max_channels: usize,
@@ -52,12 +53,12 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             receive_budget: 16 << 20,
-            initial_window: 256 << 10,
+            initial_window: 64 << 10,
             min_window: 4 << 10,
             max_window: 12 << 20,
             early_window: crate::EARLY_MIN,
             send_buffer: 256 << 10,
-            send_budget: 16 << 20,
+            send_budget: 1 << 20,
             max_channels: 4096,
             max_pending: 1024,
             max_pending_names: 1 << 20,

@@ -29,8 +29,6 @@ pub(crate) struct Card {
     pub(crate) peer: Arc<Peer>,
     pub(crate) opened_here: bool,
     pub(crate) capabilities: Capabilities,
-    /// Bytes the writer may have under way to the task.
-    pub(crate) send_buffer: usize,
     pub(crate) line: Line,
     pub(crate) pool: Pool,
     pub(crate) flow: Arc<Flow>,
@@ -332,7 +330,7 @@ impl AsyncWrite for WriteHalf {
         }
         let mut written = 0;
         while written < buf.len() {
-            if !this.card.flow.has_room(this.card.send_buffer) {
+            if !this.card.flow.has_room(this.card.line.share.get()) {
                 if written > 0 {
                     break;
                 }
@@ -340,7 +338,7 @@ impl AsyncWrite for WriteHalf {
                 if this.card.flow.write_error().is_some() {
                     return Poll::Ready(Err(this.error()));
                 }
-                if !this.card.flow.has_room(this.card.send_buffer) {
+                if !this.card.flow.has_room(this.card.line.share.get()) {
                     return Poll::Pending;
                 }
             }

@@ -111,7 +111,6 @@ impl Channels {
             peer: Arc::clone(&self.setting.peer),
             opened_here,
             capabilities: mux.capabilities(),
-            send_buffer: self.setting.limits.channel_send_buffer / 2,
             line: self.setting.line.clone(),
             pool: self.setting.pool.clone(),
             flow: Arc::clone(&flow),
@@ -430,7 +429,8 @@ impl Channels {
 
     /// Withdraws requests of ours whose answer nobody waits for any more.
     pub(crate) fn withdraw_abandoned(&mut self, mux: &mut Mux) {
-        let abandoned = |entry: &Entry| matches!(&entry.phase, Phase::Asking { reply, .. } if reply.is_closed());
+        let abandoned =
+            |entry: &Entry| matches!(&entry.phase, Phase::Asking { reply, .. } if reply.is_closed());
         let ids: Vec<ChannelId> =
             self.entries.iter().filter(|(_, entry)| abandoned(entry)).map(|(id, _)| *id).collect();
         for id in ids {

@@ -52,4 +52,5 @@ pub(crate) type CommandSender = tokio::sync::mpsc::Sender<Command>;
 pub(crate) struct Line {
     pub(crate) commands: CommandSender,
     pub(crate) sweep: Arc<super::flow::Sweep>,
+    pub(crate) share: Arc<super::flow::SendShare>,
 }

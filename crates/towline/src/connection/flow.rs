@@ -133,6 +133,36 @@ pub(crate) enum Half {
     Writer,
 }
 
+/// How much each writer of a connection may have under way to its task: a share of what all may have together.
+#[derive(Debug)]
+pub(crate) struct SendShare {
+    bytes: AtomicUsize,
+    most: usize,
+}
+
+impl SendShare {
+    /// Bytes on their way to the task over all channels, as long as each gets at least [`Self::LEAST`].
+    const TOTAL: usize = 1 << 20;
+    /// A channel may always hand over one chunk.
+    const LEAST: usize = 1;
+
+    /// At most `most` for a single channel.
+    pub(crate) fn new(most: usize) -> Self {
+        let most = most.max(Self::LEAST);
+        Self { bytes: AtomicUsize::new(most), most }
+    }
+
+    /// To be called when the number of channels changes.
+    pub(crate) fn set_channels(&self, channels: usize) {
+        let share = (Self::TOTAL / channels.max(1)).clamp(Self::LEAST, self.most);
+        self.bytes.store(share, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// Tells the task of a connection that a half was dropped when its command queue had no room for saying so, or that a
 /// request was given up before its answer.
 ///

@@ -4,6 +4,7 @@ pub(crate) mod channels;
 pub(crate) mod command;
 pub(crate) mod flow;
 pub(crate) mod handle;
+mod output;
 pub(crate) mod secure;
 pub(crate) mod task;
 pub(crate) mod transport;

@@ -13,7 +13,7 @@ use towline_mux::{Event, Mux, PeerFault, PingId, Reason};
 
 use super::channels::{Channels, Setting};
 use super::command::Command;
-use super::flow::Sweep;
+use super::flow::{SendShare, Sweep};
 use super::transport::{ReadOutcome, Transport, TransportError, WRITE_TARGET};
 use crate::error::CloseReason;
 
@@ -52,6 +52,7 @@ pub(crate) struct Task {
     channels: Channels,
     commands: mpsc::Receiver<Command>,
     sweep: Arc<Sweep>,
+    share: Arc<SendShare>,
     counters: Arc<Counters>,
     pings: Vec<(PingId, oneshot::Sender<Duration>)>,
     /// Reused by the mux for gathering small frames.
@@ -76,6 +77,7 @@ impl Task {
             transport,
             mux,
             sweep: Arc::clone(&setting.line.sweep),
+            share: Arc::clone(&setting.line.share),
             channels: Channels::new(setting),
             commands,
             counters,
@@ -277,7 +279,9 @@ impl Task {
             self.mux.handle_timeout(now);
         }
         if self.transport.poll_timeout().is_some_and(|at| at <= now) {
-            self.transport.handle_timeout(now);
+            if self.transport.handle_timeout(now) {
+                self.scratch = Vec::new();
+            }
         }
         self.channels.handle_timeout(&mut self.mux, now);
         // A deadline that has passed is seen by `ended`.
@@ -383,7 +387,10 @@ impl Task {
         let (sent, received) = self.channels.totals();
         self.counters.sent.store(sent, Ordering::Relaxed);
         self.counters.received.store(received, Ordering::Relaxed);
-        self.counters.channels.store(self.channels.len(), Ordering::Relaxed);
+        let channels = self.channels.len();
+        if self.counters.channels.swap(channels, Ordering::Relaxed) != channels {
+            self.share.set_channels(channels);
+        }
     }
 }
 

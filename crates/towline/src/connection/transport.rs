@@ -14,6 +14,7 @@ use towline_ice::{Action, Agent, Disposition, StreamId};
 use towline_net::TcpStream;
 use towline_tls::{Session, TlsError};
 
+use super::output::Output;
 use crate::path::Selected;
 
 /// Room for reading at the start; a handful of control messages.
@@ -24,6 +25,8 @@ const READ_MAX: usize = 128 * 1024;
 pub(crate) const WRITE_TARGET: usize = 128 * 1024;
 /// Space kept by idle buffers.
 const IDLE_CAPACITY: usize = 4 * 1024;
+/// A connection that moves less between two keep-alives is idle: its own keep-alives and pings are less.
+const IDLE_BYTES: usize = 4 * 1024;
 /// Bytes of a TLS record that has not arrived whole; TLS bounds records at 16 KiB + 256, a frame holds 64 KiB.
 const MAX_PARTIAL: usize = 96 * 1024;
 
@@ -58,11 +61,10 @@ pub(crate) struct Transport {
     read_size: usize,
     /// The head of a TLS record whose rest comes in a later frame.
     partial: Vec<u8>,
-    /// Framed bytes to write, from `written` on; always whole frames.
-    output: Vec<u8>,
-    written: usize,
-    /// Something arrived since the last keep-alive.
-    active: bool,
+    /// Framed bytes to write.
+    output: Output,
+    /// Bytes read and written since the last keep-alive.
+    moved: usize,
 }
 
 impl Transport {
@@ -76,9 +78,8 @@ impl Transport {
             input: selected.unread,
             read_size: READ_MIN,
             partial: selected.early,
-            output: selected.unsent,
-            written: 0,
-            active: true,
+            output: Output::new(selected.unsent),
+            moved: IDLE_BYTES,
         }
     }
 
@@ -111,7 +112,7 @@ impl Transport {
                 Err(self.failed(TransportError::Truncated))
             });
         }
-        self.active = true;
+        self.moved += read;
         if read >= self.read_size {
             self.read_size = (self.read_size * 4).min(READ_MAX);
         }
@@ -179,68 +180,44 @@ impl Transport {
         Ok(())
     }
 
-    /// Encrypts `plaintext` and queues it, a frame per record.
+    /// Encrypts `plaintext`, at most one record of it, and queues the record as a frame.
     pub(crate) fn send(&mut self, plaintext: &[u8]) -> Result<(), TransportError> {
-        let at = self.begin_frame();
-        let result = self.session.send(plaintext, &mut self.output).map_err(TransportError::Tls);
-        self.end_frame(at);
-        result
+        let Self { session, output, .. } = self;
+        let most = session.sealed_len(plaintext.len());
+        output.push_with(most, |room| session.seal(plaintext, room)).map_err(TransportError::Tls)
     }
 
     /// Queues what the session has to say by itself: handshake messages, alerts, key updates.
     pub(crate) fn flush_session(&mut self) {
-        let at = self.begin_frame();
-        self.session.poll_transmit(&mut self.output);
-        self.end_frame(at);
+        let mut said = Vec::new();
+        self.session.poll_transmit(&mut said);
+        self.output.push_payload(&said);
     }
 
     /// Queues close_notify.
     pub(crate) fn close(&mut self) {
-        let at = self.begin_frame();
-        self.session.close(&mut self.output);
-        self.end_frame(at);
-    }
-
-    fn begin_frame(&mut self) -> usize {
-        let at = self.output.len();
-        self.output.extend_from_slice(&[0, 0]);
-        at
-    }
-
-    /// Fills in the length of the frame begun at `at`, or takes it back if it is empty. What exceeds a frame (long
-    /// handshake flights) is cut into several.
-    fn end_frame(&mut self, at: usize) {
-        let len = self.output.len() - at - 2;
-        if len == 0 {
-            self.output.truncate(at);
-        } else if let Ok(len) = u16::try_from(len) {
-            self.output[at..at + 2].copy_from_slice(&len.to_be_bytes());
-        } else {
-            let payload = self.output.split_off(at + 2);
-            self.output.truncate(at);
-            for piece in payload.chunks(usize::from(u16::MAX)) {
-                self.output.extend_from_slice(&(piece.len() as u16).to_be_bytes());
-                self.output.extend_from_slice(piece);
-            }
-        }
+        let mut said = Vec::new();
+        self.session.close(&mut said);
+        self.output.push_payload(&said);
     }
 
     /// Bytes queued and not written.
     pub(crate) fn unsent(&self) -> usize {
-        self.output.len() - self.written
+        self.output.len()
     }
 
     /// Writes what is queued. Ready when nothing is left.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
         while self.unsent() > 0 {
-            match ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.output[self.written..])) {
+            match ready!(Pin::new(&mut *self.stream).poll_write(cx, self.output.bytes())) {
                 Ok(0) => return Poll::Ready(Err(self.failed(TransportError::Io(io::ErrorKind::WriteZero)))),
-                Ok(written) => self.written += written,
+                Ok(written) => {
+                    self.output.written(written);
+                    self.moved += written;
+                }
                 Err(error) => return Poll::Ready(Err(self.failed(TransportError::Io(error.kind())))),
             }
         }
-        self.output.clear();
-        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -255,18 +232,20 @@ impl Transport {
     }
 
     /// Keep-alives; also the moment to give back the memory of buffers that were not used since the last one.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    ///
+    /// True if next to nothing moved.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> bool {
         self.agent.handle_timeout(now);
         self.act();
-        if !std::mem::replace(&mut self.active, false) {
+        let idle = std::mem::take(&mut self.moved) < IDLE_BYTES;
+        if idle {
             self.read_size = READ_MIN;
             if self.input.is_empty() {
                 self.input = BytesMut::new();
             }
-            if self.output.is_empty() {
-                self.output = Vec::new();
-            }
+            self.output.release();
         }
+        idle
     }
 
     /// Queues the agent's frames. Every other stream of its is gone already.
@@ -275,7 +254,7 @@ impl Transport {
             if let Action::SendFrame { stream, payload } = action
                 && stream == self.id
             {
-                self.output.extend_from_slice(&payload);
+                self.output.push_frames(&payload);
             }
         }
         while let Some(event) = self.agent.poll_event() {

@@ -18,7 +18,7 @@ use crate::channel::IncomingChannel;
 use crate::connection::Connection;
 use crate::connection::channels::Setting;
 use crate::connection::command::Line;
-use crate::connection::flow::Sweep;
+use crate::connection::flow::{SendShare, Sweep};
 use crate::connection::handle::Shared;
 use crate::connection::task::{Counters, Task};
 use crate::dht::FoundCertificate;
@@ -344,7 +344,8 @@ impl Actor {
         let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now())
             .with_pool(self.pool.clone());
         let (sender, commands) = mpsc::channel(CONNECTION_QUEUE + 2 * self.limits.channels);
-        let line = Line { commands: sender, sweep: Arc::new(Sweep::default()) };
+        let share = Arc::new(SendShare::new(self.limits.channel_send_buffer / 2));
+        let line = Line { commands: sender, sweep: Arc::new(Sweep::default()), share };
         let peer = Arc::new(peer);
         let counters = Arc::new(Counters::default());
         let setting = Setting {
