@@ -2,12 +2,11 @@
 //!
 //! Bulk data crosses threads in buffers of one size: written in one, freed in another. General allocators pay for that
 //! with pages given back to the system and faulted in again (a fifth of the cost of a transfer with glibc's). A
-//! stock that both sides draw from and give to costs a few atomic operations.
+//! stock that both sides draw from and give to costs a few atomic operations. Last in, first out: what was used last is
+//! still in the cache.
 
 use std::fmt;
-use std::sync::Arc;
-
-use crossbeam_queue::ArrayQueue;
+use std::sync::{Arc, Mutex};
 
 /// Size of a pooled buffer: one full TLS record of plaintext.
 pub(crate) const BUFFER: usize = 16_384;
@@ -17,19 +16,26 @@ pub(crate) const WORTHWHILE: usize = BUFFER / 2;
 
 /// A bounded stock of 16 KiB buffers, shared by any number of connections and threads. Cheap to clone.
 ///
-/// Buffers that find the stock full are freed; an empty stock allocates. No operation waits.
+/// Buffers that find the stock full are freed; an empty stock allocates, and so does one that another thread is at:
+/// no operation waits.
 #[derive(Clone)]
-pub struct Pool(Arc<ArrayQueue<Vec<u8>>>);
+pub struct Pool(Arc<Stock>);
+
+struct Stock {
+    buffers: Mutex<Vec<Vec<u8>>>,
+    most: usize,
+}
 
 impl Pool {
     /// A stock that keeps at most `buffers` (at least one) of 16 KiB each.
     pub fn new(buffers: usize) -> Self {
-        Self(Arc::new(ArrayQueue::new(buffers.max(1))))
+        Self(Arc::new(Stock { buffers: Mutex::default(), most: buffers.max(1) }))
     }
 
     /// An empty buffer with room for [`BUFFER`] bytes.
     pub(crate) fn take(&self) -> Pooled {
-        let buffer = self.0.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER));
+        let stocked = self.0.buffers.try_lock().ok().and_then(|mut buffers| buffers.pop());
+        let buffer = stocked.unwrap_or_else(|| Vec::with_capacity(BUFFER));
         Pooled { buffer, home: Some(self.clone()) }
     }
 
@@ -48,7 +54,7 @@ impl Default for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("stock", &self.0.len()).field("most", &self.0.capacity()).finish()
+        f.debug_struct("Pool").field("most", &self.0.most).finish_non_exhaustive()
     }
 }
 
@@ -76,8 +82,11 @@ impl Drop for Pooled {
         if let Some(home) = &self.home {
             let mut buffer = std::mem::take(&mut self.buffer);
             buffer.clear();
-            // A full stock frees it.
-            let _ = home.0.push(buffer);
+            if let Ok(mut buffers) = home.0.buffers.try_lock()
+                && buffers.len() < home.0.most
+            {
+                buffers.push(buffer);
+            }
         }
     }
 }
@@ -90,11 +99,14 @@ mod tests {
     fn buffers_come_back_and_the_stock_is_bounded() {
         let pool = Pool::new(2);
         let held: Vec<Pooled> = (0..5).map(|_| pool.take()).collect();
-        let first = held[0].buffer.as_ptr();
+        let second = held[1].buffer.as_ptr();
         drop(held);
-        assert_eq!(pool.0.len(), 2);
-        assert_eq!(pool.take().buffer.as_ptr(), first, "the same memory again");
+        let stocked = || pool.0.buffers.lock().unwrap().len();
+        assert_eq!(stocked(), 2);
+        let last = pool.take();
+        assert_eq!(last.buffer.as_ptr(), second, "the same memory again, the latest first");
+        drop(last);
         assert_eq!(pool.fitting(100).buffer.capacity(), 100);
-        assert_eq!(pool.0.len(), 2, "small contents leave the stock alone");
+        assert_eq!(stocked(), 2, "small contents leave the stock alone");
     }
 }

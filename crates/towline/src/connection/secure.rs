@@ -68,16 +68,19 @@ pub(crate) async fn secure(
 }
 
 async fn handshake(transport: &mut Transport, plaintext: &mut Vec<u8>) -> Result<(), TransportError> {
-    let mut sink = |bytes: &[u8]| plaintext.extend_from_slice(bytes);
-    transport.handle_leftovers(&mut sink)?;
+    transport.handle_leftovers(&mut |bytes| plaintext.extend_from_slice(bytes))?;
     poll_fn(|cx| {
         loop {
+            // A peer that does not take our last flight could otherwise go on sending until the time is up.
+            if plaintext.len() > MAX_EARLY_PLAINTEXT {
+                return Poll::Ready(Err(TransportError::Tls(towline_tls::TlsError::Misbehaved)));
+            }
             transport.flush_session();
             let flushed = transport.poll_write(cx)?.is_ready();
             if transport.session().is_established() && flushed {
                 return Poll::Ready(Ok(()));
             }
-            match transport.poll_read(cx, &mut sink) {
+            match transport.poll_read(cx, &mut |bytes| plaintext.extend_from_slice(bytes)) {
                 Poll::Ready(Ok(ReadOutcome::Progress)) => {}
                 Poll::Ready(Ok(ReadOutcome::Closed)) => return Poll::Ready(Err(TransportError::Truncated)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -85,9 +88,5 @@ async fn handshake(transport: &mut Transport, plaintext: &mut Vec<u8>) -> Result
             }
         }
     })
-    .await?;
-    if plaintext.len() > MAX_EARLY_PLAINTEXT {
-        return Err(TransportError::Tls(towline_tls::TlsError::Misbehaved));
-    }
-    Ok(())
+    .await
 }

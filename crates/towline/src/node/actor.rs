@@ -31,8 +31,8 @@ use crate::signal::{Incoming, MAX_ID, PeerRequest, Treated};
 /// Commands to one connection that may wait, beside one for each half of a channel: a half that was cancelled while
 /// it waited may keep a place, and must not keep it from others. What they hold is bounded by their channels.
 const CONNECTION_QUEUE: usize = 1024;
-/// Buffers of 16 KiB kept for further use, for all connections: 4 MiB.
-const POOLED_BUFFERS: usize = 256;
+/// Buffers of 16 KiB kept for further use, for all connections: 2 MiB.
+const POOLED_BUFFERS: usize = 128;
 /// Certificates remembered from earlier connections.
 const KNOWN_CERTIFICATES: usize = 1024;
 
