@@ -9,8 +9,7 @@ pub struct Config {
     /// [`consumed`](crate::Mux::consumed). At this point [`wants_data`](crate::Mux::wants_data) turns false.
     /// The tuned windows of the native dialect stay inside it too. Default 16 MiB.
     pub receive_budget: u64,
-    /// Receive window a native channel starts with while the budget is plentiful. Default 64 KiB: it grows
-    /// as soon as it is the bottleneck.
+    /// Receive window a native channel starts with while the budget is plentiful. Default 256 KiB.
     pub initial_window: u64,
     /// Receive window a native channel is never shrunk below. Default 4 KiB.
     pub min_window: u64,
@@ -53,7 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             receive_budget: 16 << 20,
-            initial_window: 64 << 10,
+            initial_window: 256 << 10,
             min_window: 4 << 10,
             max_window: 12 << 20,
             early_window: crate::EARLY_MIN,

@@ -216,7 +216,7 @@ fn a_slow_reader_slows_nobody_else_and_memory_is_bounded() {
         pair.settle();
     }
     assert!(queued <= 512 << 10, "one window there and one buffer here: {queued}");
-    assert_eq!(pair.server.mux.held(), 64 << 10);
+    assert_eq!(pair.server.mux.held(), 256 << 10);
     pair.client.write(quick, b"past it");
     pair.settle();
     assert_eq!(pair.server.read(pair.now, quick_there), b"past it");
@@ -244,7 +244,7 @@ fn windows_grow_to_the_bandwidth_delay_product_and_stay_inside_the_budget() {
     let mut pair = Pair::with(Dialect::Native, Config::default(), config);
     let (ours, theirs) = pair.channel("bulk");
     let start = pair.server.mux.info(theirs).unwrap().receive_window.unwrap();
-    assert_eq!(start, 8 << 10, "1/256 of the budget");
+    assert_eq!(start, 32 << 10, "1/64 of the budget");
     for _ in 0..200 {
         while let Ok(()) = pair.client.mux.write(ours, Chunk::copy_from(&[0; MAX_BODY])) {}
         pair.send();

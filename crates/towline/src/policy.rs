@@ -24,7 +24,8 @@ pub struct Peer {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum ConnectionPolicy {
-    /// Nobody: this node only dials.
+    /// Nobody: this node only dials. Requests are not even answered, so that another process of the same device may
+    /// admit them.
     RefuseAll,
     /// Devices of the node's own account.
     #[default]

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Lab, accepted, connected, echo, event, exchange, identity, ping_pong, self_signed, story};
@@ -316,7 +317,8 @@ fn who_does_not_know_refusals_gets_no_answer() {
     story(10, async |world| {
         let lab = Lab::new(world).await;
         let config = lab.config();
-        let picky = config.clone().with_policy(towline::ConnectionPolicy::RefuseAll);
+        let nobody = towline::ConnectionPolicy::Devices(Arc::default());
+        let picky = config.clone().with_policy(nobody);
         let (lab, _alice, bob) = lab.pair_with(config, picky).await;
         let jami = Rogue::new(&lab, identity(2)).await;
         jami.put(&public(&bob), request(10, NOWHERE).encode()).await;

@@ -1,6 +1,6 @@
 //! Receive windows: how large, and when credit is given.
 //!
-//! * A channel starts with 1/256 of what is left of the budget, between `min_window` and `initial_window`.
+//! * A channel starts with 1/64 of what is left of the budget, between `min_window` and `initial_window`.
 //! * Credit is given when half of a window is consumed.
 //! * If that half took less than two round trips, the window is the bottleneck: it doubles, as far as
 //!   `max_window` and the budget let it.
@@ -22,7 +22,7 @@ impl Mux {
     /// The window a new channel starts with.
     pub(super) fn fresh_window(&self) -> u64 {
         let free = self.config.receive_budget.saturating_sub(self.committed);
-        (free / 256).clamp(self.config.min_window, self.config.initial_window)
+        (free / 64).clamp(self.config.min_window, self.config.initial_window)
     }
 
     /// After consumption: gives credit if half of the window can be given.

@@ -26,6 +26,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionInfo, EstablishedInfo, Origin};
 use crate::limits::Limits;
+use crate::policy::ConnectionPolicy;
 use crate::signal::{Incoming, MAX_ID, PeerRequest, Treated};
 
 /// Commands to one connection that may wait, beside one for each half of a channel: a half that was cancelled while
@@ -256,6 +257,9 @@ impl Actor {
             } else {
                 tracing::debug!(%device, id = request.id, "answer that nobody waits for");
             }
+            return;
+        }
+        if matches!(self.ctx.config.policy, ConnectionPolicy::RefuseAll) {
             return;
         }
         let of_device =
