@@ -374,7 +374,8 @@ impl AsyncWrite for WriteHalf {
         })
     }
 
-    /// Ends this direction; ready when the end, and so everything before it, has been given to the transport.
+    /// Ends this direction; ready when the end, and so everything before it, has been given to the connection. What
+    /// the peer's window does not take yet still waits there; [`Node::shutdown`](crate::Node::shutdown) flushes.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.state == WriteState::Open {

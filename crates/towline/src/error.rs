@@ -232,6 +232,9 @@ pub enum CloseReason {
     /// TLS failed.
     #[error("TLS failed: {0}")]
     Tls(TlsError),
+    /// The task of the connection failed. This is a fault of this program.
+    #[error("a failure inside this program")]
+    Internal,
     /// The transport failed.
     #[error("the transport failed: {0}")]
     Transport(io::ErrorKind),

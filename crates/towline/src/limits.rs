@@ -12,8 +12,10 @@ pub struct Limits {
     pub dials: usize,
     /// Calls waiting on one dial.
     pub waiters_per_dial: usize,
-    /// Incoming connection requests being negotiated at once; more are dropped unanswered.
+    /// Incoming connection requests being negotiated at once; more are refused as busy.
     pub answers: usize,
+    /// Of these, requests of devices nothing is known of yet: strangers leave room for friends.
+    pub answers_to_strangers: usize,
     /// The same from one device.
     pub answers_per_device: usize,
     /// Remembered request ids, for dropping duplicates. The oldest are forgotten first.
@@ -53,6 +55,7 @@ impl Default for Limits {
             dials: 256,
             waiters_per_dial: 1024,
             answers: 64,
+            answers_to_strangers: 32,
             answers_per_device: 4,
             treated_requests: 16 * 1024,
             channels: 65_534,

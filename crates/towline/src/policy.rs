@@ -20,7 +20,8 @@ pub struct Peer {
 
 /// Which devices may connect to this node.
 ///
-/// The default admits nobody who is not known: strangers cost a certificate lookup and nothing more.
+/// The default admits nobody who is not known: strangers cost a certificate lookup, and a
+/// refusal where they understand one.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum ConnectionPolicy {

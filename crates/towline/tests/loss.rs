@@ -218,6 +218,31 @@ fn a_peer_that_restarts_is_reached_again() {
 }
 
 #[test]
+fn a_device_that_comes_back_elsewhere_may_dial_at_once() {
+    for (seed, (first, bob_first)) in
+        (40..).zip((0..8).flat_map(|_| [(0, false), (0, true), (1, false), (1, true)]))
+    {
+        story(seed, async |world| {
+            let lab = Lab::new(world).await;
+            let host = lab.host("bob");
+            let alice = lab.node(first).await;
+            let bob = lab.node_on(&host, identity(1 - first), lab.config()).await;
+            alice.registered().await;
+            bob.registered().await;
+            tokio::spawn(echo(alice.clone()));
+            let (from, to) = if bob_first { (&bob, &alice) } else { (&alice, &bob) };
+            from.dial(to.device()).await.unwrap();
+            // Nobody tells Alice that this connection is gone.
+            host.crash();
+            drop(bob);
+            let bob = lab.node(1 - first).await;
+            let mut channel = bob.connect(alice.device(), "moved").await.unwrap();
+            ping_pong(&mut channel, b"from elsewhere").await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn the_death_of_the_bootstrap_node_disturbs_no_connection() {
     story(12, async |world| {
         let (lab, alice, bob) = Lab::pair(world).await;

@@ -158,7 +158,7 @@ impl Task {
         for count in 0..COMMANDS_PER_ROUND {
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.handle_command(command, now),
-                // Every handle is gone: nobody can use the connection any more.
+                // The channels hold a sender as well, so this is the node going down.
                 Poll::Ready(None) => {
                     self.begin_close(Reason::from(towline_mux::Code::GoingAway), CloseReason::Here, now);
                     return count > 0;

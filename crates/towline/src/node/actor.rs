@@ -31,7 +31,7 @@ use crate::signal::{Incoming, MAX_ID, PeerRequest, Treated};
 
 /// Commands to one connection that may wait, beside one for each half of a channel: a half that was cancelled while
 /// it waited may keep a place, and must not keep it from others. What they hold is bounded by their channels.
-const CONNECTION_QUEUE: usize = 1024;
+const CONNECTION_QUEUE: usize = 1024 + 2 * 65_536;
 /// Buffers of 16 KiB kept for further use, for all connections: 2 MiB.
 const POOLED_BUFFERS: usize = 128;
 /// Certificates remembered from earlier connections.
@@ -94,6 +94,8 @@ struct Dial {
 struct Underway {
     task: AbortHandle,
     progress: Arc<Progress>,
+    /// Nothing was known of the device when it began.
+    stranger: bool,
 }
 
 /// The key of an attempt: both sides may choose the same id.
@@ -116,8 +118,8 @@ pub(crate) struct Actor {
     answers: BTreeMap<(DeviceId, ConnectionId), Underway>,
     attempts: JoinSet<(AttemptKey, Result<Attempted, ConnectError>)>,
     connections: JoinSet<(DeviceId, ConnectionId, CloseReason)>,
-    /// Refusals under way; nobody waits for them.
-    refusals: JoinSet<()>,
+    /// Refusals and the like under way; nobody waits for them.
+    chores: JoinSet<()>,
     treated: Treated,
     known: BTreeMap<DeviceId, FoundCertificate>,
     /// Buffers of all connections.
@@ -139,7 +141,7 @@ impl Actor {
             answers: BTreeMap::new(),
             attempts: JoinSet::new(),
             connections: JoinSet::new(),
-            refusals: JoinSet::new(),
+            chores: JoinSet::new(),
             treated,
             known: BTreeMap::new(),
             pool: Pool::new(POOLED_BUFFERS),
@@ -172,7 +174,7 @@ impl Actor {
                 },
                 Some(incoming) = signals.recv() => self.handle_signal(incoming),
                 () = changes.changed() => self.probe(),
-                Some(_) = self.refusals.join_next() => {}
+                Some(_) = self.chores.join_next() => {}
             }
         }
     }
@@ -230,7 +232,7 @@ impl Actor {
         let task = self.attempts.spawn(async move {
             ((device, id, OriginKey::Dialled), attempt::dial(ctx, id, device, known, answered, seen).await)
         });
-        let attempt = Underway { task, progress };
+        let attempt = Underway { task, progress, stranger: false };
         self.dials.insert(device, Dial { id, waiters: vec![reply], answer: Some(answer), attempt });
     }
 
@@ -242,12 +244,12 @@ impl Actor {
     fn handle_signal(&mut self, incoming: Incoming) {
         let device = incoming.sender.device_id();
         let request = &incoming.request;
-        if device == self.ctx.device
-            || !self.treated.first_time(towline_net::now(), device, request.id, request.is_answer)
-        {
+        let now = towline_net::now();
+        if device == self.ctx.device || self.treated.contains(device, request.id, request.is_answer) {
             return;
         }
         if request.is_answer {
+            self.treated.insert(now, device, request.id, true);
             // Only the device that was asked may answer, once, and only while it is waited for.
             if let Some(dial) = self.dials.get_mut(&device)
                 && dial.id.0 == request.id
@@ -262,17 +264,23 @@ impl Actor {
         if matches!(self.ctx.config.policy, ConnectionPolicy::RefuseAll) {
             return;
         }
+        let stranger = !self.known.contains_key(&device);
+        let strangers = self.answers.values().filter(|underway| underway.stranger).count();
         let of_device =
             self.answers.range((device, ConnectionId(0))..=(device, ConnectionId(u64::MAX))).count();
         let full = self.answers.len() >= self.limits.answers
             || of_device >= self.limits.answers_per_device
+            || (stranger && strangers >= self.limits.answers_to_strangers)
             || self.connections_to_be() >= self.limits.connections;
         if full {
-            if self.refusals.len() < self.limits.answers {
-                self.refusals.spawn(attempt::refuse_busy(Arc::clone(&self.ctx), incoming));
+            // One that is dropped is not treated: it may come again when there is room.
+            if self.chores.len() < self.limits.answers {
+                self.treated.insert(now, device, request.id, false);
+                self.chores.spawn(attempt::refuse_busy(Arc::clone(&self.ctx), incoming));
             }
             return;
         }
+        self.treated.insert(now, device, request.id, false);
         let id = ConnectionId(request.id);
         let known = self.known.get(&device).cloned();
         let ctx = Arc::clone(&self.ctx);
@@ -281,7 +289,7 @@ impl Actor {
         let task = self.attempts.spawn(async move {
             ((device, id, OriginKey::Answered), attempt::answer(ctx, incoming, known, seen).await)
         });
-        self.answers.insert((device, id), Underway { task, progress });
+        self.answers.insert((device, id), Underway { task, progress, stranger });
     }
 
     fn handle_attempt(
@@ -347,7 +355,7 @@ impl Actor {
         let security = secured.security;
         let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now())
             .with_pool(self.pool.clone());
-        let (sender, commands) = mpsc::channel(CONNECTION_QUEUE + 2 * self.limits.channels);
+        let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
         let share = Arc::new(SendShare::new(self.limits.channel_send_buffer / 2));
         let line = Line { commands: sender, sweep: Arc::new(Sweep::default()), share };
         let peer = Arc::new(peer);
@@ -381,7 +389,14 @@ impl Actor {
             other.probe();
         }
         for loser in superseded(&all) {
-            loser.retire();
+            // Only for a preferred one that lives: the device may have dialled because it lost that one.
+            let (winner, loser) = (all[0].clone(), loser.clone());
+            let bound = self.limits.close_timeout;
+            self.chores.spawn(async move {
+                if let Ok(Some(_)) = tokio::time::timeout(bound, winner.ping()).await {
+                    loser.retire();
+                }
+            });
         }
         // Whoever waits for this device need not wait for its own dial any more.
         if let Some(dial) = self.dials.get_mut(&device) {
@@ -394,7 +409,15 @@ impl Actor {
     }
 
     fn handle_closed(&mut self, done: Result<(DeviceId, ConnectionId, CloseReason), tokio::task::JoinError>) {
-        let Ok((device, connection, reason)) = done else { return };
+        let Ok((device, connection, reason)) = done else {
+            // A task that panicked says not which it was; its queue is closed.
+            for connection in self.table.all().iter().filter(|connection| connection.is_closed()) {
+                let (device, connection) = (connection.peer().device, connection.id());
+                self.table.remove(device, connection);
+                self.ctx.emit(Event::Disconnected { connection, device, reason: CloseReason::Internal });
+            }
+            return;
+        };
         self.table.remove(device, connection);
         tracing::debug!(%device, %connection, %reason, "connection ended");
         self.ctx.emit(Event::Disconnected { connection, device, reason });
@@ -444,7 +467,7 @@ impl Actor {
                 matches(target, peer.device, connection.id(), Some(peer.account))
             })
             .collect();
-        self.refusals.spawn(async move {
+        self.chores.spawn(async move {
             futures_util::future::join_all(closing.iter().map(Connection::close)).await;
             let _ = done.send(());
         });
@@ -478,7 +501,7 @@ impl Actor {
             }
         }
         self.attempts.shutdown().await;
-        self.refusals.shutdown().await;
+        self.chores.shutdown().await;
         let connections = self.table.all();
         let closing = futures_util::future::join_all(connections.iter().map(Connection::close));
         // Each connection bounds its own farewell; this bounds them all.

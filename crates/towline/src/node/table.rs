@@ -51,7 +51,8 @@ impl Table {
     pub(crate) fn insert(&self, connection: Connection) -> Vec<Connection> {
         let mut table = self.write();
         let list = table.entry(connection.peer().device).or_default();
-        list.push(connection);
+        // The newest first among equals: its device would not have dialled again if it still had the others.
+        list.insert(0, connection);
         list.sort_by_key(|connection| self.rank(connection));
         list.clone()
     }
@@ -66,19 +67,23 @@ impl Table {
         }
     }
 
-    /// Both devices come to the same order: first what the device with the smaller id asked for, then by id.
-    /// Two devices that dial each other at the same time so agree on one of the two connections.
-    fn rank(&self, connection: &Connection) -> (bool, ConnectionId) {
+    /// First what the device with the smaller id asked for: two devices that dial each other at the same time so agree
+    /// on one of the two connections.
+    fn rank(&self, connection: &Connection) -> bool {
         let requester_is_smaller = match connection.shared.origin {
             Origin::Dialled => self.own < connection.peer().device,
             Origin::Answered => connection.peer().device < self.own,
         };
-        (!requester_is_smaller, connection.id())
+        !requester_is_smaller
     }
 }
 
-/// Connections behind the preferred one that both sides can let go of once nothing runs on them. A Jami peer may
-/// prefer another than we do, so its connections stay.
+/// Connections behind the preferred one that both sides can let go of once nothing runs on them: those the other side
+/// asked for. Several that one side asked for come of restarts, or of several programs with one identity, each of which
+/// has only its own. A Jami peer may prefer another than we do, so its connections stay.
 pub(crate) fn superseded(connections: &[Connection]) -> impl Iterator<Item = &Connection> {
-    connections.iter().skip(1).filter(|connection| connection.shared.info.dialect == Dialect::Native)
+    let preferred = connections.first().map(|connection| connection.shared.origin);
+    connections.iter().skip(1).filter(move |connection| {
+        connection.shared.info.dialect == Dialect::Native && Some(connection.shared.origin) != preferred
+    })
 }

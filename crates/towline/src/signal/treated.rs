@@ -24,8 +24,13 @@ impl Treated {
         Self { capacity: capacity.max(1), known: BTreeMap::new(), by_age: BTreeSet::new() }
     }
 
-    /// True the first time this message is seen. Requests and answers are told apart, as both carry the same id.
-    pub(crate) fn first_time(&mut self, now: Instant, sender: DeviceId, id: u64, is_answer: bool) -> bool {
+    /// Whether this message was seen. Requests and answers are told apart, as both carry the same id.
+    pub(crate) fn contains(&self, sender: DeviceId, id: u64, is_answer: bool) -> bool {
+        self.known.contains_key(&(sender, id, is_answer))
+    }
+
+    /// Remembers a message.
+    pub(crate) fn insert(&mut self, now: Instant, sender: DeviceId, id: u64, is_answer: bool) {
         while let Some(&(seen, device, old, answer)) = self.by_age.first() {
             if self.by_age.len() < self.capacity && now.saturating_duration_since(seen) < REMEMBERED {
                 break;
@@ -34,12 +39,10 @@ impl Treated {
             self.known.remove(&(device, old, answer));
         }
         let key = (sender, id, is_answer);
-        if self.known.contains_key(&key) {
-            return false;
+        if let Some(before) = self.known.insert(key, now) {
+            self.by_age.remove(&(before, sender, id, is_answer));
         }
-        self.known.insert(key, now);
         self.by_age.insert((now, sender, id, is_answer));
-        true
     }
 }
 
@@ -52,23 +55,27 @@ mod tests {
         let now = Instant::now();
         let (alice, bob) = (DeviceId([1; 32]), DeviceId([2; 32]));
         let mut treated = Treated::new(3);
-        assert!(treated.first_time(now, alice, 7, false));
-        assert!(!treated.first_time(now, alice, 7, false));
-        assert!(treated.first_time(now, alice, 7, true), "an answer is not its request");
-        assert!(treated.first_time(now, bob, 7, false), "another sender may use the same id");
+        treated.insert(now, alice, 7, false);
+        assert!(treated.contains(alice, 7, false));
+        assert!(!treated.contains(alice, 7, true), "an answer is not its request");
+        assert!(!treated.contains(bob, 7, false), "another sender may use the same id");
         for id in 100..200 {
-            assert!(treated.first_time(now + Duration::from_secs(id), bob, id, false));
+            treated.insert(now + Duration::from_secs(id), bob, id, false);
         }
-        assert_eq!(treated.known.len(), 3);
-        assert_eq!(treated.by_age.len(), 3);
+        assert_eq!((treated.known.len(), treated.by_age.len()), (3, 3));
+        assert!(!treated.contains(alice, 7, false), "the oldest go first");
     }
 
     #[test]
     fn forgotten_after_the_value_is_gone() {
         let now = Instant::now();
         let mut treated = Treated::new(100);
-        assert!(treated.first_time(now, DeviceId([1; 32]), 7, false));
-        assert!(!treated.first_time(now + REMEMBERED / 2, DeviceId([1; 32]), 7, false));
-        assert!(treated.first_time(now + REMEMBERED, DeviceId([1; 32]), 7, false));
+        let alice = DeviceId([1; 32]);
+        treated.insert(now, alice, 7, false);
+        treated.insert(now + REMEMBERED / 2, alice, 8, false);
+        assert!(treated.contains(alice, 7, false));
+        treated.insert(now + REMEMBERED, alice, 9, false);
+        assert!(!treated.contains(alice, 7, false));
+        assert!(treated.contains(alice, 8, false));
     }
 }
