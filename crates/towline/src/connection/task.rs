@@ -278,10 +278,8 @@ impl Task {
         if self.mux.poll_timeout().is_some_and(|at| at <= now) {
             self.mux.handle_timeout(now);
         }
-        if self.transport.poll_timeout().is_some_and(|at| at <= now) {
-            if self.transport.handle_timeout(now) {
-                self.scratch = Vec::new();
-            }
+        if self.transport.poll_timeout().is_some_and(|at| at <= now) && self.transport.handle_timeout(now) {
+            self.scratch = Vec::new();
         }
         self.channels.handle_timeout(&mut self.mux, now);
         // A deadline that has passed is seen by `ended`.
