@@ -1,5 +1,6 @@
 //! How a command fails: each kind has an exit code that does not change between versions.
 
+use towline::signal::RefusalReason;
 use towline::{ChannelError, Code, ConnectError};
 
 /// Why a command ended without having done its work.
@@ -73,9 +74,16 @@ impl Failure {
         match error {
             ConnectError::OwnDevice(_) | ConnectError::BadName { .. } => Self::Usage(error.to_string()),
             ConnectError::NodeClosed | ConnectError::Busy { .. } => Self::Internal(error.to_string()),
-            ConnectError::Refused(_) => Self::Refused(format!(
-                "{error}\n  It must accept this device: on the other side, see `towline receive --accept-from`."
-            )),
+            ConnectError::Refused(reason) => {
+                let hint = match reason {
+                    RefusalReason::NotAllowed => {
+                        "\n  It must accept this device: on the other side, see `towline receive --accept-from`."
+                    }
+                    RefusalReason::Busy => "\n  Try again in a moment.",
+                    _ => "",
+                };
+                Self::Refused(format!("{error}{hint}"))
+            }
             ConnectError::Channel(ChannelError::Refused(reason)) if reason.code != Code::TimedOut => {
                 Self::Refused(error.to_string())
             }
@@ -85,6 +93,24 @@ impl Failure {
                 let message = format!("cannot reach the device, the step \"{step}\" failed: {error}{hint}");
                 Self::Unreachable { step, message }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_the_hint_that_helps() {
+        let said = |reason| match Failure::connecting(&ConnectError::Refused(reason), None) {
+            Failure::Refused(message) => message,
+            other => panic!("{other:?}"),
+        };
+        assert!(said(RefusalReason::NotAllowed).contains("--accept-from"));
+        assert!(said(RefusalReason::Busy).ends_with("Try again in a moment."));
+        for reason in [RefusalReason::NoCandidates, RefusalReason::Other(9)] {
+            assert_eq!(said(reason), ConnectError::Refused(reason).to_string());
         }
     }
 }
