@@ -127,10 +127,15 @@ fn a_full_disk() {
     let receiving = ben.receive(&into, &["--count", "2", "--accept-from", &anna.id]);
     let sent = anna.send(&ben.id, &[&large, &small]).ended().fails_with(5);
     let received = receiving.ended().fails_with(5);
-    for (side, ended) in [("sender", &sent), ("receiver", &received)] {
+    // What happened is known to both, where it happened only to the receiver.
+    for (side, ended, what, where_known) in
+        [("sender", &sent, "no storage space", false), ("receiver", &received, "No space left", true)]
+    {
         let failed = ended.event("file_failed");
         assert_eq!(failed["name"], "large", "{side}");
-        assert!(failed["reason"].as_str().unwrap().contains("No space left"), "{side}: {failed}");
+        let reason = failed["reason"].as_str().unwrap();
+        assert!(reason.contains(what), "{side}: {failed}");
+        assert_eq!(reason.contains(into.to_str().unwrap()), where_known, "{side}: {failed}");
     }
     assert_eq!(names(&into), ["fits"], "the partial file is removed, the other transfer is not disturbed");
 }

@@ -8,6 +8,7 @@ mod target;
 mod wire;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use towline::{ChannelError, Code};
@@ -57,6 +58,16 @@ pub(crate) enum TransferError {
     /// The file here cannot be read or written.
     #[error("{0}")]
     Local(String),
+    /// What comes cannot be kept here.
+    #[error("cannot write to {}: {why}", .folder.display())]
+    Disk {
+        /// The directory, which is nobody else's business.
+        folder: PathBuf,
+        /// What happened, in words that name nothing of this system.
+        kind: io::ErrorKind,
+        /// What the system said.
+        why: String,
+    },
     /// The channel broke.
     #[error("{0}")]
     Channel(String),
@@ -72,6 +83,16 @@ pub(crate) enum TransferError {
     /// The connection could not be made.
     #[error("{0}")]
     Connect(towline::ConnectError),
+}
+
+impl TransferError {
+    /// What the other side is told of it: nothing about where files lie here.
+    fn told(&self) -> String {
+        match self {
+            Self::Disk { kind, .. } => format!("it cannot write the file: {kind}"),
+            error => error.to_string(),
+        }
+    }
 }
 
 impl From<io::Error> for TransferError {

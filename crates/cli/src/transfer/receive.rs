@@ -66,7 +66,7 @@ impl Offer {
         let target = match folder.begin() {
             Ok(target) => target,
             Err(error) => {
-                tell(&mut writer, &Answer::bad(&error, 0)).await;
+                tell(&mut writer, &Answer::bad(&error.told(), 0)).await;
                 return Err(error);
             }
         };
@@ -91,7 +91,7 @@ impl Offer {
                 Err(TransferError::Stalled)
             }
             Err(error) => {
-                tell(&mut writer, &Answer::bad(&error, done)).await;
+                tell(&mut writer, &Answer::bad(&error.told(), done)).await;
                 Err(error)
             }
         }

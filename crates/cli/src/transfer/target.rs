@@ -51,7 +51,7 @@ impl Folder {
     }
 
     fn failed(&self, error: &io::Error) -> TransferError {
-        TransferError::Local(format!("cannot write to {}: {error}", self.0.display()))
+        TransferError::Disk { folder: self.0.to_path_buf(), kind: error.kind(), why: error.to_string() }
     }
 }
 
