@@ -174,8 +174,7 @@ impl Event {
             Self::Created { home, device, short_id, account, key_bits, ms } => (
                 Result,
                 format!(
-                    "Made an account and its first device (RSA-{key_bits}, {}) in {}\n{}\n\
-                     Give the device id to those who shall reach you.",
+                    "Made an account and its first device (RSA-{key_bits}, {}) in {}\n{}",
                     from_ms(*ms),
                     home.display(),
                     ids(device, short_id, account)

@@ -92,11 +92,6 @@ impl Output {
         Some(Place { bar: bars.screen.add(bar()), _place: place })
     }
 
-    /// Whether a program reads.
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
-    }
-
     /// Says something.
     pub(crate) fn say(&self, event: &Event) {
         if self.json {
@@ -134,9 +129,16 @@ impl Output {
         ExitCode::from(failure.code())
     }
 
-    /// Prints text that is no event: a script, a heading for people.
+    /// Prints text that is no event: a script.
     pub(crate) fn plain(&self, text: &str) {
         self.print(true, text);
+    }
+
+    /// Prints a heading or advice around the results: for people, and not for those who want results only.
+    pub(crate) fn remark(&self, text: &str) {
+        if !self.json && self.level > Level::Quiet {
+            self.print(true, text);
+        }
     }
 
     /// Asks a question on the terminal, without a line end. Progress bars are hidden until it is

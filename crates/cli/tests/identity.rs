@@ -54,7 +54,10 @@ fn only_the_owner_can_read_keys() {
 #[test]
 fn the_certificate_is_a_chain_of_three() {
     let (_directory, home) = home("h");
-    towline(["init", "--key-size", "2048", "--home", &home]).success();
+    let made = towline(["init", "--key-size", "2048", "--home", &home]).success();
+    assert!(made.out.ends_with("Give the device id to those who shall reach you.\n"), "{made:?}");
+    let quiet = towline(["init", "-q", "--force", "--key-size", "2048", "--home", &home]).success();
+    assert!(quiet.out.contains("Made an account") && !quiet.out.contains("Give the"), "{quiet:?}");
     let printed = towline(["id", "--certificate", "--home", &home]).success().out;
     assert_eq!(printed.matches("-----BEGIN CERTIFICATE-----").count(), 3);
     let chain = towline::identity::Chain::unpack(printed.as_bytes()).unwrap();

@@ -37,5 +37,6 @@ pub(crate) async fn run(args: Init, output: &Output) -> Result<(), Failure> {
         key_bits: key_size.bits(),
         ms: milliseconds(began.elapsed()),
     });
+    output.remark("Give the device id to those who shall reach you.");
     Ok(())
 }

@@ -17,11 +17,9 @@ pub(super) struct Timeline {
 impl Timeline {
     /// Starts the clock.
     pub(super) fn start(output: &Output) -> Self {
-        if !output.is_json() {
-            output.plain(
-                "Two devices on this computer, each a process of its own. All the sender knows is the receiver's id.\n",
-            );
-        }
+        output.remark(
+            "Two devices on this computer, each a process of its own. All the sender knows is the receiver's id.\n",
+        );
         Self { output: output.clone(), start: wall_clock() }
     }
 
@@ -38,12 +36,10 @@ impl Timeline {
 
     /// What to do next.
     pub(super) fn end(&self) {
-        if !self.output.is_json() {
-            self.output.plain(
-                "\nNothing is left behind. Between your own devices: `towline init` on each, `towline receive` on \
-                 one,\nand `towline send FILE --to DEVICE` on the other.",
-            );
-        }
+        self.output.remark(
+            "\nNothing is left behind. Between your own devices: `towline init` on each, `towline receive` on one,\n\
+             and `towline send FILE --to DEVICE` on the other.",
+        );
     }
 
     /// The steps of a connection that stands since `time`.
