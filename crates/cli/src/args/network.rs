@@ -51,6 +51,14 @@ impl Network {
         }
         config.with_policy(policy)
     }
+
+    /// The set-up for a command that ends soon: others do not remember its DHT node, which will be gone when they
+    /// ask it. On the local network it is a full node: there may be no other.
+    pub(crate) fn passing_config(&self, policy: ConnectionPolicy) -> Config {
+        let mut config = self.config(policy);
+        config.dht.node.client_mode = !self.lan;
+        config
+    }
 }
 
 /// No step of connecting waits longer than this.

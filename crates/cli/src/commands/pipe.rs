@@ -14,7 +14,7 @@ use crate::text::milliseconds;
 
 pub(crate) async fn run(args: Pipe, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let identity = Home::find(&args.home)?.identity()?;
-    let mut config = args.network.config(ConnectionPolicy::RefuseAll);
+    let mut config = args.network.passing_config(ConnectionPolicy::RefuseAll);
     limit_steps(&mut config, args.dial.timeout);
     let session = Session::start(identity, config, Role::Dialling, output).await?;
     session

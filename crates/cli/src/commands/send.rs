@@ -23,7 +23,7 @@ pub(crate) async fn run(args: Send, output: &Output, interrupt: Interrupt) -> Re
         Source::open(path).map_err(Failure::Local)?;
     }
     let identity = Home::find(&args.home)?.identity()?;
-    let mut config = args.network.config(ConnectionPolicy::RefuseAll);
+    let mut config = args.network.passing_config(ConnectionPolicy::RefuseAll);
     limit_steps(&mut config, args.dial.timeout);
     let session = Session::start(identity, config, Role::Dialling, output).await?;
     session

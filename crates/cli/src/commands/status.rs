@@ -24,7 +24,7 @@ pub(crate) async fn run(args: Arguments, output: &Output) -> Result<(), Failure>
     let home = Home::find(&args.home)?;
     let identity = home.identity()?;
     let trust = home.trust()?;
-    let config = args.network.config(ConnectionPolicy::RefuseAll).dht;
+    let config = args.network.passing_config(ConnectionPolicy::RefuseAll).dht;
     let bootstrap = config.bootstrap.clone();
     // Without the identity: this node asks, as any other would, and publishes nothing itself.
     let dht = Dht::start(Arc::new(towline::net::Os), config, None)
