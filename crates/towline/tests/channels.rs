@@ -401,3 +401,16 @@ fn a_request_that_is_given_up_is_withdrawn_at_once() {
         late.read_u8().await.unwrap_err();
     });
 }
+
+#[test]
+fn the_smallest_send_buffer_still_sends() {
+    story(60, async |world| {
+        let lab = Lab::new(world).await;
+        let (mut tight, other) = (lab.config(), lab.config());
+        tight.limits.channel_send_buffer = 0;
+        let (_lab, alice, bob) = lab.pair_with(tight, other).await;
+        tokio::spawn(echo(bob.clone()));
+        let mut channel = alice.connect(bob.device(), "tight").await.unwrap();
+        assert_eq!(exchange(&mut channel, &[7; 30_000]).await.unwrap(), [7; 30_000]);
+    });
+}
