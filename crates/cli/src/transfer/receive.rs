@@ -113,6 +113,29 @@ async fn pull(
     done: &mut u64,
     progress: &mut Progress,
 ) -> Result<Written, TransferError> {
+    let expected = match fill(reader, &mut target, size, done, progress).await {
+        Ok(expected) => expected,
+        Err(error) => {
+            target.discard().await;
+            return Err(error);
+        }
+    };
+    let written = target.written().await?;
+    // Compared in constant time by the type, which costs nothing here.
+    if written.hash != expected {
+        return Err(TransferError::Damaged);
+    }
+    Ok(written)
+}
+
+/// Brings the bytes to the file; the hash that came behind them.
+async fn fill(
+    reader: &mut ReadHalf,
+    target: &mut Target,
+    size: u64,
+    done: &mut u64,
+    progress: &mut Progress,
+) -> Result<blake3::Hash, TransferError> {
     // What came together with the last bytes of the file.
     let mut behind = bytes::Bytes::new();
     while *done < size {
@@ -134,10 +157,5 @@ async fn pull(
     let have = behind.len().min(expected.len());
     expected[..have].copy_from_slice(&behind[..have]);
     moving(reader.read_exact(&mut expected[have..])).await?;
-    let written = target.written().await?;
-    // Compared in constant time by the type, which costs nothing here.
-    if written.hash != blake3::Hash::from_bytes(expected) {
-        return Err(TransferError::Damaged);
-    }
-    Ok(written)
+    Ok(blake3::Hash::from_bytes(expected))
 }

@@ -77,6 +77,15 @@ impl Target {
         }
     }
 
+    /// Removes what is there. Ready when it is gone.
+    pub(super) async fn discard(self) {
+        drop(self.pieces);
+        // When the thread has ended, the file goes with its result, which may have been taken already.
+        if !self.writing.is_finished() {
+            let _ = self.writing.await;
+        }
+    }
+
     /// Everything is written; its hash.
     pub(super) async fn written(self) -> Result<Written, TransferError> {
         drop(self.pieces);
