@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         run(args.command, &output, interrupt).await
     });
     runtime.shutdown_timeout(LAST_WORK);
-    match result {
+    match result.and_then(|()| output.delivered()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failed(&failure),
     }

@@ -1,8 +1,8 @@
 //! Everything the program prints passes here.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
@@ -18,8 +18,7 @@ const MOST_BARS: usize = 8;
 
 /// Says what happens, to people or to programs. Cheap to clone.
 ///
-/// Failures to print are ignored: whoever closed our output does not want it, and that is no reason to drop a
-/// transfer.
+/// A failure to print is no reason to drop a transfer: it is remembered, and [told](Self::delivered) at the end.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     json: bool,
@@ -27,6 +26,8 @@ pub(crate) struct Output {
     /// The standard output carries something else.
     data_on_stdout: bool,
     bars: Option<Arc<Bars>>,
+    /// The first failure to write to the standard output.
+    lost: Arc<OnceLock<io::Error>>,
 }
 
 /// Progress bars, no more than fit on a terminal.
@@ -77,12 +78,12 @@ impl Output {
             (false, 0) => Level::Normal,
             (false, _) => Level::Verbose,
         };
-        let show_bars = !common.json && level != Level::Quiet && std::io::stderr().is_terminal();
+        let show_bars = !common.json && level != Level::Quiet && io::stderr().is_terminal();
         let bars = show_bars.then(|| {
             let screen = MultiProgress::with_draw_target(terminal());
             Arc::new(Bars { screen, places: Arc::new(Semaphore::new(MOST_BARS)) })
         });
-        Self { json: common.json, level, data_on_stdout, bars }
+        Self { json: common.json, level, data_on_stdout, bars, lost: Arc::default() }
     }
 
     /// A place for a progress bar; `None` if none are shown, or there are enough.
@@ -120,13 +121,29 @@ impl Output {
             // They are not drawn any more; nothing is lost when clearing fails.
             let _ = bars.screen.clear();
         }
-        self.say(&Event::Error {
+        let event = Event::Error {
             exit: failure.code(),
             kind: failure.kind().to_owned(),
             step: failure.step().map(str::to_owned),
             message: failure.to_string(),
-        });
+        };
+        self.say(&event);
+        if self.json && !self.data_on_stdout && self.delivered().is_err() {
+            // It would be lost with the rest.
+            self.print(false, &event.text().1);
+        }
         ExitCode::from(failure.code())
+    }
+
+    /// Whether everything for the standard output got there. Whoever closed it does not want the rest, which is no
+    /// failure.
+    pub(crate) fn delivered(&self) -> Result<(), Failure> {
+        match self.lost.get() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::Local(format!("cannot write to the standard output: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Prints text that is no event: a script.
@@ -148,7 +165,7 @@ impl Output {
             let _ = bars.screen.clear();
             bars.screen.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let mut err = std::io::stderr().lock();
+        let mut err = io::stderr().lock();
         let _ = write!(err, "{question}").and_then(|()| err.flush());
     }
 
@@ -161,12 +178,16 @@ impl Output {
 
     fn print(&self, to_stdout: bool, text: &str) {
         self.above_bars(|| {
-            let _ = if to_stdout {
-                let mut out = std::io::stdout().lock();
-                writeln!(out, "{text}").and_then(|()| out.flush())
+            if to_stdout {
+                let mut out = io::stdout().lock();
+                if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+                    // Later ones tell nothing new.
+                    let _ = self.lost.set(error);
+                }
             } else {
-                writeln!(std::io::stderr().lock(), "{text}")
-            };
+                // There is no other place to complain at.
+                let _ = writeln!(io::stderr().lock(), "{text}");
+            }
         });
     }
 

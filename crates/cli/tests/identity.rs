@@ -90,6 +90,29 @@ fn a_missing_or_broken_identity_is_named() {
     towline(["init", "--home", &home]).fails_with(6);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_is_lost_is_a_failure_unless_nobody_wants_it() {
+    let (_directory, home) = home("h");
+    towline(["init", "--key-size", "2048", "--home", &home]).success();
+    for format in [&[][..], &["--json"]] {
+        let run = |out: std::process::Stdio| {
+            let mut command = common::command();
+            command.args(["id", "--home", &home]).args(format).stdout(out);
+            command.stderr(std::process::Stdio::piped()).output().unwrap()
+        };
+        let full = run(std::fs::File::create("/dev/full").unwrap().into());
+        assert_eq!(full.status.code(), Some(6));
+        let said = String::from_utf8(full.stderr).unwrap();
+        assert!(said.contains("standard output") && said.contains("No space left"), "{said}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let unwanted = run(writer.into());
+        assert_eq!((unwanted.status.code(), &*unwanted.stderr), (Some(0), &b""[..]));
+    }
+}
+
 #[test]
 fn the_environment_names_the_home() {
     let (_directory, home) = home("h");
