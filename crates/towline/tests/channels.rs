@@ -411,6 +411,7 @@ fn the_smallest_send_buffer_still_sends() {
         let (_lab, alice, bob) = lab.pair_with(tight, other).await;
         tokio::spawn(echo(bob.clone()));
         let mut channel = alice.connect(bob.device(), "tight").await.unwrap();
-        assert_eq!(exchange(&mut channel, &[7; 30_000]).await.unwrap(), [7; 30_000]);
+        let sent = vec![7; 30_000];
+        assert_eq!(exchange(&mut channel, &sent).await.unwrap(), sent);
     });
 }

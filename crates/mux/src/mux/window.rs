@@ -1,6 +1,8 @@
 //! Receive windows: how large, and when credit is given.
 //!
-//! * A channel starts with 1/64 of what is left of the budget, between `min_window` and `initial_window`.
+//! * A channel starts with 1/16 of what is left of a quarter of the budget, or with an eighth of `initial_window` if that
+//!   is more: the first few have room at once, and a hundred do not fill more memory than the cache holds. Always
+//!   between `min_window` and `initial_window`.
 //! * Credit is given when half of a window is consumed.
 //! * If that half took less than two round trips, the window is the bottleneck: it doubles, as far as
 //!   `max_window` and the budget let it.
@@ -11,9 +13,9 @@
 use std::time::Instant;
 
 use super::{Mux, Wire};
-use crate::ChannelId;
 use crate::channel::{Phase, RecvSide};
 use crate::native::Message;
+use crate::{ChannelId, Config};
 
 /// Channels looked at each time an idle window is searched.
 const HAND_STEPS: usize = 8;
@@ -21,8 +23,10 @@ const HAND_STEPS: usize = 8;
 impl Mux {
     /// The window a new channel starts with.
     pub(super) fn fresh_window(&self) -> u64 {
-        let free = self.config.receive_budget.saturating_sub(self.committed);
-        (free / 64).clamp(self.config.min_window, self.config.initial_window)
+        let Config { receive_budget, initial_window, min_window, .. } = self.config;
+        let share = (receive_budget / 4).saturating_sub(self.committed) / 16;
+        let floor = (receive_budget.saturating_sub(self.committed) / 64).min(initial_window / 8);
+        share.max(floor).clamp(min_window, initial_window)
     }
 
     /// After consumption: gives credit if half of the window can be given.
