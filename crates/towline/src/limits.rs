@@ -20,7 +20,8 @@ pub struct Limits {
     pub answers_per_device: usize,
     /// Remembered request ids, for dropping duplicates. The oldest are forgotten first.
     pub treated_requests: usize,
-    /// Open channels of one connection.
+    /// Channels the peer may have open on one connection; its further requests are refused. Those that this side opens are
+    /// bounded by the numbers of its half.
     pub channels: usize,
     /// Channel requests of one connection that wait for the program's decision; more are refused.
     pub pending_channel_requests: usize,
