@@ -2,6 +2,7 @@
 //!
 //! * [`Dhtnode`]: Debian's `dhtnode`, by what a person would type and read.
 //! * [`PyOpendht`]: a node of the newest OpenDHT, by the Python package's bindings (`peers/opendht_peer.py`).
+//! * [`jami::Jamid`]: Debian's Jami daemon, over D-Bus.
 //!
 //! Every wait has a deadline and fails with the last lines the program printed. A program ends with the object
 //! that holds it, and also when the test process dies: each of them stops at the end of its standard input.
@@ -11,6 +12,7 @@
 
 mod dhtnode;
 mod eventually;
+pub mod jami;
 mod opendht;
 mod ports;
 mod process;

@@ -14,6 +14,8 @@ pub enum Peer {
     PyOpendht,
     /// `gnutls-cli`, `gnutls-serv` and `certtool`.
     GnuTls,
+    /// Debian's Jami daemon, and what its network is made with; needs root.
+    Jamid,
 }
 
 impl Peer {
@@ -25,6 +27,17 @@ impl Peer {
         match self {
             Self::Dhtnode => on_path("dhtnode").ok_or_else(|| missing("dhtnode")),
             Self::GnuTls => on_path("gnutls-cli").ok_or_else(|| missing("gnutls-bin")),
+            Self::Jamid => {
+                let tools = ["ip", "unshare", "nsenter", "setpriv", "dbus-daemon"];
+                if let Some(tool) = tools.into_iter().find(|tool| on_path(tool).is_none()) {
+                    return Err(missing(tool));
+                }
+                if !nix::unistd::geteuid().is_root() {
+                    return Err("network namespaces need root".to_owned());
+                }
+                let program = PathBuf::from("/usr/libexec/jamid");
+                if program.is_file() { Ok(program) } else { Err(missing("jami-daemon")) }
+            }
             Self::PyOpendht => {
                 let python = target_dir().join("tools/opendht/bin/python");
                 if imports(&python) { Ok(python) } else { Err(missing("the Python package opendht 4.4")) }
