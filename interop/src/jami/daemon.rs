@@ -244,11 +244,12 @@ impl Jamid {
         let registered = |signal: &Signal| signal.text(0) == self.account && signal.text(1) == "REGISTERED";
         self.signals().wait(mark, "registrationStateChanged", REGISTRATION, registered).await?;
         let details = self.configuration("getAccountDetails", &self.account).await?;
-        let member = |name: &str| details.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
-        let uri = member("Account.username");
+        let volatile = self.configuration("getVolatileAccountDetails", &self.account).await?;
+        let member = |details: &Json, name| details.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let uri = member(&details, "Account.username");
         uri.trim_start_matches("ring:").trim_start_matches("jami:").clone_into(&mut self.uri);
-        self.device = member("Account.deviceID");
-        ensure!(self.uri.len() == 40 && self.device.len() == 64, "the ids of the account: {details}");
+        self.device = member(&volatile, "Account.deviceID");
+        ensure!(self.uri.len() == 40 && self.device.len() == 64, "the ids of the account: {volatile}");
         Ok(())
     }
 

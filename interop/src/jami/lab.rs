@@ -105,7 +105,8 @@ impl Lab {
     /// # Errors
     /// When it does not come up.
     pub async fn jamid(&mut self, name: &str) -> Result<Jamid> {
-        let host = self.host(name)?;
+        self.host(name)?;
+        let host = self.others.last().expect("made just now");
         Jamid::start(&self.programs.jamid, host, &self.dir, self.bootstrap()).await
     }
 
