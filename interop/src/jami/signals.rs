@@ -44,8 +44,8 @@ impl Signal {
     }
 }
 
-/// A place among the signals: those before it are not looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A place among the signals: those before it are not looked at. `Default` is before all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(usize);
 
 /// All signals since the bus was joined.

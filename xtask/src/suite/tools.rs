@@ -21,6 +21,11 @@ const DEBIAN: &[(&str, &str)] = &[
     ("gnutls-cli", "gnutls-bin"),
     ("certtool", "gnutls-bin"),
     ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("hostname", "hostname"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("jamid", "jami-daemon"),
     ("python3", "python3"),
 ];
 
@@ -172,7 +177,8 @@ fn python_opendht(root: &Path) -> Result<String> {
 
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    // Debian keeps the Jami daemon where only its bus looks for it.
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/libexec"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
