@@ -5,8 +5,16 @@ use crate::source::Source;
 use crate::tree::{Package, Tree};
 
 /// The crates that must stay sans-IO.
-pub(crate) const PROTOCOL: &[&str] =
-    &["towline-identity", "towline-dht", "towline-ice", "towline-mux", "towline-tls", "towline-channeler"];
+pub(crate) const PROTOCOL: &[&str] = &[
+    "towline-identity",
+    "towline-account",
+    "towline-dht",
+    "towline-ice",
+    "towline-mux",
+    "towline-sip",
+    "towline-tls",
+    "towline-channeler",
+];
 
 /// What is forbidden: a rule, the paths and the token patterns that break it, and what to do instead.
 struct Ban {

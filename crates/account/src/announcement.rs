@@ -1,0 +1,1 @@
+//! `DeviceAnnouncement`: a device says that it belongs to an account (`files-and-calls.md` 1.1).

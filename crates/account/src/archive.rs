@@ -1,0 +1,1 @@
+//! The account's key and what belongs to it, as a file: Jami's `archive.gz`.
