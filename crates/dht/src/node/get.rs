@@ -8,7 +8,7 @@ use super::Node;
 use super::event::{Event, GetOptions, OpId};
 use super::family::Family;
 use super::ops::Op;
-use super::search::{Ask, Search, SearchKey};
+use super::search::{Ask, Heads, Search, SearchKey};
 use crate::message::FieldRows;
 use crate::{Field, FieldValue, InfoHash, Query, Reply, Request, Restriction, Value, ValueItem, Want};
 
@@ -326,9 +326,9 @@ impl Node {
     }
 
     /// Ends the gets of a search whose nearest nodes have all answered.
-    pub(super) fn complete_lookups(&mut self, key: SearchKey, search: &mut Search, nearest: &[usize]) {
-        let ids: Vec<InfoHash> = nearest.iter().map(|&place| search.members[place].id).collect();
-        if ids.is_empty() {
+    pub(super) fn complete_lookups(&mut self, key: SearchKey, search: &mut Search, heads: &Heads) {
+        let ids: Vec<InfoHash> = heads.nearest.iter().map(|&place| search.members[place].id).collect();
+        if ids.is_empty() || heads.incomplete {
             return;
         }
         let over = |lookup: &Lookup| {

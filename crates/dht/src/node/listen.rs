@@ -11,7 +11,7 @@ use super::Node;
 use super::event::{Event, OpId};
 use super::family::Family;
 use super::ops::Op;
-use super::search::{Ask, Heads, LISTEN_NODES, Search, SearchKey};
+use super::search::{Ask, Heads, LISTEN_NODES, Pace, Search, SearchKey};
 use super::timers::Timer;
 use crate::store::{Change, Listener, Subscribed};
 use crate::{InfoHash, Query, Request, Token, Value, types};
@@ -194,7 +194,7 @@ impl Node {
         for place in 0..search.members.len() {
             let near = heads.nearest.iter().take(LISTEN_NODES).any(|&it| it == place);
             let member = &mut search.members[place];
-            if !near && !member.late && !member.listens.is_empty() {
+            if !near && member.pace == Pace::Prompt && !member.listens.is_empty() {
                 for (_, listening) in std::mem::take(&mut member.listens) {
                     self.sockets.remove(&listening.socket);
                 }

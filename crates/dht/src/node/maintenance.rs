@@ -10,6 +10,7 @@ use super::family::Family;
 use super::listen::Socket;
 use super::peers::EXPIRE_TIME;
 use super::request::Purpose;
+use super::rtt::RoundTrip;
 use super::search::{IDLE_TIME, SearchKey};
 use super::timers::Timer;
 use crate::{InfoHash, Request, Want};
@@ -179,6 +180,7 @@ impl Node {
         self.reported.clear();
         for family in self.families() {
             self.nets[family].peers.reset();
+            self.nets[family].round_trip = RoundTrip::default();
         }
         for (key, search) in &mut self.searches {
             for member in &mut search.members {

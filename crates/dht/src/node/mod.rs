@@ -24,6 +24,7 @@ mod put;
 mod receive;
 mod reply;
 mod request;
+mod rtt;
 mod search;
 mod send;
 mod serve;
@@ -58,6 +59,7 @@ use listen::Socket;
 use ops::Op;
 use peers::Peers;
 use request::{Due, Requests};
+use rtt::RoundTrip;
 use search::{Search, SearchKey};
 use table::Table;
 use timers::{Timer, Timers};
@@ -71,6 +73,8 @@ struct Net {
     peers: Peers,
     bootstrap: Bootstrap,
     status: Status,
+    /// Over all nodes of the family.
+    round_trip: RoundTrip,
 }
 
 impl Net {
@@ -81,6 +85,7 @@ impl Net {
             peers: Peers::new(config.limits.peers),
             bootstrap: Bootstrap::default(),
             status: Status::Disconnected,
+            round_trip: RoundTrip::default(),
         }
     }
 }
@@ -197,6 +202,7 @@ impl Node {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Request(transaction) => self.request_due(now, transaction),
+                Timer::Slow(transaction) => self.request_slow(transaction),
                 Timer::Search(key) => {
                     self.dirty.insert(key);
                 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::address::same_endpoint;
+use super::rtt::RoundTrip;
 use crate::InfoHash;
 
 /// A node that answered us within this time may be good.
@@ -44,6 +45,7 @@ pub(super) struct Peer {
     expired: bool,
     refusals: u8,
     rival: Option<Rival>,
+    pub(super) round_trip: RoundTrip,
 }
 
 /// What [`Peers::note`] found.
@@ -66,7 +68,15 @@ pub(super) enum Noted {
 
 impl Peer {
     fn new(address: SocketAddr) -> Self {
-        Self { address, heard: None, answered: None, expired: false, refusals: 0, rival: None }
+        Self {
+            address,
+            heard: None,
+            answered: None,
+            expired: false,
+            refusals: 0,
+            rival: None,
+            round_trip: RoundTrip::default(),
+        }
     }
 
     fn touch(&mut self, evidence: Evidence, now: Instant) {
@@ -208,6 +218,13 @@ impl Peers {
         peer.expired
     }
 
+    /// The node took this long to answer.
+    pub(super) fn measured(&mut self, id: &InfoHash, round_trip: Duration) {
+        if let Some(peer) = self.records.get_mut(id) {
+            peer.round_trip.measured(round_trip);
+        }
+    }
+
     /// The node accepted a token.
     pub(super) fn accepted(&mut self, id: &InfoHash) {
         if let Some(peer) = self.records.get_mut(id) {
@@ -230,6 +247,7 @@ impl Peers {
             peer.expired = false;
             peer.refusals = 0;
             peer.rival = None;
+            peer.round_trip = RoundTrip::default();
         }
     }
 

@@ -208,7 +208,7 @@ impl Node {
                 }
             }
             let settled = |&place: &usize| put.is_settled(search.members[place].holdings.get(&id));
-            if heads.synced && !put.announced && heads.nearest.iter().all(settled) {
+            if heads.synced && !heads.incomplete && !put.announced && heads.nearest.iter().all(settled) {
                 self.announced(now, key, search, put, heads);
             }
         }

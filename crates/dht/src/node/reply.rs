@@ -9,7 +9,7 @@ use super::family::Family;
 use super::listen::News;
 use super::peers::Evidence;
 use super::request::{Open, Purpose};
-use super::search::{Ask, SearchKey};
+use super::search::{Ask, Pace, SearchKey};
 use crate::{InfoHash, Reply};
 
 impl Node {
@@ -29,6 +29,11 @@ impl Node {
             self.news(now, from, sender, transaction, news);
             return;
         };
+        if let Some(round_trip) = open.round_trip(now) {
+            let net = &mut self.nets[Family::of(&open.to)];
+            net.round_trip.measured(round_trip);
+            net.peers.measured(&sender, round_trip);
+        }
         if let Some(seen) = reply.seen_address {
             self.reported.report(from.ip(), seen);
         }
@@ -53,7 +58,7 @@ impl Node {
         reply: &Reply,
     ) {
         if let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) {
-            member.late = false;
+            member.pace = Pace::Prompt;
             match (&ask, &reply.token) {
                 (Ask::Find | Ask::Look { .. }, Some(token)) => member.replied(token.clone(), now),
                 (Ask::Find | Ask::Look { .. }, None) => {
@@ -146,8 +151,25 @@ impl Node {
             self.fetch_late(node, *op, wanted);
         }
         if let Some(member) = self.searches.get_mut(key).and_then(|search| search.member(&node)) {
-            member.late = true;
+            member.pace = Pace::Late;
             self.dirty.insert(*key);
+        }
+    }
+
+    /// A node takes longer than answers usually do: the search goes on with others, and waits for it only before it
+    /// ends.
+    pub(super) fn request_slow(&mut self, transaction: u32) {
+        let Some(Open { purpose: Purpose::Search { key, .. }, node: Some(node), .. }) =
+            self.requests.get(transaction)
+        else {
+            return;
+        };
+        let (key, node) = (*key, *node);
+        if let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node))
+            && member.pace == Pace::Prompt
+        {
+            member.pace = Pace::Slow;
+            self.dirty.insert(key);
         }
     }
 
@@ -220,7 +242,13 @@ impl Node {
         }
         let Some(member) = search.member(&node) else { return };
         match ask {
-            Ask::Find | Ask::Look { .. } => member.asking = member.asking.saturating_sub(1),
+            Ask::Find | Ask::Look { .. } => {
+                member.asking = member.asking.saturating_sub(1);
+                if member.pace == Pace::Slow {
+                    // It is expired now, or somebody else has its place.
+                    member.pace = Pace::Prompt;
+                }
+            }
             Ask::Probe { value } | Ask::Put { value } | Ask::Refresh { value } | Ask::ReadBack { value } => {
                 member.holdings.remove(&value);
             }

@@ -52,12 +52,18 @@ pub(super) struct Open {
     /// The node asked, where its id is known.
     pub(super) node: Option<InfoHash>,
     pub(super) purpose: Purpose,
+    entered: Instant,
     datagrams: Vec<Bytes>,
     sends: u8,
     wait: Duration,
 }
 
 impl Open {
+    /// How long the answer took that comes now; unknown if the request was sent more than once.
+    pub(super) fn round_trip(&self, now: Instant) -> Option<Duration> {
+        (self.sends == 1).then(|| now.saturating_duration_since(self.entered))
+    }
+
     /// Whether it was sent more than once already.
     pub(super) fn is_late(&self) -> bool {
         self.sends > 1
@@ -114,7 +120,7 @@ impl Requests {
         rng: &mut StdRng,
     ) -> Instant {
         let wait = next_wait(FIRST_STEP, rng);
-        self.open.insert(transaction, Open { to, node, purpose, datagrams, sends: 1, wait });
+        self.open.insert(transaction, Open { to, node, purpose, entered: now, datagrams, sends: 1, wait });
         now + wait
     }
 

@@ -30,6 +30,8 @@ pub(super) const IDLE_TIME: Duration = Duration::from_mins(62);
 pub(super) const REFILL_PAUSE: Duration = Duration::from_mins(10);
 /// Nodes of one /24 or /56 in a search, so that one party cannot surround a key.
 const PER_PREFIX: usize = 2;
+/// Slow nodes that a search may end without. Each value lies on eight nodes, so those asked instead overlap with them.
+const MAX_PASSED_OVER: usize = TARGET_NODES / 2;
 /// A node that refused so many tokens in a row is left alone.
 const MAX_REFUSALS: u8 = 3;
 
@@ -61,12 +63,22 @@ pub(super) enum Ask {
     Listen { subscription: u32, socket: u32 },
 }
 
+/// Whether a node answers in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As far as is known.
+    Prompt,
+    /// It takes longer than answers usually do: others are asked in its place, but it is not written off.
+    Slow,
+    /// It let a request go unanswered until it was sent again.
+    Late,
+}
+
 /// A node in a search.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: InfoHash,
-    /// It let a request go unanswered for a second: another is asked in its place meanwhile.
-    pub(super) late: bool,
+    pub(super) pace: Pace,
     pub(super) token: Option<Token>,
     replied: Option<Instant>,
     /// Open requests that bring nodes and a token.
@@ -81,7 +93,7 @@ impl Member {
     fn new(id: InfoHash) -> Self {
         Self {
             id,
-            late: false,
+            pace: Pace::Prompt,
             token: None,
             replied: None,
             asking: 0,
@@ -93,7 +105,12 @@ impl Member {
     }
 
     pub(super) fn is_bad(&self, peers: &Peers) -> bool {
-        self.late || self.refusals >= MAX_REFUSALS || self.is_expired(peers)
+        self.pace == Pace::Late || self.refusals >= MAX_REFUSALS || self.is_expired(peers)
+    }
+
+    /// Whether the search may count on it.
+    pub(super) fn is_prompt(&self, peers: &Peers) -> bool {
+        self.pace == Pace::Prompt && !self.is_bad(peers)
     }
 
     pub(super) fn is_expired(&self, peers: &Peers) -> bool {
@@ -121,7 +138,7 @@ impl Member {
         self.token = Some(token);
         self.replied = Some(now);
         self.asking = self.asking.saturating_sub(1);
-        self.late = false;
+        self.pace = Pace::Prompt;
     }
 
     /// It did not take the token. One retry goes out at once, then ever longer pauses follow (`dht.md` 9.3).
@@ -135,7 +152,7 @@ impl Member {
 
     /// It took the token.
     pub(super) fn accepted(&mut self) {
-        self.late = false;
+        self.pace = Pace::Prompt;
         self.refusals = 0;
         self.refused_until = None;
     }
@@ -172,12 +189,15 @@ pub(super) struct Search {
 /// The best nodes of a search, as positions in its members.
 #[derive(Debug)]
 pub(super) struct Heads {
-    /// The nearest nodes that are not bad, at most eight.
+    /// The nearest nodes that are neither bad nor slow, at most eight.
     pub(super) nearest: Vec<usize>,
     /// All of them are synced, and there is at least one.
     pub(super) synced: bool,
     /// How many of them, from the nearest on, may be stored on and listened at.
     pub(super) usable: usize,
+    /// What is to be done at the nearest nodes is not over with these: slow ones among them have to be waited for,
+    /// because there are not enough others or because too many are slow.
+    pub(super) incomplete: bool,
 }
 
 impl Search {
@@ -250,11 +270,21 @@ impl Search {
 
     pub(super) fn heads(&self, peers: &Peers, now: Instant) -> Heads {
         let live = self.members.iter().enumerate().filter(|(_, member)| !member.is_bad(peers));
-        let nearest: Vec<usize> = live.map(|(place, _)| place).take(TARGET_NODES).collect();
+        let (mut nearest, mut slow) = (Vec::with_capacity(TARGET_NODES), 0);
+        for (place, member) in live {
+            if nearest.len() == TARGET_NODES {
+                break;
+            }
+            match member.pace {
+                Pace::Prompt => nearest.push(place),
+                Pace::Slow | Pace::Late => slow += 1,
+            }
+        }
         let ready = nearest.iter().take_while(|&&place| self.members[place].is_synced(now)).count();
         let synced = ready > 0 && ready == nearest.len();
         let usable = if synced { ready } else { ready.saturating_sub(1) };
-        Heads { nearest, synced, usable }
+        let incomplete = slow > if nearest.len() == TARGET_NODES { MAX_PASSED_OVER } else { 0 };
+        Heads { nearest, synced, usable, incomplete }
     }
 
     /// Whether somebody waits for its nodes to be synced.
@@ -302,7 +332,7 @@ mod tests {
         let near: Vec<_> = search.members.iter().map(|member| member.id).collect();
         assert_eq!(near, (1..=14).map(id).collect::<Vec<_>>());
         peers.expire(&id(1));
-        search.members[1].late = true;
+        search.members[1].pace = Pace::Late;
         let heads = search.heads(&peers, now);
         assert_eq!(heads.nearest, (2..10).collect::<Vec<_>>());
         assert!(!heads.synced);

@@ -1,7 +1,7 @@
 //! Putting requests, answers and errors on the wire.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -9,6 +9,7 @@ use super::Node;
 use super::event::Transmit;
 use super::family::Family;
 use super::request::{Open, Purpose};
+use super::rtt::MOST_PATIENCE;
 use super::search::{Ask, SearchKey};
 use super::timers::Timer;
 use crate::fragment::datagrams;
@@ -45,10 +46,25 @@ impl Node {
         for payload in &payloads {
             self.transmit(to.0, payload.clone());
         }
+        let patience = self.patience(&to, &purpose);
         let again = self.requests.enter(now, transaction, to, purpose, payloads, &mut self.rng);
         self.timers.set(Timer::Request(transaction), again);
+        if let Some(patience) = patience {
+            self.timers.set(Timer::Slow(transaction), now + patience);
+        }
         self.stats.requests += 1;
         true
+    }
+
+    /// How long a search waits for this request before it goes on with others, where one does and that is sooner than
+    /// the request is repeated. All that follows in a search stands behind these two questions.
+    fn patience(&self, (to, node): &(SocketAddr, Option<InfoHash>), purpose: &Purpose) -> Option<Duration> {
+        if !matches!(purpose, Purpose::Search { ask: Ask::Find | Ask::Look { .. }, .. }) {
+            return None;
+        }
+        let net = &self.nets[Family::of(to)];
+        let own = node.and_then(|node| net.peers.get(&node)).map(|peer| peer.round_trip).unwrap_or_default();
+        Some(own.patience(net.round_trip)).filter(|patience| *patience < MOST_PATIENCE)
     }
 
     /// Sends a request of a search to one of its nodes.
@@ -105,6 +121,7 @@ impl Node {
     /// Takes a request out: it is answered, or not needed any more.
     pub(super) fn end_request(&mut self, transaction: u32) -> Option<Open> {
         self.timers.cancel(Timer::Request(transaction));
+        self.timers.cancel(Timer::Slow(transaction));
         self.requests.remove(transaction)
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Node;
 use super::event::OpId;
-use super::search::{Ask, Heads, IDLE_TIME, PARALLEL, REFILL_PAUSE, SEARCH_NODES, Search, SearchKey};
+use super::search::{Ask, Heads, IDLE_TIME, PARALLEL, Pace, REFILL_PAUSE, SEARCH_NODES, Search, SearchKey};
 use super::timers::Timer;
 use crate::{InfoHash, Request, Want};
 
@@ -71,7 +71,7 @@ impl Node {
             self.advance_puts(now, key, search, &heads);
             self.advance_fetches(now, key, search);
             self.ask_nearest(now, key, search, &heads);
-            self.complete_lookups(key, search, &heads.nearest);
+            self.complete_lookups(key, search, &heads);
         }
         let next = self.next_step(now, search, &heads);
         self.timers.set_option(Timer::Search(key), next);
@@ -98,7 +98,8 @@ impl Node {
 
     /// Whether no node of a search can be asked, and none is about to turn up.
     fn is_hopeless(&self, key: SearchKey, search: &Search) -> bool {
-        let waiting = search.members.iter().any(|it| it.late && !it.is_expired(&self.nets[key.family].peers));
+        let peers = &self.nets[key.family].peers;
+        let waiting = search.members.iter().any(|it| it.pace != Pace::Prompt && !it.is_expired(peers));
         !waiting && !self.is_bootstrapping(key.family)
     }
 
@@ -122,7 +123,7 @@ impl Node {
     fn ask_nearest(&mut self, now: Instant, key: SearchKey, search: &mut Search, heads: &Heads) {
         let peers = &self.nets[key.family].peers;
         let mut busy =
-            search.members.iter().filter(|member| member.asking > 0 && !member.is_bad(peers)).count();
+            search.members.iter().filter(|member| member.asking > 0 && member.is_prompt(peers)).count();
         let needs_sync = search.needs_sync();
         for &place in &heads.nearest {
             if busy >= PARALLEL {

@@ -12,6 +12,8 @@ use super::search::SearchKey;
 pub(super) enum Timer {
     /// The next send, or the end, of the request with this transaction id.
     Request(u32),
+    /// A search does not wait any longer for the request with this transaction id.
+    Slow(u32),
     /// The next thing a search has to do.
     Search(SearchKey),
     /// Values of a listen reach the end of their life.

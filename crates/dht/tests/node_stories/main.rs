@@ -9,3 +9,4 @@ mod permanent;
 mod recorded;
 mod serving;
 mod sim;
+mod slow;

@@ -39,6 +39,8 @@ pub(crate) struct Sim {
     rng: StdRng,
     /// One way, at least and at most.
     pub(crate) latency: (Duration, Duration),
+    /// What this host sends takes so much longer.
+    pub(crate) slow: Option<(SocketAddr, Duration)>,
     /// Probability that a datagram is lost.
     pub(crate) loss: f64,
     /// Datagrams that arrived nowhere we simulate: what a test's own peers receive.
@@ -61,6 +63,7 @@ impl Sim {
             sequence: 0,
             rng: StdRng::seed_from_u64(seed),
             latency: (Duration::from_millis(5), Duration::from_millis(20)),
+            slow: None,
             loss: 0.0,
             stray: Vec::new(),
             log: None,
@@ -149,6 +152,10 @@ impl Sim {
             return;
         }
         let delay = self.rng.random_range(self.latency.0..=self.latency.1);
+        let delay = match self.slow {
+            Some((slow, more)) if slow == packet.from => delay + more,
+            _ => delay,
+        };
         self.sequence += 1;
         self.flying.insert((self.now + delay, self.sequence), packet);
     }
@@ -295,6 +302,10 @@ pub(crate) fn key(name: &str) -> InfoHash {
 
 pub(crate) fn value(id: u64, text: &str) -> Value {
     Value::new(id, 0, text.as_bytes())
+}
+
+pub(crate) const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
 }
 
 pub(crate) fn secs(count: u64) -> Duration {
