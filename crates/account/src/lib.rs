@@ -11,7 +11,10 @@ pub mod announcement;
 pub mod archive;
 pub mod contacts;
 pub mod inbox;
+mod peer_kind;
 pub mod presence;
 pub mod receipt;
 pub mod revocation;
 pub mod vcard;
+
+pub use peer_kind::PeerKind;
