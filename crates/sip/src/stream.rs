@@ -104,13 +104,13 @@ impl StreamParser {
                         }
                     }
                     let rest = self.rest();
+                    check_start(rest)?;
                     let found = rest[searched..].windows(4).position(|window| window == b"\r\n\r\n");
                     let length = found.map_or(rest.len(), |at| searched + at + 4);
                     if length > self.limits.head {
                         return Err(ParseError::HeadTooLong { max: self.limits.head }.into());
                     }
                     if found.is_none() {
-                        check_start(rest)?;
                         searched = rest.len().saturating_sub(3);
                         self.state = State::Head { searched };
                         return Ok(None);
@@ -145,7 +145,8 @@ impl StreamParser {
     }
 }
 
-/// Tells garbage at once, and not when the bound of the headers is reached: a start line begins with a token.
+/// Tells garbage at once, and not when the bound of the headers is reached: a start line begins with a token, or with
+/// the protocol. What it says does not depend on how much is there already.
 fn check_start(rest: &[u8]) -> Result<(), ParseError> {
     let first = rest.iter().take_while(|byte| **byte != b' ');
     let line = first.take(64).all(|byte| crate::text::is_token_byte(*byte) || *byte == b'/');
