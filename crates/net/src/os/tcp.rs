@@ -26,6 +26,12 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(5));
 
+/// So much is taken beyond what the peer has let us send, and no more: what a program finds urgent is written behind
+/// 128 KiB at most, not behind a send buffer of megabytes. That is eight records of TLS, and one portion of output of a
+/// connection.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 * 1024;
+
 fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -41,7 +47,19 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
 fn configure(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
+    bound_unsent(socket)?;
     set_user_timeout(socket, Some(USER_TIMEOUT))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn bound_unsent(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(UNSENT)
+}
+
+/// Other systems keep smaller buffers, or have the option where it cannot be reached without `unsafe`.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn bound_unsent(_: &SockRef<'_>) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -207,9 +225,30 @@ mod tests {
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
         }
         let listener = new_socket("[::1]:0".parse().unwrap()).unwrap();
         assert!(listener.only_v6().unwrap() && listener.reuse_address().unwrap());
+    }
+
+    #[tokio::test]
+    async fn little_is_taken_that_cannot_be_sent() {
+        let (mut ours, theirs) = pair().await;
+        // A peer with a small window that reads nothing.
+        SockRef::from(&theirs.inner).set_recv_buffer_size(16 * 1024).unwrap();
+        SockRef::from(&ours.inner).set_send_buffer_size(8 << 20).unwrap();
+        let chunk = vec![0; 16 * 1024];
+        let written = poll_fn(|cx| {
+            let mut written = 0;
+            loop {
+                match Pin::new(&mut ours).poll_write(cx, &chunk) {
+                    Poll::Ready(len) => written += len.unwrap(),
+                    Poll::Pending => return Poll::Ready(written),
+                }
+            }
+        });
+        let written = written.await;
+        assert!((UNSENT as usize..UNSENT as usize * 2).contains(&written), "{written} bytes taken");
     }
 
     #[tokio::test]
