@@ -21,6 +21,7 @@ mod issue;
 mod password;
 mod private_key;
 mod public_key;
+mod revocation;
 mod signature;
 mod store;
 mod trust;
@@ -35,6 +36,10 @@ pub use issue::{GenerateOptions, Hierarchy, IssueError, TEN_YEARS};
 pub use password::{MAX_BLOB_LEN, StretchError, open_with_password, seal_with_password, stretch_key};
 pub use private_key::{DecryptError, GenerateError, KeySize, PrivateKey, PrivateKeyError};
 pub use public_key::{Curve, EncryptError, KeyKind, PublicKey, PublicKeyError, VerifyError};
+pub use revocation::{
+    MAX_REVOCATION_BYTES, MAX_REVOCATION_BYTES_PER_ISSUER, MAX_REVOCATION_LIST_LEN, RevocationError,
+    RevocationList, RevocationListError, Revocations, RevokeError, Revoked,
+};
 pub use store::{
     CHAIN_FILE, CertificateStore, IdentityFileError, KEY_FILE, SkippedFile, StoreError, StoreLimits,
 };
