@@ -435,6 +435,11 @@ impl IncomingChannel {
         self.card.connection
     }
 
+    /// What the dialect of the connection can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.card.capabilities
+    }
+
     /// The priority the peer asked for.
     pub fn priority(&self) -> Priority {
         self.priority
@@ -465,6 +470,15 @@ impl IncomingChannel {
             permit.send(Command::Refuse { id: self.card.id, reason });
         }
         self.forget_channel();
+    }
+
+    /// The same without waiting. In the unlikely case that the connection has no room for the reason, the channel is
+    /// refused without it.
+    pub(crate) fn refuse_at_once(mut self, code: Code) {
+        let refusal = Command::Refuse { id: self.card.id, reason: code.into() };
+        if self.card.line.commands.try_send(refusal).is_ok() {
+            self.forget_channel();
+        }
     }
 
     /// Drops the halves without their saying anything to the task: the refusal is all there is to say.

@@ -1,10 +1,14 @@
 //! How a node is set up.
 
+use std::path::PathBuf;
+
 use crate::dht::DhtConfig;
 use crate::discovery::DiscoveryConfig;
+use crate::eras::Eras;
 use crate::limits::Limits;
 use crate::path::HostAddresses;
 use crate::policy::ConnectionPolicy;
+use crate::revocations::SharedRevocations;
 
 /// Everything about a node that is not its identity. `Default` is [`Config::internet`].
 #[derive(Debug, Clone)]
@@ -15,6 +19,16 @@ pub struct Config {
     pub discovery: DiscoveryConfig,
     /// Who may connect.
     pub policy: ConnectionPolicy,
+    /// Which devices lost their certificate: they are refused in both directions. A handle; the program goes on adding
+    /// lists to it, and has them enforced on what stands with [`Node::enforce_policy`](crate::Node::enforce_policy).
+    pub revocations: SharedRevocations,
+    /// Which generations of peers this node is found by and speaks to.
+    pub eras: Eras,
+    /// Where the node remembers which connection requests it has treated, so that after a restart it does not answer
+    /// those again that still lie on the DHT. Without a file it remembers them for as long as it runs.
+    ///
+    /// Any file of this name is replaced.
+    pub treated_path: Option<PathBuf>,
     /// Which addresses of this host peers get to see.
     pub addresses: HostAddresses,
     /// Timers and limits of path negotiation.
@@ -62,11 +76,21 @@ impl Config {
         self
     }
 
+    /// The same for other eras of peers.
+    #[must_use]
+    pub fn with_eras(mut self, eras: Eras) -> Self {
+        self.eras = eras;
+        self
+    }
+
     fn base() -> Self {
         Self {
             dht: DhtConfig::default(),
             discovery: DiscoveryConfig::listen_only(),
             policy: ConnectionPolicy::default(),
+            revocations: SharedRevocations::default(),
+            eras: Eras::default(),
+            treated_path: None,
             addresses: HostAddresses::default(),
             ice: towline_ice::Config::default(),
             mux: towline_mux::Config {

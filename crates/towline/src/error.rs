@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use towline_identity::DeviceId;
+use towline_identity::{DeviceId, Revoked};
 use towline_mux::{PeerFault, Reason};
 use towline_tls::TlsError;
 
 use crate::dht::FindCertificateError;
+use crate::eras::Eras;
 use crate::signal::RefusalReason;
 
 /// The steps of a connection, in order.
@@ -77,19 +78,28 @@ pub enum ConnectError {
     /// No certificate of the device could be found, so nothing can be said to it.
     #[error("the device's certificate was not found: {0}")]
     Certificate(FindCertificateError),
+    /// A certificate of the device was revoked by whoever issued it.
+    #[error("the device is revoked: {0}")]
+    Revoked(Revoked),
     /// The certificate found is not usable (no issuer, or links that do not verify).
     #[error("the device's certificate chain is not valid: {0}")]
     BadChain(&'static str),
     /// The connection request could not be stored on any node of the DHT.
     #[error("the connection request could not be stored on the DHT")]
     RequestNotStored,
-    /// The device did not answer the connection request.
-    #[error("no answer within {waited:?}; the request was stored on {stored_on} DHT nodes")]
+    /// The device did not answer the connection request: it is not there, or it is a Jami peer that refuses, which
+    /// it can only do by silence.
+    #[error(
+        "no answer within {waited:?}: the device is away, or refuses in silence; \
+         the request was stored on {stored_on} DHT nodes at {asked}"
+    )]
     NoAnswer {
         /// How long was waited.
         waited: Duration,
-        /// How many nodes of the DHT confirmed that they hold the request.
+        /// How many nodes of the DHT confirmed that they hold the request, added up over the keys.
         stored_on: usize,
+        /// At which of the device's keys the request was put.
+        asked: Eras,
     },
     /// The device refused the connection request.
     #[error("the device refused: {0}")]
@@ -135,7 +145,7 @@ impl ConnectError {
             | Self::NodeClosed
             | Self::NotConnected
             | Self::Cancelled => Step::Arguments,
-            Self::Certificate(_) | Self::BadChain(_) => Step::Certificate,
+            Self::Certificate(_) | Self::Revoked(_) | Self::BadChain(_) => Step::Certificate,
             Self::RequestNotStored
             | Self::NoAnswer { .. }
             | Self::Refused(_)
@@ -223,6 +233,12 @@ pub enum CloseReason {
     /// Nobody used it any more, and another connection to the same device stands.
     #[error("another connection to the device took its place")]
     Replaced,
+    /// The policy of this node does not admit the peer any more.
+    #[error("the policy of this node does not admit the device any more")]
+    NotAdmitted,
+    /// A certificate of the peer was revoked.
+    #[error("the device is revoked: {0}")]
+    Revoked(Revoked),
     /// The peer gave no sign of life in time.
     #[error("the peer gave no sign of life")]
     Dead,

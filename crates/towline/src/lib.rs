@@ -12,18 +12,23 @@ mod config;
 mod connection;
 pub mod dht;
 pub mod discovery;
+mod eras;
 mod error;
 mod event;
+mod file;
 mod info;
 mod limits;
 mod node;
 mod path;
 mod policy;
+mod revocations;
+mod router;
 pub mod signal;
 
 pub use channel::{Channel, IncomingChannel, ReadHalf, WriteHalf};
 pub use config::Config;
 pub use connection::Connection;
+pub use eras::{DeviceIds, Eras};
 pub use error::{ChannelError, CloseReason, ConnectError, StartError, Step};
 pub use event::Event;
 pub use info::{
@@ -34,6 +39,8 @@ pub use limits::Limits;
 pub use node::{ConnectOptions, Node, Target};
 pub use path::HostAddresses;
 pub use policy::{ConnectionPolicy, Peer};
+pub use revocations::SharedRevocations;
+pub use router::{Admit, Overlap, Pattern, PeerKind, Route, Router};
 
 pub use towline_ice as ice;
 pub use towline_identity as identity;

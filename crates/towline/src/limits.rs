@@ -20,6 +20,8 @@ pub struct Limits {
     pub answers_per_device: usize,
     /// Remembered request ids, for dropping duplicates. The oldest are forgotten first.
     pub treated_requests: usize,
+    /// The same of one sender: whoever sends many pushes out its own.
+    pub treated_per_sender: usize,
     /// Channels the peer may have open on one connection; its further requests are refused. Those that this side opens are
     /// bounded by the numbers of its half.
     pub channels: usize,
@@ -59,6 +61,7 @@ impl Default for Limits {
             answers_to_strangers: 32,
             answers_per_device: 4,
             treated_requests: 16 * 1024,
+            treated_per_sender: 256,
             channels: 65_534,
             pending_channel_requests: 1024,
             incoming_queue: 1024,

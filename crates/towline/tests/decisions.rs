@@ -68,7 +68,7 @@ fn a_peer_that_says_nothing_is_waited_for_thirty_seconds() {
         alice.registered().await;
         let begun = now();
         let error = alice.connect(identity(1).device_id(), "anybody?").await.unwrap_err();
-        let ConnectError::NoAnswer { waited, stored_on } = error else { panic!("{error:?}") };
+        let ConnectError::NoAnswer { waited, stored_on, .. } = error else { panic!("{error:?}") };
         assert_eq!(waited, Duration::from_secs(30));
         assert!(stored_on >= 1, "the evidence names no node");
         let took = now() - begun;

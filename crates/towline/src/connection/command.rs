@@ -8,7 +8,7 @@ use towline_mux::{ChannelId, Chunk, OpenOptions, Priority, Reason};
 
 use crate::channel::Channel;
 use crate::connection::flow::Half;
-use crate::error::ChannelError;
+use crate::error::{ChannelError, CloseReason};
 use crate::info::ChannelInfo;
 
 /// Commands to one connection. Everything a program does with a channel passes through here, in order.
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Retire,
     /// Close now; what is queued is still sent, within the close timeout.
     Close { reason: Reason },
+    /// Close now, because the peer may not be connected any more.
+    Dismiss { reason: CloseReason },
 }
 
 /// Shared by the handles of one connection.

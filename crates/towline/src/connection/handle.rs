@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) id: ConnectionId,
     pub(crate) peer: Arc<Peer>,
     pub(crate) origin: Origin,
+    /// The policy admitted the peer when the connection came up.
+    pub(crate) admitted: bool,
     /// As it was when it came up; counters are filled in on reading.
     pub(crate) info: EstablishedInfo,
     pub(crate) counters: Arc<Counters>,
@@ -104,6 +106,13 @@ impl Connection {
     pub async fn close(&self) {
         let reason = Reason::from(Code::GoingAway);
         let _ = self.shared.line.commands.send(Command::Close { reason }).await;
+        self.closed().await;
+    }
+
+    /// Ends the connection for a reason that leaves nothing to be said: what its channels have written is not sent any
+    /// more, but the session is closed properly. Ready when it has ended.
+    pub(crate) async fn dismiss(&self, reason: CloseReason) {
+        let _ = self.shared.line.commands.send(Command::Dismiss { reason }).await;
         self.closed().await;
     }
 

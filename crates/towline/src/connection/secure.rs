@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use towline_ice::Role;
 use towline_identity::DeviceId;
 use towline_tls::{Config, Session};
@@ -29,12 +30,13 @@ pub(crate) struct Secured {
 }
 
 /// Performs the handshake with `device`, whose key is the only one accepted. The live ICE role decides who is
-/// client (`connection.md` 1.3).
+/// client (`connection.md` 1.3). `stop` ends it properly: the peer may hold the session for established already.
 pub(crate) async fn secure(
     selected: Selected,
     config: &Config,
     device: DeviceId,
     limit: Duration,
+    stop: &CancellationToken,
 ) -> Result<Secured, ConnectError> {
     let (session, side) = match selected.role {
         Role::Controlling => (Session::client(config, device), towline_mux::Side::TlsClient),
@@ -42,7 +44,16 @@ pub(crate) async fn secure(
     };
     let mut transport = Transport::new(selected, session.map_err(ConnectError::Tls)?);
     let mut plaintext = Vec::new();
-    match tokio::time::timeout(limit, handshake(&mut transport, &mut plaintext)).await {
+    let shaken = tokio::select! {
+        biased;
+        shaken = tokio::time::timeout(limit, handshake(&mut transport, &mut plaintext)) => Some(shaken),
+        () = stop.cancelled() => None,
+    };
+    let Some(shaken) = shaken else {
+        transport.say_goodbye().await;
+        return Err(ConnectError::Cancelled);
+    };
+    match shaken {
         Ok(Ok(())) => {
             let summary = transport.session().summary().expect("an established session has a summary");
             let dialect = match summary.dialect {

@@ -100,27 +100,13 @@ impl Task {
         self.channels.close(&mut self.mux, &reason);
         self.counters.channels.store(0, Ordering::Relaxed);
         if !matches!(reason, CloseReason::Transport(_) | CloseReason::Truncated) {
-            self.say_goodbye(&reason).await;
+            if matches!(reason, CloseReason::Tls(_)) {
+                self.transport.end().await;
+            } else {
+                self.transport.say_goodbye().await;
+            }
         }
         reason
-    }
-
-    /// Tells the peer about the end, as far as it takes it within a moment.
-    async fn say_goodbye(&mut self, reason: &CloseReason) {
-        if !matches!(reason, CloseReason::Tls(_)) {
-            self.transport.close();
-        }
-        self.transport.flush_session();
-        let transport = &mut self.transport;
-        let goodbye = async {
-            if poll_fn(|cx| transport.poll_write(cx)).await.is_ok() {
-                let _ = poll_fn(|cx| transport.poll_shutdown(cx)).await;
-                // What the peer still sends is taken: left unread, it would make of this a reset, which can cost the
-                // peer what we said last.
-                while poll_fn(|cx| transport.poll_read(cx, &mut |_| {})).await == Ok(ReadOutcome::Progress) {}
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -215,6 +201,7 @@ impl Task {
                 }
             }
             Command::Close { reason } => self.begin_close(reason, CloseReason::Here, now),
+            Command::Dismiss { reason } => self.dismiss(reason, now),
         }
     }
 
@@ -223,6 +210,15 @@ impl Task {
             self.mux.go_away(say.clone());
             self.counters.leaving.store(true, Ordering::Release);
             self.ending = Ending::Draining { say, reason, deadline: now + self.close_timeout };
+        }
+    }
+
+    /// Without a farewell to the channels: the peer gets nothing more than the end.
+    fn dismiss(&mut self, reason: CloseReason, now: Instant) {
+        if !matches!(self.ending, Ending::Flushing { .. }) {
+            self.counters.leaving.store(true, Ordering::Release);
+            self.mux.close(Reason::new(towline_mux::Code::Declined, "not admitted any more"));
+            self.ending = Ending::Flushing { reason, deadline: now + self.close_timeout };
         }
     }
 

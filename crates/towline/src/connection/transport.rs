@@ -2,10 +2,11 @@
 //!
 //! Spec: `connection.md` 4.6, 4.8, 5. Sans-IO parts (the ICE agent and the TLS session) meet the socket here.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio_util::io::poll_read_buf;
@@ -23,6 +24,8 @@ const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 128 * 1024;
 /// Output is gathered up to this much before it is written.
 pub(crate) const WRITE_TARGET: usize = 128 * 1024;
+/// How long a peer may take to take the end of a session.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Space kept by idle buffers.
 const IDLE_CAPACITY: usize = 4 * 1024;
 /// A connection that moves less between two keep-alives is idle: its own keep-alives and pings are less.
@@ -224,6 +227,26 @@ impl Transport {
     /// Ends our direction of the TCP connection.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+
+    /// Writes what is queued and ends the TCP connection, as far as the peer takes it within a second.
+    pub(crate) async fn end(&mut self) {
+        self.flush_session();
+        let goodbye = async {
+            if poll_fn(|cx| self.poll_write(cx)).await.is_ok() {
+                let _ = poll_fn(|cx| self.poll_shutdown(cx)).await;
+                // What the peer still sends is taken: left unread, it would make of this a reset, which can cost the
+                // peer what we said last.
+                while poll_fn(|cx| self.poll_read(cx, &mut |_| {})).await == Ok(ReadOutcome::Progress) {}
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+
+    /// Closes the session properly: peers keep what was not closed for alive, Jami's daemon for 24 s.
+    pub(crate) async fn say_goodbye(&mut self) {
+        self.close();
+        self.end().await;
     }
 
     /// When the agent wants to be called.

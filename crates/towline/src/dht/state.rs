@@ -1,7 +1,7 @@
 //! The state file on disk (`dht.md` 2.13): read at the start, replaced in one step.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use towline_dht::persist::State;
@@ -9,6 +9,7 @@ use towline_dht::persist::State;
 use super::config::{StartError, StateFault};
 use super::error::SaveError;
 use super::sockets::Ports;
+use crate::file::{beside, replace};
 
 /// What an earlier run left.
 #[derive(Debug, Default)]
@@ -56,21 +57,6 @@ pub(super) fn save(path: &Path, state: &State, ports: Ports) -> Result<(), SaveE
 
 fn ports_path(path: &Path) -> PathBuf {
     beside(path, "_port.txt")
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = beside(path, ".new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&fresh, path)
 }
 
 #[cfg(test)]

@@ -1,26 +1,25 @@
 //! One attempt at a connection, from either side, as a future: certificate, signalling, path, TLS.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use towline_ice::{Description, Role};
-use towline_identity::{AccountId, DeviceId, ShortId};
+use towline_identity::{Chain, DeviceId};
 
+use super::asking::{ask, refuse};
 use super::context::Context;
+use super::known::Known;
+use super::progress::Progress;
 use crate::connection::secure::{Secured, secure};
-use crate::dht::{CertificateKey, FindCertificateError, FoundCertificate};
+use crate::dht::{FindCertificateError, FoundCertificate};
+use crate::eras::DeviceIds;
 use crate::error::{ConnectError, Step};
-use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport, Timeline};
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
 use crate::signal::{Extension, Incoming, PeerRequest, RefusalReason};
-
-/// A request without an answer is put once more after this time, in case the nodes that held it are gone. The
-/// recipient drops duplicates.
-const REPEAT_AFTER: Duration = Duration::from_secs(8);
 
 /// A connection that stands.
 #[derive(Debug)]
@@ -29,45 +28,14 @@ pub(crate) struct Attempted {
     pub(crate) origin: Origin,
     pub(crate) secured: Secured,
     pub(crate) peer: Peer,
-    /// Where the peer publishes; spares the lookup next time.
-    pub(crate) found: FoundCertificate,
+    /// The peer's chain and the kind of key it uses; spares the lookup next time.
+    pub(crate) known: Known,
     pub(crate) path: PathInfo,
     pub(crate) timeline: Timeline,
-}
-
-/// How far an attempt has come, for whoever lists attempts.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    state: AtomicU8,
-    account: OnceLock<AccountId>,
-}
-
-impl Progress {
-    pub(crate) fn state(&self) -> ConnectionState {
-        match self.state.load(Ordering::Relaxed) {
-            0 => ConnectionState::Signalling,
-            1 => ConnectionState::Path,
-            _ => ConnectionState::Securing,
-        }
-    }
-
-    /// The account of the device, once its certificate was seen.
-    pub(crate) fn account(&self) -> Option<AccountId> {
-        self.account.get().copied()
-    }
-
-    fn reach(&self, state: ConnectionState) {
-        let number = match state {
-            ConnectionState::Signalling => 0,
-            ConnectionState::Path => 1,
-            ConnectionState::Securing | ConnectionState::Established => 2,
-        };
-        self.state.store(number, Ordering::Relaxed);
-    }
-
-    fn met(&self, peer: &Peer) {
-        let _ = self.account.set(peer.account);
-    }
+    /// Whether the policy admits the peer. One that was dialled may stand without.
+    pub(crate) admitted: bool,
+    /// The age of the policy when that was found.
+    pub(crate) judged: u64,
 }
 
 /// One attempt: what it is about, and how far it is.
@@ -77,6 +45,8 @@ struct Attempt {
     device: DeviceId,
     origin: Origin,
     progress: Arc<Progress>,
+    /// Cancelled when the attempt is to end where only it can end it properly.
+    stop: CancellationToken,
     steps: Steps,
     timeline: Timeline,
 }
@@ -88,9 +58,18 @@ impl Attempt {
         device: DeviceId,
         origin: Origin,
         progress: Arc<Progress>,
+        stop: CancellationToken,
     ) -> Self {
-        let attempt =
-            Self { ctx, id, device, origin, progress, steps: Steps::new(), timeline: Timeline::default() };
+        let attempt = Self {
+            ctx,
+            id,
+            device,
+            origin,
+            progress,
+            stop,
+            steps: Steps::new(),
+            timeline: Timeline::default(),
+        };
         attempt.reach(ConnectionState::Signalling);
         attempt
     }
@@ -101,21 +80,24 @@ impl Attempt {
         self.ctx.progress(self.id, self.device, state, self.steps.began);
     }
 
-    /// The peer's certificate, and who the peer therefore is. A peer of the old era publishes it under its short id
-    /// only, which is known where its key is.
-    async fn meet(
-        &mut self,
-        known: Option<FoundCertificate>,
-        short: Option<ShortId>,
-    ) -> Result<(FoundCertificate, Peer), ConnectError> {
-        let found = match known {
-            Some(found) => found,
-            None => find_certificate(&self.ctx, self.device, short).await?,
+    /// The peer's certificate, and who the peer therefore is. Where the peer is to be admitted, a chain that the policy
+    /// admits is preferred to any other: strangers can publish chains for the device's key, too.
+    async fn meet(&mut self, known: Option<Known>, ids: DeviceIds) -> Result<(Known, Peer), ConnectError> {
+        let ctx = Arc::clone(&self.ctx);
+        let to_admit = self.origin == Origin::Answered;
+        let good = |chain: &Chain| if to_admit { ctx.admits_chain(chain) } else { ctx.peer(chain).is_ok() };
+        let known = match known {
+            Some(known) if good(&known.chain) => known,
+            known => match find_certificate(&ctx, ids, good).await {
+                Ok(found) => found.into(),
+                // Not good, but what there is.
+                Err(error) => known.ok_or(error)?,
+            },
         };
-        let peer = self.ctx.peer(&found.chain)?;
+        let peer = ctx.peer(&known.chain)?;
         self.progress.met(&peer);
         self.timeline.certificate = self.steps.lap();
-        Ok((found, peer))
+        Ok((known, peer))
     }
 
     /// Whose device the peer is by its own account. Any account can vouch for the key of any device, unasked, and
@@ -123,25 +105,34 @@ impl Attempt {
     /// no more than its own certificate is taken for what was found.
     fn confirm(
         &self,
-        found: FoundCertificate,
+        known: &mut Known,
         peer: Peer,
         secured: &Secured,
-    ) -> Result<(FoundCertificate, Peer), ConnectError> {
+    ) -> Result<(Peer, bool), ConnectError> {
         let presented = secured.transport.session().peer_chain().filter(|chain| chain.account().is_some());
-        let Some(chain) = presented.filter(|chain| **chain != found.chain).cloned() else {
-            return Ok((found, peer));
+        if let Some(chain) = presented
+            && *chain != known.chain
+        {
+            known.chain = chain.clone();
+        }
+        // Also if it is the same: lists of what is revoked may have come since.
+        let peer = if known.chain == peer.chain {
+            self.ctx.config.revocations.check(&peer.chain).map_err(ConnectError::Revoked)?;
+            peer
+        } else {
+            self.ctx.peer(&known.chain)?
         };
-        let peer = self.ctx.peer(&chain)?;
-        if self.origin == Origin::Answered && !self.ctx.config.policy.admits(&peer, self.ctx.account) {
+        let admitted = self.ctx.admits(&peer);
+        if self.origin == Origin::Answered && !admitted {
             return Err(ConnectError::NotAdmitted);
         }
-        Ok((FoundCertificate { chain, at: found.at }, peer))
+        Ok((peer, admitted))
     }
 
     /// Path and TLS, the same from both sides.
     async fn connect(
         mut self,
-        found: FoundCertificate,
+        mut known: Known,
         peer: Peer,
         gathered: Gathered,
         remote: Description,
@@ -159,11 +150,20 @@ impl Attempt {
         self.timeline.path = self.steps.lap();
         let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
         self.reach(ConnectionState::Securing);
-        let secured = secure(selected, &self.ctx.tls, self.device, limits.tls_timeout).await?;
+        let mut secured =
+            secure(selected, &self.ctx.tls, self.device, limits.tls_timeout, &self.stop).await?;
         self.timeline.tls = self.steps.lap();
-        let (found, peer) = self.confirm(found, peer, &secured)?;
+        let judged = self.ctx.policy_age();
+        let (peer, admitted) = match self.confirm(&mut known, peer, &secured) {
+            Ok(confirmed) => confirmed,
+            Err(error) => {
+                // The peer holds the connection for established.
+                secured.transport.say_goodbye().await;
+                return Err(error);
+            }
+        };
         let Self { id, origin, timeline, .. } = self;
-        Ok(Attempted { id, origin, secured, peer, found, path, timeline })
+        Ok(Attempted { id, origin, secured, peer, known, path, timeline, admitted, judged })
     }
 }
 
@@ -191,12 +191,14 @@ pub(crate) async fn dial(
     ctx: Arc<Context>,
     id: ConnectionId,
     device: DeviceId,
-    known: Option<FoundCertificate>,
-    answer: oneshot::Receiver<PeerRequest>,
+    known: Option<Known>,
+    answer: oneshot::Receiver<Incoming>,
     progress: Arc<Progress>,
+    stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {
-    let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Dialled, progress);
-    let (found, peer) = attempt.meet(known, None).await?;
+    let mut attempt =
+        Attempt::new(Arc::clone(&ctx), id, device, Origin::Dialled, Arc::clone(&progress), stop);
+    let (mut known, peer) = attempt.meet(known, device.into()).await?;
     // The requester is controlled in ICE and the server in TLS.
     let gathered = gather(&ctx, Role::Controlled)?;
     let request = PeerRequest {
@@ -206,25 +208,30 @@ pub(crate) async fn dial(
         connection_type: String::new(),
         extension: Some(Extension::default()),
     };
-    let answer = signal(&ctx, &found, &request, answer).await?;
+    let Incoming { request: answer, at, .. } = ask(&ctx, &known, &request, answer, &progress).await?;
     if let Some(reason) = answer.extension.and_then(|extension| extension.refused) {
         return Err(ConnectError::Refused(reason));
     }
     let remote = parse_candidates(&answer)?;
-    attempt.connect(found, peer, gathered, remote).await
+    // It answers on the kind of key that it was asked by.
+    known.at = Some(at);
+    attempt.connect(known, peer, gathered, remote).await
 }
 
 /// Answers a request. The decision of the policy is made here, once the certificate is known.
 pub(crate) async fn answer(
     ctx: Arc<Context>,
     incoming: Incoming,
-    known: Option<FoundCertificate>,
+    known: Option<Known>,
     progress: Arc<Progress>,
+    stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {
     let (id, device) = (ConnectionId(incoming.request.id), incoming.sender.device_id());
-    let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Answered, progress);
-    let (found, peer) = attempt.meet(known, Some(incoming.sender.short_id())).await?;
-    if !ctx.config.policy.admits(&peer, ctx.account) {
+    let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Answered, progress, stop);
+    // A peer of the old era publishes its certificate under its short id only, which is known where its key is.
+    let (mut known, peer) = attempt.meet(known, DeviceIds::from(&incoming.sender)).await?;
+    known.at.get_or_insert(incoming.at);
+    if !ctx.admits(&peer) {
         refuse(&ctx, &incoming, RefusalReason::NotAllowed).await;
         return Err(ConnectError::NotAdmitted);
     }
@@ -245,7 +252,7 @@ pub(crate) async fn answer(
     };
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
-        if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.at, &reply).await {
+        if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.answer_at(), &reply).await {
             tracing::debug!(%device, %error, "the answer could not be stored");
         }
         // The path decides; this branch only has to have run.
@@ -253,18 +260,19 @@ pub(crate) async fn answer(
     };
     tokio::select! {
         biased;
-        result = attempt.connect(found, peer, gathered, remote) => result,
+        result = attempt.connect(known, peer, gathered, remote) => result,
         never = send => match never {},
     }
 }
 
-async fn find_certificate(
+/// Looks for the certificate of a device where this node looks, preferring chains that are `good`.
+pub(crate) async fn find_certificate(
     ctx: &Context,
-    device: DeviceId,
-    short: Option<ShortId>,
+    ids: DeviceIds,
+    good: impl FnMut(&Chain) -> bool,
 ) -> Result<FoundCertificate, ConnectError> {
     let limit = ctx.config.limits.certificate_timeout;
-    match tokio::time::timeout(limit, ctx.dht.find_certificate_at(Some(device), short)).await {
+    match tokio::time::timeout(limit, ctx.dht.find_certificate_in(ctx.config.eras, ids, good)).await {
         Ok(found) => found.map_err(ConnectError::Certificate),
         Err(_) => Err(ConnectError::TimedOut { step: Step::Certificate, waited: limit }),
     }
@@ -289,75 +297,7 @@ fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> 
     Ok(parsed.description)
 }
 
-/// Sends the request and waits for the answer.
-async fn signal(
-    ctx: &Context,
-    found: &FoundCertificate,
-    request: &PeerRequest,
-    mut answer: oneshot::Receiver<PeerRequest>,
-) -> Result<PeerRequest, ConnectError> {
-    let waited = ctx.config.limits.answer_timeout;
-    let deadline = tokio::time::sleep(waited);
-    tokio::pin!(deadline);
-    let mut stored_on = 0;
-    let mut pause = Duration::ZERO;
-    loop {
-        let delay = pause;
-        let put = async {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            ctx.signalling.send(found.chain.public_key(), found.at, request).await
-        };
-        tokio::pin!(put);
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer.map_err(|_| ConnectError::Cancelled),
-            () = &mut deadline => return Err(ConnectError::NoAnswer { waited, stored_on }),
-            result = &mut put => match result {
-                Ok(nodes) => stored_on = stored_on.max(nodes),
-                Err(error) if pause.is_zero() => {
-                    tracing::debug!(%error, "the request could not be stored");
-                    return Err(ConnectError::RequestNotStored);
-                }
-                Err(_) => {}
-            },
-        }
-        pause = REPEAT_AFTER;
-    }
-}
-
-/// Says no, to those who understand it; others would take it for a broken answer.
-async fn refuse(ctx: &Context, incoming: &Incoming, reason: RefusalReason) {
-    if incoming.request.extension.is_none() {
-        return;
-    }
-    let refusal = PeerRequest {
-        id: incoming.request.id,
-        ice_message: String::new(),
-        is_answer: true,
-        connection_type: String::new(),
-        extension: Some(Extension { refused: Some(reason) }),
-    };
-    if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.at, &refusal).await {
-        tracing::debug!(%error, "the refusal could not be stored");
-    }
-}
-
 /// Refuses for lack of room, without having looked anything up.
 pub(crate) async fn refuse_busy(ctx: Arc<Context>, incoming: Incoming) {
     refuse(&ctx, &incoming, RefusalReason::Busy).await;
-}
-
-/// What the node says about an attempt that failed.
-pub(crate) fn failed(id: ConnectionId, device: DeviceId, origin: Origin, error: ConnectError) -> Event {
-    match origin {
-        Origin::Dialled => Event::ConnectFailed { connection: id, device, error },
-        Origin::Answered => Event::IncomingFailed { device, error },
-    }
-}
-
-/// A chain given by the program instead of found: both kinds of key may be in use, the newer is tried.
-pub(crate) fn known_chain(chain: towline_identity::Chain) -> FoundCertificate {
-    FoundCertificate { chain, at: CertificateKey::Long }
 }

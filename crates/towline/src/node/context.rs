@@ -1,15 +1,18 @@
 //! What every task of a node needs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use tokio::sync::broadcast;
 use towline_identity::{AccountId, Chain, DeviceId};
 use towline_net::Net;
 
 use crate::config::Config;
+use crate::connection::Connection;
 use crate::dht::Dht;
-use crate::error::ConnectError;
+use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionState};
 use crate::path::PathOptions;
@@ -28,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) device: DeviceId,
     pub(crate) account: AccountId,
     pub(crate) events: broadcast::Sender<Event>,
+    /// How often the policy was enforced.
+    pub(crate) enforced: AtomicU64,
 }
 
 impl Context {
@@ -49,13 +54,53 @@ impl Context {
         self.emit(Event::Progress { connection, device, state, elapsed });
     }
 
-    /// What is known of a device from its chain. A device needs an account: a self-signed one is refused.
+    /// What is known of a device from its chain. A device needs an account: a self-signed one is refused, and so is
+    /// one that its account has revoked.
     pub(crate) fn peer(&self, chain: &Chain) -> Result<Peer, ConnectError> {
         if chain.pack().len() > self.config.limits.certificate_chain {
             return Err(ConnectError::BadChain("it is longer than this node allows"));
         }
         chain.verify_links().map_err(|_| ConnectError::BadChain("its signatures do not hold"))?;
         let account = chain.account_id().ok_or(ConnectError::BadChain("no account signed it"))?;
+        self.config.revocations.check(chain).map_err(ConnectError::Revoked)?;
         Ok(Peer { device: chain.device_id(), account, chain: chain.clone() })
+    }
+
+    /// Whether the device may connect to us.
+    pub(crate) fn admits(&self, peer: &Peer) -> bool {
+        self.config.policy.admits(peer, self.account)
+    }
+
+    /// Whether a device with this chain may connect to us.
+    pub(crate) fn admits_chain(&self, chain: &Chain) -> bool {
+        self.peer(chain).is_ok_and(|peer| self.admits(&peer))
+    }
+
+    /// A number that grows whenever the policy is enforced.
+    pub(crate) fn policy_age(&self) -> u64 {
+        self.enforced.load(Ordering::Acquire)
+    }
+
+    /// Judgements of before count no longer.
+    pub(crate) fn renew_policy(&self) {
+        self.enforced.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends those of the connections that may not stand any more. Ready when they have ended.
+    pub(crate) async fn enforce_on(self: Arc<Self>, connections: Vec<Connection>) {
+        let ends = connections.iter().filter_map(|connection| {
+            let reason = self.objection(connection)?;
+            Some(async move { connection.dismiss(reason).await })
+        });
+        join_all(ends).await;
+    }
+
+    fn objection(&self, connection: &Connection) -> Option<CloseReason> {
+        let peer = connection.peer();
+        if let Err(why) = self.config.revocations.check(&peer.chain) {
+            return Some(CloseReason::Revoked(why));
+        }
+        // A device that was dialled although the policy did not admit it was the program's wish, and stays so.
+        (connection.shared.admitted && !self.admits(peer)).then_some(CloseReason::NotAdmitted)
     }
 }

@@ -1,11 +1,18 @@
 //! The node: this device, running.
 
 mod actor;
+mod asking;
 mod attempt;
+mod command;
 mod context;
+mod known;
+mod progress;
 mod table;
+mod target;
+mod underway;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -13,9 +20,10 @@ use towline_identity::{AccountId, Chain, DeviceId, Identity};
 use towline_mux::{OpenOptions, Priority};
 use towline_net::Net;
 
-pub use actor::Target;
+pub use target::Target;
 
-use actor::{Actor, Command};
+use actor::Actor;
+use command::Command;
 use context::Context;
 use table::Table;
 
@@ -24,11 +32,12 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::dht::Dht;
 use crate::discovery::Discovery;
+use crate::eras::{DeviceIds, Eras};
 use crate::error::{ChannelError, CloseReason, ConnectError, StartError};
 use crate::event::Event;
 use crate::info::ConnectionInfo;
 use crate::path::PathOptions;
-use crate::signal::Signalling;
+use crate::signal::{Signalling, Treated};
 
 /// Commands waiting for the node's task.
 const COMMAND_QUEUE: usize = 1024;
@@ -96,15 +105,16 @@ impl Node {
             towline_tls::Options { native_dialect: config.native_dialect, ..towline_tls::Options::default() };
         let tls = towline_tls::Config::new(&identity, options)?;
         let dht = Dht::start(Arc::clone(&net), config.dht.clone(), Some(Arc::clone(&identity))).await?;
+        let treated = Treated::load(&net, &config).await;
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let mut tasks = JoinSet::new();
 
         let discovery =
             Discovery::start(Arc::clone(&net), config.discovery.clone(), &dht, Some(identity.device_id()))
                 .map_err(StartError::Discovery)?;
-        let (signalling, signals) = Signalling::start(&dht, &identity, &mut tasks);
+        let (signalling, signals) = Signalling::start(&dht, &identity, config.eras, &mut tasks);
         let (registered, registration) = watch::channel(false);
-        tasks.spawn(register(dht.clone(), events.clone(), registered));
+        tasks.spawn(register(dht.clone(), config.eras, events.clone(), registered));
         tasks.spawn(watch_lan(discovery.clone(), events.clone()));
 
         let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
@@ -119,11 +129,12 @@ impl Node {
             device: identity.device_id(),
             account,
             events,
+            enforced: AtomicU64::new(0),
         });
         let table = Arc::new(Table::new(ctx.device));
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (offers, incoming) = mpsc::channel(incoming_queue);
-        let actor = Actor::new(Arc::clone(&ctx), Arc::clone(&table), offers);
+        let actor = Actor::new(Arc::clone(&ctx), Arc::clone(&table), offers, treated);
         tasks.spawn(actor.run(command_queue, signals));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -224,8 +235,7 @@ impl Node {
             return Ok(connection);
         }
         let (reply, connection) = oneshot::channel();
-        let command = Command::Dial { device, reply };
-        self.inner.commands.send(command).await.map_err(|_| ConnectError::NodeClosed)?;
+        self.command(Command::Dial { device, reply }).await?;
         connection.await.map_err(|_| ConnectError::NodeClosed)?
     }
 
@@ -262,8 +272,60 @@ impl Node {
     }
 
     /// Gives the node a certificate chain, so that its device can be dialled without looking it up.
+    ///
+    /// A chain does not tell at which kind of key the device listens ([`Eras`]). Until that is known, from a connection or
+    /// from a lookup, a request to it goes to both.
     pub async fn remember(&self, chain: Chain) {
-        let _ = self.inner.commands.send(Command::Remember { chain }).await;
+        let _ = self.inner.commands.send(Command::Remember { known: chain.into() }).await;
+    }
+
+    /// The certificate chain of a device that one of its ids or both are known of: what the node remembers, or else
+    /// what it finds on the DHT and then remembers. So a device that is known by 40 digits only can be dialled, and one of
+    /// the old era that is known by both ids:
+    ///
+    /// ```no_run
+    /// # async fn example(node: towline::Node, id: towline::ShortId) -> Result<(), towline::ConnectError> {
+    /// let device = node.find(id).await?.device_id();
+    /// let channel = node.connect(device, "hello").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Devices since OpenDHT 3.7.2 cannot be found by their short id. A chain that this node's policy admits is preferred,
+    /// if there are several. Cancel safe.
+    pub async fn find(&self, device: impl Into<DeviceIds>) -> Result<Chain, ConnectError> {
+        let wanted = device.into();
+        let (reply, known) = oneshot::channel();
+        self.command(Command::Recall { wanted, reply }).await?;
+        let ctx = &self.inner.ctx;
+        match known.await.map_err(|_| ConnectError::NodeClosed)? {
+            Some(chain) if ctx.peer(&chain).is_ok() => return Ok(chain),
+            _ => {}
+        }
+        let found = attempt::find_certificate(ctx, wanted, |chain| ctx.admits_chain(chain)).await?;
+        ctx.peer(&found.chain)?;
+        let chain = found.chain.clone();
+        self.command(Command::Remember { known: found.into() }).await?;
+        Ok(chain)
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ConnectError> {
+        self.inner.commands.send(command).await.map_err(|_| ConnectError::NodeClosed)
+    }
+
+    /// Ends the connections whose peer may not be connected any more: those of devices that
+    /// [`Config::revocations`](crate::Config::revocations) has revoked, whoever dialled, and those of devices that
+    /// [`Config::policy`](crate::Config::policy) does not admit any more. Ready when they have ended, with
+    /// [`CloseReason::Revoked`] or [`CloseReason::NotAdmitted`]; channels lose what was not sent yet. Attempts under way
+    /// are judged at their end.
+    ///
+    /// To be called after a change of either. A connection to a device that was not admitted when this side dialled it was
+    /// the program's wish; only [`close_with`](Self::close_with) ends it.
+    pub async fn enforce_policy(&self) {
+        let (done, enforced) = oneshot::channel();
+        if self.command(Command::EnforcePolicy { done }).await.is_ok() {
+            let _ = enforced.await;
+        }
     }
 
     /// Closes the connections to a device or an account, and gives up attempts at them. Ready when they are closed.
@@ -315,8 +377,8 @@ impl Node {
 }
 
 /// Publishes the certificate for as long as the node runs.
-async fn register(dht: Dht, events: broadcast::Sender<Event>, registered: watch::Sender<bool>) {
-    let announcement = dht.publish_certificate();
+async fn register(dht: Dht, eras: Eras, events: broadcast::Sender<Event>, registered: watch::Sender<bool>) {
+    let announcement = dht.publish_certificate_for(eras);
     match announcement.announced().await {
         Ok(_) => {
             registered.send_replace(true);

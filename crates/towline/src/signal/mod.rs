@@ -1,11 +1,12 @@
 //! Signalling: how two devices exchange candidates before they are connected. Spec: `connection.md` 3.
 //!
 //! A request is a signed value, encrypted to the recipient and put at a key that the recipient listens on. Two such
-//! keys are in use, made of the short and of the long device id; Towline listens on both and answers on the one a
-//! request came by, so it meets peers of both eras (`connection.md` 3.3).
+//! keys are in use, made of the short and of the long device id; Towline listens on both, unless it is told otherwise
+//! ([`Eras`]), and answers on the one a request came by, so it meets peers of both eras (`connection.md` 3.3).
 
 mod request;
 mod treated;
+mod treated_file;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -13,9 +14,11 @@ use towline_dht::{InfoHash, Query, Value};
 use towline_identity::{Identity, PublicKey};
 
 use crate::dht::{CertificateKey, Dht, ListenEvent, PutError};
+use crate::eras::Eras;
 
 pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, USER_TYPE};
 pub(crate) use treated::Treated;
+pub(crate) use treated_file::save as save_treated;
 
 /// Requests waiting for the node. More stay in the DHT's own bounded queue.
 const QUEUE: usize = 64;
@@ -30,6 +33,13 @@ pub(crate) struct Incoming {
     pub(crate) at: CertificateKey,
 }
 
+impl Incoming {
+    /// Where an answer goes.
+    pub(crate) fn answer_at(&self) -> Eras {
+        Eras::Both.narrowed_to(Some(self.at))
+    }
+}
+
 /// Sends requests and answers.
 #[derive(Debug)]
 pub(crate) struct Signalling {
@@ -37,31 +47,43 @@ pub(crate) struct Signalling {
 }
 
 impl Signalling {
-    /// Listens for what is addressed to `identity`. The tasks end with the set, or when the receiver is gone.
+    /// Listens for what is addressed to `identity` at the keys of `eras`. The tasks end with the set, or when the receiver is gone.
     pub(crate) fn start(
         dht: &Dht,
         identity: &Identity,
+        eras: Eras,
         tasks: &mut JoinSet<()>,
     ) -> (Self, mpsc::Receiver<Incoming>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let key = identity.key().public();
-        for at in [CertificateKey::Long, CertificateKey::Short] {
+        for &at in eras.keys() {
             tasks.spawn(listen(dht.clone(), request_key(key, at), at, sender.clone()));
         }
         (Self { dht: dht.clone() }, receiver)
     }
 
-    /// Puts a request or answer where `to` listens. Returns how many nodes confirmed it.
+    /// Puts a request or answer where `to` listens, at the keys of `eras` at once. Returns how many nodes confirmed it,
+    /// added up over the keys; an error if none did.
     pub(crate) async fn send(
         &self,
         to: &PublicKey,
-        at: CertificateKey,
+        eras: Eras,
         request: &PeerRequest,
     ) -> Result<usize, PutError> {
         // Id 0: the DHT draws one. Encrypted values hide type and user type, which only the recipient sees.
         let value = Value::new(0, 0, request.encode()).with_user_type(USER_TYPE);
-        let outcome = self.dht.put_encrypted(request_key(to, at), to, value).await?;
-        Ok(outcome.stored_on)
+        let puts =
+            eras.keys().iter().map(|&at| self.dht.put_encrypted(request_key(to, at), to, value.clone()));
+        let mut outcome = Err(PutError::NotStored);
+        for put in futures_util::future::join_all(puts).await {
+            outcome = match (outcome, put) {
+                (Ok(before), Ok(put)) => Ok(before + put.stored_on),
+                (Err(_), Ok(put)) => Ok(put.stored_on),
+                (Ok(before), Err(_)) => Ok(before),
+                (Err(_), Err(why)) => Err(why),
+            };
+        }
+        outcome
     }
 }
 

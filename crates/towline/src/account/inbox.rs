@@ -1,0 +1,110 @@
+//! Requests that come: what lies in the inbox of this device, and who put it there.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use towline_account::contacts::Contacts;
+use towline_account::inbox;
+use towline_dht::Query;
+use towline_dht::types::{Payload as _, TRUST_REQUEST, TrustRequest};
+use towline_identity::PublicKey;
+
+use super::actor::News;
+use crate::dht::{Dht, ListenEvent, SecureValue};
+use crate::eras::DeviceIds;
+use crate::node::Node;
+
+/// How long before a listen that ended is begun anew.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+/// A sender that publishes its certificate only now is looked for again after these pauses, in seconds.
+const AGAIN_AFTER: [u64; 4] = [1, 3, 10, 30];
+
+/// What came.
+#[derive(Debug)]
+struct Letter {
+    sender: PublicKey,
+    value_id: u64,
+    request: TrustRequest,
+}
+
+/// Listens in the inbox until the account is gone.
+pub(super) async fn listen(
+    node: Node,
+    contacts: watch::Receiver<Arc<Contacts>>,
+    at_once: usize,
+    news: mpsc::Sender<News>,
+) {
+    let key = inbox::key(node.identity().short_id());
+    let places = Arc::new(Semaphore::new(at_once.max(1)));
+    let mut looking = JoinSet::new();
+    loop {
+        let mut listening = dht(&node).listen(key, Query::all());
+        while let Some(event) = listening.next().await {
+            // Values last for minutes; what has expired was treated or is sent again.
+            let values = match event {
+                ListenEvent::New(values) => values,
+                ListenEvent::Missed(_) => break,
+                ListenEvent::Expired(_) => continue,
+            };
+            for letter in values.iter().filter_map(read) {
+                let device = letter.sender.device_id();
+                if contacts.borrow().has_treated(device, letter.value_id) {
+                    continue;
+                }
+                // Waiting here holds up nobody else: the DHT keeps what comes meanwhile, and bounds it.
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                while looking.try_join_next().is_some() {}
+                let (node, news) = (node.clone(), news.clone());
+                looking.spawn(async move {
+                    look_up(&node, letter, &news).await;
+                    drop(place);
+                });
+            }
+        }
+        if news.is_closed() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn dht(node: &Node) -> &Dht {
+    node.dht()
+}
+
+/// A request is encrypted to us, signed, and says what it is.
+fn read(value: &SecureValue) -> Option<Letter> {
+    let sender = value.from.clone()?;
+    if !value.encrypted || value.value.value_type() != TRUST_REQUEST {
+        return None;
+    }
+    match TrustRequest::decode(value.value.data()) {
+        Ok(request) => Some(Letter { sender, value_id: value.value.id, request }),
+        Err(error) => {
+            tracing::debug!(from = %sender.device_id(), %error, "malformed request to become a contact");
+            None
+        }
+    }
+}
+
+/// Whose device the sender is: the account in its verified chain. A chain of somebody known is preferred to others that
+/// strangers may have published for its key.
+async fn look_up(node: &Node, letter: Letter, news: &mpsc::Sender<News>) {
+    let Letter { sender, value_id, request } = letter;
+    for pause in AGAIN_AFTER.iter().map(Some).chain([None]) {
+        match node.find(DeviceIds::from(&sender)).await {
+            Ok(chain) => {
+                // Without anybody to tell, nothing is left to do.
+                let _ = news.send(News::Request { sender: chain, value_id, request: Box::new(request) }).await;
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(device = %sender.device_id(), %error, "the sender of a request was not found");
+            }
+        }
+        if let Some(pause) = pause {
+            tokio::time::sleep(std::time::Duration::from_secs(*pause)).await;
+        }
+    }
+}
