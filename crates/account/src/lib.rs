@@ -17,4 +17,8 @@ pub mod receipt;
 pub mod revocation;
 pub mod vcard;
 
+pub use announcement::DeviceAnnouncement;
+pub use archive::Archive;
 pub use peer_kind::PeerKind;
+pub use receipt::Receipt;
+pub use vcard::VCard;
