@@ -7,6 +7,7 @@
 //! Everything reaches the world through one trait, [`net::Net`]; with that of the `towline-lab` crate the same node
 //! runs in a simulated network in virtual time.
 
+pub mod account;
 mod channel;
 mod config;
 mod connection;
@@ -24,6 +25,7 @@ mod policy;
 mod revocations;
 mod router;
 pub mod signal;
+pub mod sip;
 
 pub use channel::{Channel, IncomingChannel, ReadHalf, WriteHalf};
 pub use config::Config;

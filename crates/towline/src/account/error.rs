@@ -15,7 +15,10 @@ use crate::error::StartError;
 pub enum AccountStartError {
     /// The receipt is not this device's.
     #[error("the receipt is not that of this device: {0}")]
-    Receipt(#[from] towline_account::receipt::ReceiptError),
+    Receipt(#[from] towline_account::receipt::ReceiptMismatch),
+    /// The profile does not fit a request.
+    #[error("the profile cannot be used: {0}")]
+    Profile(#[from] towline_account::vcard::VCardError),
     /// The node could not be started.
     #[error(transparent)]
     Node(#[from] StartError),
@@ -40,6 +43,9 @@ pub enum AccountError {
     /// The devices could not be looked up.
     #[error(transparent)]
     Lookup(#[from] GetError),
+    /// The profile does not fit a request.
+    #[error("the profile cannot be used: {0}")]
+    Profile(#[from] towline_account::vcard::VCardError),
     /// The account was shut down.
     #[error("the account is shut down")]
     Closed,

@@ -96,7 +96,8 @@ async fn look_up(node: &Node, letter: Letter, news: &mpsc::Sender<News>) {
         match node.find(DeviceIds::from(&sender)).await {
             Ok(chain) => {
                 // Without anybody to tell, nothing is left to do.
-                let _ = news.send(News::Request { sender: chain, value_id, request: Box::new(request) }).await;
+                let _ =
+                    news.send(News::Request { sender: chain, value_id, request: Box::new(request) }).await;
                 return;
             }
             Err(error) => {

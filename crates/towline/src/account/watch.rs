@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use towline_account::announcement::{self, DeviceAnnouncement};
 use towline_account::presence::PresenceState;
 use towline_account::revocation;
-use towline_dht::{InfoHash, Query};
+use towline_dht::Query;
 use towline_identity::{AccountId, DeviceId, PublicKey, RevocationList, ShortId};
 
 use super::actor::News;
@@ -62,7 +62,10 @@ impl PresenceWatch {
     }
 
     /// Waits until `wanted` holds, now or later. `None` when the account of ours was shut down. Cancel safe.
-    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&AccountPresence) -> bool) -> Option<AccountPresence> {
+    pub async fn wait_for(
+        &mut self,
+        mut wanted: impl FnMut(&AccountPresence) -> bool,
+    ) -> Option<AccountPresence> {
         self.latest.wait_for(|presence| wanted(presence)).await.ok().map(|presence| presence.clone())
     }
 }
@@ -85,7 +88,9 @@ pub(super) fn sort(
     for secure in values {
         let value = &secure.value;
         match DeviceAnnouncement::read(value, account) {
-            Ok(DeviceAnnouncement { device, key }) => announced.push(Announced { value_id: value.id, device, key }),
+            Ok(DeviceAnnouncement { device, key }) => {
+                announced.push(Announced { value_id: value.id, device, key });
+            }
             Err(error) => match revocation::read(value) {
                 Ok(list) => lists.push(list),
                 Err(_) => tracing::debug!(%account, id = value.id, %error, "neither announcement nor list"),
@@ -107,7 +112,7 @@ pub(super) async fn listen(
 ) {
     let listening = async {
         loop {
-            let mut listening = dht.listen(InfoHash::from(*announcement::key(account).as_bytes()), Query::all());
+            let mut listening = dht.listen(announcement::key(account), Query::all());
             while let Some(event) = listening.next().await {
                 let told = match event {
                     ListenEvent::New(values) => {

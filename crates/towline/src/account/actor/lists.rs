@@ -1,0 +1,147 @@
+//! The account's task: revocation lists.
+
+use std::sync::Arc;
+
+use towline_account::contacts::Contact;
+use towline_account::{announcement, revocation};
+use towline_identity::{AccountId, Certificate, Chain, RevocationList, ShortId};
+
+use super::{Actor, Done};
+use crate::account::error::AccountError;
+use crate::account::event::AccountEvent;
+
+impl Actor {
+    /// Whether lists of an account are kept: everybody can publish some for accounts of his own making.
+    fn matters(&self, account: AccountId) -> bool {
+        account == self.own || self.contacts.get(account).is_some_and(Contact::is_active)
+    }
+
+    /// The certificate of an account, once a chain of one of its devices was found.
+    fn issuer(&self, account: AccountId) -> Option<Certificate> {
+        if account == self.own {
+            return self.node.identity().chain().account().cloned();
+        }
+        let of_account = (account, ShortId([0; 20]))..=(account, ShortId([0xff; 20]));
+        self.chains.range(of_account).find_map(|(_, chain)| chain.as_ref()?.account().cloned())
+    }
+
+    /// Takes lists that were found at the key of an account: now, if they can be verified and are of use, and otherwise
+    /// when they can and are. Of too many the latest go first.
+    pub(super) async fn park(&mut self, account: AccountId, lists: Vec<RevocationList>) {
+        let limit = self.config.limits.lists;
+        let mut lists = lists;
+        if let Some(parked) = self.parked.remove(&account) {
+            lists.extend(parked);
+        }
+        lists.truncate(limit);
+        match self.issuer(account).filter(|_| self.matters(account)) {
+            Some(issuer) => self.take_lists(account, lists, &issuer).await,
+            None if lists.is_empty() => {}
+            None => drop(self.parked.insert(account, lists)),
+        }
+    }
+
+    /// Takes lists into force: verified, saved, and enforced on the connections that stand.
+    pub(super) async fn take_lists(
+        &mut self,
+        account: AccountId,
+        lists: Vec<RevocationList>,
+        issuer: &Certificate,
+    ) {
+        if !self.matters(account) || AccountId::from(issuer.short_id()) != account {
+            return;
+        }
+        let mut news = false;
+        for list in lists {
+            match self.take_list(account, list, issuer).await {
+                Ok(new) => news |= new,
+                Err(error) => tracing::debug!(%account, %error, "revocation list not taken"),
+            }
+        }
+        if news {
+            self.lists_changed(account);
+        }
+    }
+
+    /// `true` if it says something new.
+    async fn take_list(
+        &mut self,
+        account: AccountId,
+        list: RevocationList,
+        issuer: &Certificate,
+    ) -> Result<bool, AccountError> {
+        if !self.revocations.insert(list.clone(), issuer)? {
+            return Ok(false);
+        }
+        let store = Arc::clone(&self.config.store);
+        let saved = self.net.offload(move || store.save_revocation_list(account, &list)).await;
+        if let Err(error) = saved {
+            // It is in force for this run all the same, and on the DHT for the next one.
+            self.tell(AccountEvent::NotSaved(error.kind()));
+        }
+        Ok(true)
+    }
+
+    fn lists_changed(&mut self, account: AccountId) {
+        self.exclude_revoked(account);
+        if account == self.own {
+            self.publish_own_lists();
+            if self.revocations.check(self.node.identity().chain()).is_err() {
+                self.tell(AccountEvent::ThisDeviceRevoked);
+            }
+        }
+        let node = self.node.clone();
+        self.chores.spawn(async move { node.enforce_policy().await });
+    }
+
+    /// Devices that are revoked are not there, whatever they announce.
+    pub(super) fn exclude_revoked(&mut self, account: AccountId) {
+        let of_account = (account, ShortId([0; 20]))..=(account, ShortId([0xff; 20]));
+        let revoked = |chain: &Option<Chain>| {
+            chain.as_ref().is_some_and(|chain| self.revocations.check(chain).is_err())
+        };
+        let devices: Vec<ShortId> = self
+            .chains
+            .range(of_account)
+            .filter(|(_, chain)| revoked(chain))
+            .map(|((_, device), _)| *device)
+            .filter(|device| !self.excluded.contains(&(account, *device)))
+            .collect();
+        if devices.is_empty() {
+            return;
+        }
+        for device in &devices {
+            self.excluded.insert((account, *device));
+            self.presence.exclude(account, *device);
+        }
+        self.tell(AccountEvent::Revoked { account, devices });
+    }
+
+    /// A list of our own that the program made.
+    pub(super) async fn revoke(&mut self, list: RevocationList, done: Done) {
+        let (own, issuer) = (self.own, self.issuer(self.own));
+        let issuer = issuer.expect("a node has an identity with an account");
+        let result = self.take_list(own, list, &issuer).await;
+        if let Ok(true) = result {
+            self.lists_changed(own);
+            self.tell_presence().await;
+        }
+        let node = self.node.clone();
+        self.chores.spawn(async move {
+            node.enforce_policy().await;
+            let _ = done.send(result.map(drop));
+        });
+    }
+
+    /// Puts the lists of our account on the DHT, where they stay while this device runs.
+    pub(super) fn publish_own_lists(&mut self) {
+        let Some(issuer) = self.issuer(self.own) else { return };
+        let lists = self.revocations.snapshot();
+        let values = lists.lists_of(&issuer).iter().map(revocation::value);
+        let dht = self.node.dht();
+        let key = announcement::key(self.own);
+        // The new ones first, so that there is no moment without.
+        let published = values.map(|value| dht.announce(key, value)).collect();
+        self.lists = published;
+    }
+}

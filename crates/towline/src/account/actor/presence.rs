@@ -1,0 +1,200 @@
+//! The account's task: who is watched, and who is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
+use towline_account::contacts::Contact;
+use towline_account::presence::{PresenceEvent, PresenceState};
+use towline_identity::{AccountId, Chain, DeviceId, RevocationList, ShortId};
+
+use super::{Actor, News};
+use crate::account::error::AccountError;
+use crate::account::event::AccountEvent;
+use crate::account::watch::{self as watching, AccountPresence, Announced, DevicePresence, PresenceWatch};
+use crate::connection::Connection;
+use crate::eras::DeviceIds;
+
+impl Actor {
+    /// A watch of an account, which begins now unless there is one.
+    pub(super) fn watch(&mut self, account: AccountId) -> Result<PresenceWatch, AccountError> {
+        if let Some(watched) = self.watched.get(&account) {
+            return Ok(PresenceWatch::new(account, watched.subscribe()));
+        }
+        self.presence.watch(account)?;
+        let (watched, latest) = watch::channel(AccountPresence::default());
+        let listening =
+            watching::listen(self.node.dht().clone(), account, watched.clone(), self.news.clone());
+        self.chores.spawn(listening);
+        self.watched.insert(account, watched);
+        for (_, device) in self.connected.values().filter(|(of, _)| *of == account) {
+            self.presence.connected(account, *device);
+        }
+        Ok(PresenceWatch::new(account, latest))
+    }
+
+    /// The listen at an account ended, as nobody watched.
+    pub(super) fn unwatched(&mut self, account: AccountId) {
+        let Some(watched) = self.watched.get(&account) else { return };
+        if watched.receiver_count() > 0 {
+            // Somebody has begun to meanwhile.
+            self.presence.listen_renewed(towline_net::now(), account);
+            let listening =
+                watching::listen(self.node.dht().clone(), account, watched.clone(), self.news.clone());
+            self.chores.spawn(listening);
+            return;
+        }
+        self.watched.remove(&account);
+        self.presence.unwatch(account);
+        self.contacts.handle_offline(account);
+        self.parked.remove(&account);
+        self.chains.retain(|(of, _), _| *of != account);
+        self.ids.retain(|(of, _), _| *of != account);
+        self.excluded.retain(|(of, _)| *of != account);
+    }
+
+    /// Watches those that the account wants watched: itself, for new devices; contacts that have not answered, to ask them
+    /// again; contacts that are connected, whose devices may be revoked.
+    pub(super) fn keep_watches(&mut self) {
+        let mut wanted = BTreeSet::from([self.own]);
+        wanted.extend(
+            self.contacts.active().filter(|(_, contact)| !contact.confirmed).map(|(account, _)| account),
+        );
+        let contact = |account: &AccountId| self.contacts.get(*account).is_some_and(Contact::is_active);
+        wanted.extend(self.connected.values().map(|(account, _)| *account).filter(contact));
+        self.kept.retain(|account, _| wanted.contains(account));
+        for account in wanted {
+            if self.kept.contains_key(&account) {
+                continue;
+            }
+            match self.watch(account) {
+                Ok(watch) => drop(self.kept.insert(account, watch)),
+                Err(error) => tracing::warn!(%account, %error, "a contact is not watched"),
+            }
+        }
+    }
+
+    /// Compares the connections that stand with those that stood.
+    pub(super) fn look_at_connections(&mut self) {
+        let standing: BTreeMap<DeviceId, (AccountId, ShortId)> = self
+            .node
+            .established()
+            .iter()
+            .map(Connection::peer)
+            .map(|peer| (peer.device, (peer.account, peer.chain.short_id())))
+            .collect();
+        if standing == self.connected {
+            return;
+        }
+        for (account, device) in self.connected.values() {
+            if !standing.values().any(|other| other == &(*account, *device)) {
+                self.presence.disconnected(*account, *device);
+            }
+        }
+        self.connected = standing;
+        for (account, device) in self.connected.values() {
+            self.presence.connected(*account, *device);
+        }
+        self.keep_watches();
+    }
+
+    pub(super) async fn handle_seen(
+        &mut self,
+        account: AccountId,
+        announced: Vec<Announced>,
+        lists: Vec<RevocationList>,
+    ) {
+        if !self.watched.contains_key(&account) {
+            return;
+        }
+        for Announced { value_id, device, key } in announced {
+            self.presence.handle_value(account, value_id, device);
+            let known = self.chains.get(&(account, device)).is_some_and(Option::is_some);
+            if known || (account == self.own && device == self.node.identity().short_id()) {
+                continue;
+            }
+            if self.chains.len() >= self.config.limits.certificates
+                && !self.chains.contains_key(&(account, device))
+            {
+                continue;
+            }
+            self.chains.insert((account, device), None);
+            let ids = key.as_ref().map_or_else(|| DeviceIds::from(device), DeviceIds::from);
+            if let Some(id) = ids.long() {
+                self.ids.insert((account, device), id);
+            }
+            let (directory, news) = (self.directory.clone(), self.news.clone());
+            let places = std::sync::Arc::clone(&self.places);
+            self.chores.spawn(async move {
+                let Ok(_place) = places.acquire().await else { return };
+                let chain = directory.certificate(account, ids).await.map(|found| found.chain);
+                // Without anybody to tell, nothing is left to do.
+                let _ = news.send(News::Found { account, device, chain }).await;
+            });
+        }
+        self.park(account, lists).await;
+        self.tell_presence().await;
+    }
+
+    /// The certificate of an announced device was found, or not.
+    pub(super) async fn handle_found(&mut self, account: AccountId, device: ShortId, chain: Option<Chain>) {
+        if !self.watched.contains_key(&account) {
+            return;
+        }
+        let Some(chain) = chain else {
+            self.chains.remove(&(account, device));
+            return;
+        };
+        self.ids.insert((account, device), chain.device_id());
+        self.chains.insert((account, device), Some(chain));
+        self.park(account, Vec::new()).await;
+        self.exclude_revoked(account);
+        self.show(account);
+        self.tell_presence().await;
+    }
+
+    /// Passes on what changed, and does what follows from it.
+    pub(super) async fn tell_presence(&mut self) {
+        let mut changed = BTreeSet::new();
+        let mut effects = Vec::new();
+        while let Some(event) = self.presence.poll_event() {
+            let now = self.unix_now();
+            match event {
+                PresenceEvent::Device { account, device, state } => {
+                    changed.insert(account);
+                    let other = account == self.own && device != self.node.identity().short_id();
+                    if other && state.is_online() && self.contacts.note_own_device(now, device) {
+                        self.tell(AccountEvent::NewOwnDevice(device));
+                    }
+                }
+                PresenceEvent::Account { account, state } => {
+                    changed.insert(account);
+                    if state == PresenceState::Offline {
+                        self.contacts.handle_offline(account);
+                    } else {
+                        effects.extend(self.contacts.handle_online(now, account));
+                    }
+                }
+            }
+            self.tell(AccountEvent::Presence(event));
+        }
+        for account in changed {
+            self.show(account);
+        }
+        self.apply_unasked(effects).await;
+    }
+
+    /// Shows those who watch an account what is known of it.
+    fn show(&self, account: AccountId) {
+        let Some(watched) = self.watched.get(&account) else { return };
+        let devices = self.presence.devices(account).map(|(device, state)| {
+            let id = self.ids.get(&(account, device)).copied();
+            (device, DevicePresence { state, id })
+        });
+        let latest = AccountPresence { state: self.presence.state(account), devices: devices.collect() };
+        watched.send_if_modified(|shown| {
+            let news = *shown != latest;
+            *shown = latest;
+            news
+        });
+    }
+}
