@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
-use towline::identity::{Distrust, TrustStore};
+use towline::identity::{Distrust, Identity, TrustStore};
 use towline::{ConnectionPolicy, Peer};
 
 use crate::args;
@@ -51,8 +51,17 @@ impl Admission {
 
     /// The rule for the node.
     pub(crate) fn policy(self, home: &Home) -> Result<ConnectionPolicy, Failure> {
-        let trust = home.trust()?;
-        let own = home.identity()?.account_id();
+        self.policy_for(&home.identity()?, Some(home))
+    }
+
+    /// The rule for the node of an identity that need not lie in a home directory, and then knows nobody else.
+    pub(crate) fn policy_for(
+        self,
+        identity: &Identity,
+        home: Option<&Home>,
+    ) -> Result<ConnectionPolicy, Failure> {
+        let trust = home.map_or_else(|| Ok(TrustStore::new()), Home::trust)?;
+        let own = identity.account_id();
         Ok(ConnectionPolicy::custom(move |peer| self.admits(peer, &trust, own == Some(peer.account))))
     }
 

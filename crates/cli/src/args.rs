@@ -1,15 +1,18 @@
 //! The command line.
 
+mod cert;
 mod exit_codes;
+mod nc;
 mod network;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
-use towline::DeviceId;
 
-use crate::ids::{self, PeerId};
+use crate::ids::{PeerId, Remote};
+pub(crate) use cert::Cert;
+pub(crate) use nc::Nc;
 pub(crate) use network::{HomeArg, Network, limit_steps};
 
 /// Dial a device by its key, wherever it is, and move files or streams over named channels.
@@ -66,6 +69,10 @@ pub(crate) enum Command {
     Pipe(Pipe),
     /// Wait for a channel and connect it to standard input and output.
     Listen(Listen),
+    /// Reach TCP services of other devices, or let others reach those of this one.
+    Nc(Box<Nc>),
+    /// Make certificates in files, and print their ids.
+    Cert(Cert),
     /// Show everything at work: two devices on this computer find each other and move two files.
     Demo(Demo),
     /// Print the completion script of a shell.
@@ -78,7 +85,11 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the standard output carries the data of a channel, so that everything else must not go there.
     pub(crate) fn data_on_stdout(&self) -> bool {
-        matches!(self, Self::Pipe(_) | Self::Listen(_))
+        match self {
+            Self::Pipe(_) | Self::Listen(_) => true,
+            Self::Nc(args) => !args.listen,
+            _ => false,
+        }
     }
 }
 
@@ -154,9 +165,9 @@ pub(crate) struct Send {
     /// Files to send.
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
-    /// Device to send to: its 64 digits, or @FILE that contains them.
-    #[arg(long, value_name = "DEVICE", value_parser = device_argument)]
-    pub(crate) to: DeviceId,
+    /// Device to send to: 64 digits, 40 digits (a short id, or an account), or @FILE with an id or a certificate.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) to: Remote,
     #[command(flatten)]
     pub(crate) home: HomeArg,
     #[command(flatten)]
@@ -196,9 +207,8 @@ pub(crate) struct Receive {
 #[command(after_help = "Examples:\n  tar c photos | towline pipe 3b1f…64 digits…9e backup\n  \
                         towline pipe @server.id shell")]
 pub(crate) struct Pipe {
-    /// Device to connect to: its 64 digits, or @FILE that contains them.
-    #[arg(value_parser = device_argument)]
-    pub(crate) device: DeviceId,
+    /// Device to connect to: 64 digits, 40 digits (a short id, or an account), or @FILE with an id or a certificate.
+    pub(crate) device: Remote,
     /// Name of the channel, as the other side gives it to `towline listen`.
     #[arg(value_parser = channel_name)]
     pub(crate) name: String,
@@ -261,19 +271,6 @@ pub(crate) struct Admission {
     /// Accept from everybody who knows the id of this device, without asking.
     #[arg(long, conflicts_with = "accept_from")]
     pub(crate) accept_anyone: bool,
-}
-
-/// A device id, or a file that contains one.
-fn device_argument(text: &str) -> Result<DeviceId, String> {
-    let Some(path) = text.strip_prefix('@') else { return ids::device(text) };
-    /// Longer than any file made by `towline id`.
-    const LONGEST: u64 = 4096;
-    let mut content = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| std::io::Read::read_to_string(&mut std::io::Read::take(file, LONGEST), &mut content))
-        .map_err(|error| format!("cannot read {path}: {error}"))?;
-    let id = content.split_whitespace().find(|word| word.len() == 64).unwrap_or(&content);
-    ids::device(id)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

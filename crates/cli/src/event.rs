@@ -45,6 +45,18 @@ pub(crate) enum Event {
     ChannelRefused { name: String, device: String, reason: String },
     /// A channel has ended.
     ChannelClosed { name: String, sent: u64, received: u64 },
+    /// A channel to a service has ended before its time.
+    ChannelBroken { name: String, device: String, sent: u64, received: u64, reason: String },
+    /// `nc -l` is ready; `services` is null if any will do.
+    Forwarding { services: Option<Vec<String>>, anyone: bool },
+    /// 40 digits were looked up.
+    Resolved { id: String, devices: Vec<String> },
+    /// `cert` made a certificate.
+    CertificateMade { name: String, certificate: PathBuf, key: PathBuf, key_bits: usize, ids: CertificateIds },
+    /// `cert -a`.
+    CertificateIds(CertificateIds),
+    /// Something is not as the user may think.
+    Warning { message: String },
     /// Somebody wants to send a file.
     FileOffered { name: String, bytes: u64, device: String, account: String },
     /// A file waits for the other side's user to decide.
@@ -65,6 +77,17 @@ pub(crate) enum Event {
     Demo { at: f64, what: String, text: String },
     /// The command failed; the last line.
     Error { exit: u8, kind: String, step: Option<String>, message: String },
+}
+
+/// The ids of a certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CertificateIds {
+    /// Whether it signs others.
+    pub(crate) authority: bool,
+    pub(crate) long_id: String,
+    pub(crate) short_id: String,
+    /// The account it belongs to: whoever signed it.
+    pub(crate) account: Option<String>,
 }
 
 /// A connection that stands.
@@ -218,6 +241,38 @@ impl Event {
                     bytes(*received)
                 ),
             ),
+            Self::ChannelBroken { name, device, reason, .. } => {
+                (Notice, format!("Channel {} of {device:.8} broke off: {reason}", printable(name)))
+            }
+            Self::Forwarding { services, anyone } => {
+                let who = if *anyone { "Everybody" } else { "Those who are accepted" };
+                let what = match services {
+                    Some(services) => services.join(", "),
+                    None => "every service that this computer reaches".to_owned(),
+                };
+                (Notice, format!("{who} may reach {what}"))
+            }
+            Self::Resolved { id, devices } => match &devices[..] {
+                [one] => (Detail, format!("{id} is device {one}")),
+                several => {
+                    let list = several.join("\n  ");
+                    (
+                        Notice,
+                        format!("{id} is an account with {} devices, trying all:\n  {list}", several.len()),
+                    )
+                }
+            },
+            Self::CertificateMade { name, certificate, key, key_bits, ids } => (
+                Result,
+                format!(
+                    "Made {} (RSA-{key_bits}): {} and {}\n{ids}",
+                    printable(name),
+                    certificate.display(),
+                    key.display()
+                ),
+            ),
+            Self::CertificateIds(ids) => (Result, ids.to_string()),
+            Self::Warning { message } => (Notice, format!("Note: {message}")),
             Self::FileOffered { name, bytes: size, device, .. } => {
                 (Detail, format!("{device:.8} offers {} ({})", printable(name), bytes(*size)))
             }
@@ -260,6 +315,21 @@ fn amount(size: u64, ms: f64) -> String {
 
 fn ids(device: &str, short_id: &str, account: &str) -> String {
     format!("device    {device}\nshort id  {short_id}\naccount   {account}")
+}
+
+impl std::fmt::Display for CertificateIds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (long, short) = (&self.long_id, &self.short_id);
+        if self.authority {
+            return write!(f, "account   {short}  (short id: whose devices it signed)\nlong id   {long}");
+        }
+        writeln!(f, "device    {long}  (long id: dial this)")?;
+        write!(f, "short id  {short}  (dhtnet-crtmgr prints it as \"Public key id\")")?;
+        match &self.account {
+            Some(account) => write!(f, "\naccount   {account}  (short id of the CA that signed it)"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Display for Connected {

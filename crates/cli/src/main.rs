@@ -2,6 +2,7 @@
 
 mod admission;
 mod args;
+mod cert;
 mod commands;
 mod demo;
 mod event;
@@ -9,8 +10,11 @@ mod failure;
 mod home;
 mod ids;
 mod interrupt;
+mod key_files;
+mod nc;
 mod output;
 mod progress;
+mod reach;
 mod session;
 mod text;
 mod transfer;
@@ -58,6 +62,8 @@ async fn run(command: Command, output: &Output, interrupt: Interrupt) -> Result<
         Command::Receive(args) => commands::receive::run(args, output, interrupt).await,
         Command::Pipe(args) => commands::pipe::run(args, output, interrupt).await,
         Command::Listen(args) => commands::listen::run(args, output, interrupt).await,
+        Command::Nc(args) => nc::run(*args, output, interrupt).await,
+        Command::Cert(args) => interrupt.stops(cert::run(args, output)).await,
         Command::Demo(args) => demo::run(args, output, interrupt).await,
         Command::Completion(args) => {
             commands::completion::run(&args, output);

@@ -86,6 +86,12 @@ impl Output {
         Self { json: common.json, level, data_on_stdout, bars, lost: Arc::default() }
     }
 
+    /// The same with details, unless there is to be quiet.
+    pub(crate) fn more(&self) -> Self {
+        let level = if self.level == Level::Normal { Level::Verbose } else { self.level };
+        Self { level, ..self.clone() }
+    }
+
     /// A place for a progress bar; `None` if none are shown, or there are enough.
     pub(crate) fn place(&self, bar: impl FnOnce() -> ProgressBar) -> Option<Place> {
         let bars = self.bars.as_deref()?;

@@ -75,17 +75,27 @@ impl Session {
         if device == self.node.device() {
             return Err(Failure::connecting(&ConnectError::OwnDevice(device), None));
         }
-        let dht = self.node.dht();
-        if tokio::time::timeout(self.patience, dht.connected()).await.is_err() {
-            return Err(Failure::Unreachable {
+        self.joined().await?;
+        self.node.dial(device).await.map_err(|error| self.explain(&error))
+    }
+
+    /// Waits for the DHT.
+    pub(crate) async fn joined(&self) -> Result<(), Failure> {
+        match tokio::time::timeout(self.patience, self.node.dht().connected()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::Unreachable {
                 step: "dht".to_owned(),
                 message: format!(
                     "cannot reach the device: no answer from the DHT within {:?}\n  {NO_DHT}",
                     self.patience
                 ),
-            });
+            }),
         }
-        self.node.dial(device).await.map_err(|error| self.explain(&error))
+    }
+
+    /// The longest wait for the DHT, and for what is looked up there.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// What a failure to connect means, and what may help.

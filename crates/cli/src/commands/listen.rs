@@ -2,7 +2,7 @@
 
 use towline::{Channel, Code, IncomingChannel};
 
-use super::streams::{Input, join};
+use super::streams::{Input, Manner, join};
 use crate::admission::Admission;
 use crate::args::Listen;
 use crate::event::Event;
@@ -22,7 +22,7 @@ pub(crate) async fn run(args: Listen, output: &Output, interrupt: Interrupt) -> 
             let mut input = Input::new();
             loop {
                 let channel = wait(session, &args.name, output).await?;
-                let result = serve(session, channel, &args.name, &mut input, output).await;
+                let result = serve(session, channel, &args, &mut input, output).await;
                 if !args.keep {
                     return result;
                 }
@@ -54,13 +54,15 @@ async fn wait(session: &Session, name: &str, output: &Output) -> Result<Channel,
 async fn serve(
     session: &Session,
     channel: Channel,
-    name: &str,
+    args: &Listen,
     input: &mut Input,
     output: &Output,
 ) -> Result<(), Failure> {
+    let name = &args.name;
+    let manner = Manner { linger: Manner::LINGER, last_on_stdout: !args.keep, ends_idle: false };
     output.say(&Event::ChannelOpened {
         connection: channel.connection().to_string(),
-        name: name.to_owned(),
+        name: name.clone(),
         device: channel.peer().device.to_string(),
         opened_here: false,
         ms: 0.0,
@@ -72,7 +74,7 @@ async fn serve(
     };
     let passed = tokio::select! {
         biased;
-        passed = join(channel, input) => passed?,
+        passed = join(channel, input, manner) => passed?,
         ended = others => {
             let failure: Result<std::convert::Infallible, Failure> = ended;
             match failure {
@@ -80,7 +82,7 @@ async fn serve(
             }
         }
     };
-    let name = name.to_owned();
+    let name = name.clone();
     output.say(&Event::ChannelClosed { name, sent: passed.sent, received: passed.received });
     Ok(())
 }

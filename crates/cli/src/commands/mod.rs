@@ -9,6 +9,6 @@ pub(crate) mod pipe;
 pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod status;
+pub(crate) mod streams;
 
 mod questions;
-mod streams;

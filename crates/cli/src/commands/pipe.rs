@@ -2,7 +2,7 @@
 
 use towline::ConnectionPolicy;
 
-use super::streams::{Input, join};
+use super::streams::{Input, Manner, join};
 use crate::args::{Pipe, limit_steps};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -17,20 +17,19 @@ pub(crate) async fn run(args: Pipe, output: &Output, interrupt: Interrupt) -> Re
     let mut config = args.network.passing_config(ConnectionPolicy::RefuseAll);
     limit_steps(&mut config, args.dial.timeout);
     let session = Session::start(identity, config, Role::Dialling, output).await?;
+    let manner = Manner { linger: Manner::LINGER, last_on_stdout: true, ends_idle: false };
     session
         .run(&interrupt, async |session| {
-            session.dial(args.device).await?;
             let began = towline::net::now();
-            let channel = session.node().connect(args.device, &args.name).await;
-            let channel = channel.map_err(|error| session.explain(&error))?;
+            let channel = session.open(&args.device, &args.name, output).await?;
             output.say(&Event::ChannelOpened {
                 connection: channel.connection().to_string(),
                 name: args.name.clone(),
-                device: args.device.to_string(),
+                device: channel.peer().device.to_string(),
                 opened_here: true,
                 ms: milliseconds(began.elapsed()),
             });
-            let passed = join(channel, &mut Input::new()).await?;
+            let passed = join(channel, &mut Input::new(), manner).await?;
             output.say(&Event::ChannelClosed {
                 name: args.name.clone(),
                 sent: passed.sent,

@@ -28,11 +28,11 @@ pub(crate) async fn run(args: Send, output: &Output, interrupt: Interrupt) -> Re
     let session = Session::start(identity, config, Role::Dialling, output).await?;
     session
         .run(&interrupt, async |session| {
-            session.dial(args.to).await?;
+            let device = session.reach(&args.to, output).await?;
             let places = tokio::sync::Semaphore::new(AT_ONCE);
             let transfers = args.files.iter().map(async |path| {
                 let _place = places.acquire().await.expect("it is never closed");
-                one(session, args.to, path, output).await
+                one(session, device, path, output).await
             });
             summary(session, future::join_all(transfers).await)
         })

@@ -70,7 +70,9 @@ async fn look_up(dht: &Dht, identity: &Identity, deadline: Instant) -> (Option<b
     match found {
         Ok(Ok(_)) => (Some(true), took),
         Ok(Err(FindCertificateError::NotFound(_))) => (Some(false), took),
-        Ok(Err(FindCertificateError::Lookup(_))) | Err(_) => (None, None),
+        Ok(Err(FindCertificateError::Lookup(_) | FindCertificateError::IdUnknown(_))) | Err(_) => {
+            (None, None)
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! A channel joined to standard input and output.
 
+use std::cell::Cell;
 use std::io::{self, Read as _, Write as _};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use towline::{Channel, ReadHalf, WriteHalf};
 
 use crate::failure::Failure;
@@ -16,11 +19,11 @@ const PIECES: usize = 16;
 
 /// The standard input, read by a thread of its own, which may stay in the read until the process ends.
 #[derive(Debug)]
-pub(super) struct Input(mpsc::Receiver<io::Result<Bytes>>);
+pub(crate) struct Input(mpsc::Receiver<io::Result<Bytes>>);
 
 impl Input {
     /// Takes over the standard input.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (pieces, read) = mpsc::channel(PIECES);
         std::thread::spawn(move || {
             let mut input = io::stdin().lock();
@@ -44,27 +47,101 @@ impl Input {
 
 /// What passed through.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Passed {
-    pub(super) sent: u64,
-    pub(super) received: u64,
+pub(crate) struct Passed {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
 }
 
-/// Moves bytes both ways. The end of the input ends our direction only; ready when both directions have ended.
-pub(super) async fn join(channel: Channel, input: &mut Input) -> Result<Passed, Failure> {
+/// How a channel is joined to the standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// In a dialect that cannot end one direction alone: how long the other side may be silent after the end of the
+    /// input before the channel is ended. Its answer to the last input would be lost otherwise.
+    pub(crate) linger: Duration,
+    /// Nothing follows on the standard output: it ends with the channel, and not with the program.
+    pub(crate) last_on_stdout: bool,
+    /// Whoever has heard the end of the other side, and has said nothing for the time above, is done: the other side
+    /// may be gone altogether, which shows only when something is sent.
+    pub(crate) ends_idle: bool,
+}
+
+impl Manner {
+    /// Silence that is taken for the end, if nothing else was said.
+    pub(crate) const LINGER: Duration = Duration::from_secs(5);
+}
+
+/// What has passed so far, and when the last of it did.
+struct Meter {
+    bytes: Cell<u64>,
+    last: Cell<Instant>,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { bytes: Cell::new(0), last: Cell::new(Instant::now()) }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.last.set(Instant::now());
+    }
+
+    /// Ready when nothing has passed for so long, from now on.
+    async fn silence(&self, length: Duration) {
+        self.last.set(Instant::now());
+        loop {
+            let end = self.last.get() + length;
+            if Instant::now() >= end {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
+/// Moves bytes both ways. The end of the input ends our direction only; ready when both directions have ended, or what
+/// is missing cannot come any more.
+pub(crate) async fn join(channel: Channel, input: &mut Input, manner: Manner) -> Result<Passed, Failure> {
+    let half_close = channel.capabilities().half_close;
     let (reader, writer) = channel.split();
-    let broken = |error: io::Error| Failure::Transfer(format!("the channel broke off: {error}"));
-    let sending = async {
-        match send(writer, input).await {
-            Ok(sent) => Ok(sent),
-            // The other side wants no more from us, but may have more to say.
-            Err(Fault::Channel(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-            Err(fault) => Err(fault),
+    let (sent, received) = (Meter::new(), Meter::new());
+    let ended = {
+        let answered = async {
+            if !half_close {
+                received.silence(manner.linger).await;
+            }
+        };
+        let sending = async {
+            match send(writer, input, &sent, answered).await {
+                // The other side wants no more from us, but may have more to say.
+                Err(Fault::Channel(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                ended => ended,
+            }
+        };
+        let receiving = receive(reader, &received, manner.last_on_stdout);
+        tokio::pin!(sending, receiving);
+        tokio::select! {
+            biased;
+            ended = &mut receiving => match ended {
+                Err(fault) => Err(fault),
+                // That was the end of both directions.
+                Ok(()) if !half_close => Ok(()),
+                Ok(()) if manner.ends_idle => tokio::select! {
+                    biased;
+                    ended = sending => ended,
+                    () = sent.silence(manner.linger) => Ok(()),
+                },
+                Ok(()) => sending.await,
+            },
+            ended = &mut sending => match ended {
+                Err(fault) => Err(fault),
+                Ok(()) => receiving.await,
+            },
         }
     };
-    let joined = tokio::try_join!(sending, receive(reader));
-    match joined {
-        Ok((sent, received)) => Ok(Passed { sent, received }),
-        Err(Fault::Channel(error)) => Err(broken(error)),
+    match ended {
+        Ok(()) => Ok(Passed { sent: sent.bytes.get(), received: received.bytes.get() }),
+        Err(Fault::Channel(error)) => Err(Failure::Transfer(format!("the channel broke off: {error}"))),
         Err(Fault::Standard(what, error)) => Err(Failure::Local(format!("{what}: {error}"))),
     }
 }
@@ -75,25 +152,29 @@ enum Fault {
     Standard(&'static str, io::Error),
 }
 
-async fn send(mut writer: WriteHalf, input: &mut Input) -> Result<u64, Fault> {
-    let mut sent = 0;
+/// Sends the input, and its end when the other side has `answered`.
+async fn send(
+    mut writer: WriteHalf,
+    input: &mut Input,
+    sent: &Meter,
+    answered: impl Future<Output = ()>,
+) -> Result<(), Fault> {
     while let Some(piece) = input.0.recv().await {
         let piece = piece.map_err(|error| Fault::Standard("cannot read the standard input", error))?;
         writer.write_all(&piece).await.map_err(Fault::Channel)?;
-        sent += piece.len() as u64;
+        sent.count(piece.len());
     }
-    writer.shutdown().await.map_err(Fault::Channel)?;
-    Ok(sent)
+    answered.await;
+    writer.shutdown().await.map_err(Fault::Channel)
 }
 
-async fn receive(mut reader: ReadHalf) -> Result<u64, Fault> {
+async fn receive(mut reader: ReadHalf, received: &Meter, last: bool) -> Result<(), Fault> {
     let (pieces, to_write) = mpsc::channel(PIECES);
     let writing = tokio::task::spawn_blocking(move || print(to_write));
-    let mut received = 0;
     let end = loop {
         match reader.next_bytes().await {
             Ok(Some(piece)) => {
-                received += piece.len() as u64;
+                received.count(piece.len());
                 if pieces.send(piece).await.is_err() {
                     break Ok(());
                 }
@@ -103,13 +184,30 @@ async fn receive(mut reader: ReadHalf) -> Result<u64, Fault> {
         }
     };
     drop(pieces);
-    match writing.await {
-        Ok(Ok(())) => end.map(|()| received),
+    let written = match writing.await {
+        Ok(Ok(())) => Ok(()),
         // Whoever reads our output has enough, as with any program in a pipeline.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(received),
-        Ok(Err(error)) => Err(Fault::Standard("cannot write to the standard output", error)),
-        Err(error) => Err(Fault::Standard("cannot write to the standard output", io::Error::other(error))),
-    }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    written
+        .and_then(|()| if last && end.is_ok() { end_output() } else { Ok(()) })
+        .map_err(|error| Fault::Standard("cannot write to the standard output", error))?;
+    end
+}
+
+/// Ends the standard output for whoever reads it; what is still printed goes nowhere.
+#[cfg(unix)]
+fn end_output() -> io::Result<()> {
+    let nowhere = std::fs::File::options().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(nowhere)?)
+}
+
+/// It ends with the program.
+#[cfg(not(unix))]
+fn end_output() -> io::Result<()> {
+    Ok(())
 }
 
 /// Writes what comes, without holding it back.

@@ -1,0 +1,40 @@
+//! The side that asks: standard input and output through a service of another device.
+
+use towline::ConnectionPolicy;
+
+use super::settings::Settings;
+use crate::args::limit_steps;
+use crate::commands::streams::{Input, Manner, join};
+use crate::event::Event;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::session::{Role, Session};
+use crate::text::milliseconds;
+
+pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
+    let service = settings.target()?;
+    let remote = settings.remote.ok_or_else(|| Failure::Usage("which device?".to_owned()))?;
+    // Nobody may connect to us, other than to a client of dnc.
+    let mut config = settings.network.passing_config(ConnectionPolicy::RefuseAll);
+    limit_steps(&mut config, settings.timeout);
+    let session = Session::start(settings.identity, config, Role::Dialling, output).await?;
+    let manner = Manner { linger: settings.linger, last_on_stdout: true, ends_idle: true };
+    session
+        .run(&interrupt, async |session| {
+            let began = towline::net::now();
+            let name = service.channel();
+            let channel = session.open(&remote, &name, output).await?;
+            output.say(&Event::ChannelOpened {
+                connection: channel.connection().to_string(),
+                name: name.clone(),
+                device: channel.peer().device.to_string(),
+                opened_here: true,
+                ms: milliseconds(began.elapsed()),
+            });
+            let passed = join(channel, &mut Input::new(), manner).await?;
+            output.say(&Event::ChannelClosed { name, sent: passed.sent, received: passed.received });
+            Ok(())
+        })
+        .await
+}
