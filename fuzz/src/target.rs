@@ -4,6 +4,7 @@ mod dht;
 mod ice;
 mod identity;
 mod mux;
+mod sip;
 mod tls;
 mod towline;
 
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "identity-private-key", run: identity::private_key, limit: 8192, words: identity::WORDS },
     Target { name: "identity-public-key", run: identity::public_key, limit: 2048, words: identity::WORDS },
     Target { name: "identity-ids", run: identity::ids, limit: 1024, words: identity::ID_WORDS },
+    Target { name: "sip-stream", run: sip::stream, limit: 16384, words: sip::WORDS },
     Target { name: "tls-to-client", run: tls::to_client, limit: 16384, words: tls::WORDS },
     Target { name: "tls-to-server", run: tls::to_server, limit: 16384, words: tls::WORDS },
     Target { name: "tls-established", run: tls::established, limit: 4096, words: tls::WORDS },

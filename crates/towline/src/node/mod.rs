@@ -165,6 +165,11 @@ impl Node {
         &self.inner.identity
     }
 
+    /// What it reaches the world through.
+    pub(crate) fn net(&self) -> &Arc<dyn Net> {
+        &self.inner.ctx.net
+    }
+
     /// The DHT node inside.
     pub fn dht(&self) -> &Dht {
         &self.inner.ctx.dht

@@ -1,0 +1,360 @@
+//! Texts to accounts and from them.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{timeout, timeout_at};
+use towline_identity::{AccountId, DeviceId, ShortId};
+use towline_mux::Code;
+use towline_net::now;
+use towline_sip::{Config, Endpoint, HeaderName, OutgoingRequest, Request, RequestError, Status};
+
+use super::session::Session;
+use super::table::{Answer, Outgoing, Table};
+use super::treated::Treated;
+use super::{CHANNEL, Delivery, DeviceError, TextError, TextOptions};
+use crate::channel::{Channel, IncomingChannel};
+use crate::error::ConnectError;
+use crate::node::Node;
+use crate::policy::Peer;
+use crate::router::{Overlap, Pattern, Route, Router};
+
+/// Times a text is sent again on another channel after one was lost.
+const MAX_LOST: usize = 1;
+
+/// Finds the devices of an account.
+type Directory = Box<dyn Fn(AccountId) -> BoxFuture<'static, Vec<DeviceId>> + Send + Sync>;
+
+/// A text, or anything else, from a device of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// The device, as its certificate has it.
+    pub peer: Arc<Peer>,
+    /// Its media type as the peer wrote it, such as `text/plain;charset=utf-8`. See [`media`](super::media).
+    pub content_type: String,
+    /// The content.
+    pub body: Vec<u8>,
+    /// What the sender calls it, if it does: 16 hex digits in Jami.
+    pub message_id: Option<String>,
+}
+
+/// Sends and takes texts. Cheap to clone; the last clone ends it.
+#[derive(Clone)]
+pub struct Texts {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Node,
+    options: TextOptions,
+    directory: Directory,
+    table: Arc<Table>,
+    /// Gone when nothing more can come.
+    receiver: Mutex<Option<Receiver>>,
+    texts: tokio::sync::Mutex<mpsc::Receiver<Text>>,
+    rng: Mutex<StdRng>,
+    /// End with this.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Where received texts go.
+#[derive(Debug, Clone)]
+pub(super) struct Receiver {
+    texts: mpsc::Sender<Text>,
+    treated: Arc<Mutex<Treated>>,
+}
+
+impl Receiver {
+    /// Takes a MESSAGE, and says how to answer it.
+    pub(super) fn take(&self, peer: &Arc<Peer>, request: Request) -> Status {
+        let Some(content_type) = request.content_type().map(str::to_owned) else {
+            // An empty message of no type says nothing; any other needs a type (RFC 3261 20.15).
+            return if request.body.is_empty() { Status::OK } else { Status::UNSUPPORTED_MEDIA_TYPE };
+        };
+        let message_id = request.headers.get(&HeaderName::MessageId).map(str::to_owned);
+        let mut treated = self.treated.lock().unwrap_or_else(PoisonError::into_inner);
+        if message_id.as_deref().is_some_and(|id| treated.contains(peer.account, id)) {
+            return Status::OK;
+        }
+        let Ok(place) = self.texts.try_reserve() else { return Status::SERVICE_UNAVAILABLE };
+        if let Some(id) = &message_id {
+            treated.insert(peer.account, id);
+        }
+        place.send(Text { peer: Arc::clone(peer), content_type, body: request.body, message_id });
+        Status::OK
+    }
+}
+
+impl Texts {
+    /// Serves the channel `sip` of `node` through `router`, which somebody must [run](Router::run). `devices` finds the
+    /// devices of an account that are worth a try; those that are connected are found without it.
+    pub fn serve(
+        node: &Node,
+        router: &Router,
+        options: TextOptions,
+        devices: impl Fn(AccountId) -> BoxFuture<'static, Vec<DeviceId>> + Send + Sync + 'static,
+    ) -> Result<Self, Overlap> {
+        let route = router.serve(Pattern::exact(CHANNEL), options.admit, options.channels)?;
+        let (sender, texts) = mpsc::channel(options.queue.max(1));
+        let treated = Arc::new(Mutex::new(Treated::new(options.treated)));
+        let inner = Arc::new(Inner {
+            node: node.clone(),
+            directory: Box::new(devices),
+            table: Arc::default(),
+            receiver: Mutex::new(Some(Receiver { texts: sender, treated })),
+            texts: tokio::sync::Mutex::new(texts),
+            rng: Mutex::new(StdRng::from_seed(node.net().seed())),
+            tasks: Mutex::default(),
+            options,
+        });
+        let weak = Arc::downgrade(&inner);
+        inner.spawn(async move {
+            let mut route: Route = route;
+            while let Some(incoming) = route.next().await {
+                let Some(inner) = weak.upgrade() else { return };
+                inner.take(incoming).await;
+            }
+            // The node was shut down.
+            if let Some(inner) = weak.upgrade() {
+                inner.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        });
+        Ok(Self { inner })
+    }
+
+    /// Sends `body` to every device of `account` that can be reached, and waits for their answers. Ready when all have
+    /// answered or failed, or some time after the first has answered
+    /// ([`TextOptions::patience_for_others`](super::TextOptions::patience_for_others)). An error means that nobody has
+    /// the text, as far as is known.
+    ///
+    /// Dropping the future gives up what has not been sent yet.
+    pub async fn send(
+        &self,
+        account: AccountId,
+        content_type: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Delivery, TextError> {
+        let inner = &*self.inner;
+        let body: Arc<[u8]> = body.into().into();
+        inner.check(content_type, &body)?;
+        let content_type: Arc<str> = content_type.into();
+        let message_id = inner.rng().next_u64();
+        let devices = inner.devices(account).await;
+        if devices.is_empty() {
+            return Err(TextError::Nobody(account));
+        }
+        let to_one = |device: DeviceId| {
+            let parcel =
+                Parcel { content_type: Arc::clone(&content_type), body: Arc::clone(&body), message_id };
+            async move { (device, inner.send_to(device, parcel).await) }
+        };
+        let mut pending = devices.clone();
+        let mut sending: FuturesUnordered<_> = devices.into_iter().map(to_one).collect();
+        let (mut delivered, mut failed) = (Vec::new(), Vec::new());
+        let mut until = now() + inner.options.patience;
+        while let Ok(Some((device, result))) = timeout_at(until.into(), sending.next()).await {
+            pending.retain(|waiting| *waiting != device);
+            match result {
+                Ok(()) if delivered.is_empty() => {
+                    delivered.push(device);
+                    until = until.min(now() + inner.options.patience_for_others);
+                }
+                Ok(()) => delivered.push(device),
+                Err(error) => failed.push((device, error)),
+            }
+        }
+        failed.extend(pending.into_iter().map(|device| (device, DeviceError::TimedOut)));
+        if delivered.is_empty() {
+            let closed =
+                |(_, error): &(_, _)| matches!(error, DeviceError::Connect(ConnectError::NodeClosed));
+            return Err(if failed.iter().any(closed) {
+                TextError::Closed
+            } else {
+                TextError::Unreachable(failed)
+            });
+        }
+        Ok(Delivery { message_id, delivered, failed })
+    }
+
+    /// The next text. `None` when the node was shut down and all texts were taken. Several tasks may wait here.
+    ///
+    /// Cancel safe.
+    pub async fn next(&self) -> Option<Text> {
+        self.inner.texts.lock().await.recv().await
+    }
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Texts").field("table", &self.inner.table).finish_non_exhaustive()
+    }
+}
+
+/// What is sent to each device.
+struct Parcel {
+    content_type: Arc<str>,
+    body: Arc<[u8]>,
+    message_id: u64,
+}
+
+impl Inner {
+    /// Runs a task that ends with this.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn rng(&self) -> std::sync::MutexGuard<'_, StdRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the text can be sent at all, told before anybody is dialled.
+    fn check(&self, content_type: &str, body: &[u8]) -> Result<(), TextError> {
+        let nowhere = SocketAddr::from((Ipv4Addr::BROADCAST, u16::MAX));
+        let mut probe = Endpoint::new(self.config(AccountId([0; 20]), (nowhere, nowhere)), [0; 32]);
+        let mut request = OutgoingRequest::message(content_type, body);
+        request.headers.push(HeaderName::MessageId, "0".repeat(16)).expect("digits fit on a line");
+        match probe.request(now(), request) {
+            Ok(_) => Ok(()),
+            Err(RequestError::TooLong { length, max }) => Err(TextError::TooLong { length, max }),
+            Err(_) => Err(TextError::ContentType),
+        }
+    }
+
+    /// Devices of `account` worth a try, this one not among them.
+    async fn devices(&self, account: AccountId) -> Vec<DeviceId> {
+        let mut devices = self.table.devices(account);
+        let connected = self.node.established().into_iter().filter(|known| known.peer().account == account);
+        devices.extend(connected.map(|known| known.peer().device));
+        let found = timeout(self.options.patience, (self.directory)(account)).await.unwrap_or_default();
+        devices.extend(found);
+        devices.sort_unstable();
+        devices.dedup();
+        devices.retain(|device| *device != self.node.device());
+        devices.truncate(self.options.devices);
+        devices
+    }
+
+    async fn send_to(&self, device: DeviceId, parcel: Parcel) -> Result<(), DeviceError> {
+        for _ in 0..=MAX_LOST {
+            let texts = self.session(device).await?;
+            let (reply, answer) = oneshot::channel();
+            let outgoing = Outgoing {
+                content_type: Arc::clone(&parcel.content_type),
+                body: Arc::clone(&parcel.body),
+                message_id: parcel.message_id,
+                reply,
+            };
+            match texts.try_send(outgoing) {
+                Err(mpsc::error::TrySendError::Full(_)) => return Err(DeviceError::Busy),
+                // It ended just now.
+                Err(mpsc::error::TrySendError::Closed(_)) => continue,
+                Ok(()) => {}
+            }
+            match answer.await {
+                Ok(Answer::Final(status)) if status.is_success() => return Ok(()),
+                Ok(Answer::Final(status)) => return Err(DeviceError::Refused(status)),
+                Ok(Answer::TimedOut) => return Err(DeviceError::TimedOut),
+                Ok(Answer::Unfit(_)) => return Err(DeviceError::Busy),
+                Err(_) => {}
+            }
+        }
+        Err(DeviceError::Lost)
+    }
+
+    /// The way to a session with `device`; a channel is opened if there is none.
+    async fn session(&self, device: DeviceId) -> Result<mpsc::Sender<Outgoing>, DeviceError> {
+        if let Some(handle) = self.table.newest(device) {
+            return Ok(handle.texts);
+        }
+        // Dropped after the lock, when nobody else waits for it.
+        let _tidy = Tidy { table: &self.table, device };
+        let _turn = self.table.opening(device).lock_owned().await;
+        if let Some(handle) = self.table.newest(device) {
+            return Ok(handle.texts);
+        }
+        let channel = self.node.connect(device, CHANNEL).await?;
+        let (texts, queue) = mpsc::channel(self.options.waiting_per_device.max(1));
+        if self.start(channel, texts.clone(), queue) { Ok(texts) } else { Err(DeviceError::Busy) }
+    }
+
+    /// Takes a channel that another device asks for.
+    async fn take(&self, incoming: IncomingChannel) {
+        if !self.table.has_room(incoming.peer().device, self.room()) {
+            return incoming.refuse(Code::TooManyChannels, "too many of them").await;
+        }
+        let (texts, queue) = mpsc::channel(self.options.waiting_per_device.max(1));
+        match incoming.accept().await {
+            Ok(channel) => {
+                self.start(channel, texts, queue);
+            }
+            Err(error) => tracing::debug!(%error, "a sip channel was lost before it was accepted"),
+        }
+    }
+
+    /// Runs a session on `channel`. False if there are too many, or the node is shut down.
+    fn start(
+        &self,
+        channel: Channel,
+        texts: mpsc::Sender<Outgoing>,
+        queue: mpsc::Receiver<Outgoing>,
+    ) -> bool {
+        let peer = channel.peer();
+        let (device, account) = (peer.device, peer.account);
+        let Some(seat) = self.table.insert(device, account, texts, self.room()) else { return false };
+        let Some(receiver) = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return false;
+        };
+        let mut seed = [0; 32];
+        self.rng().fill_bytes(&mut seed);
+        let ends = self.ends(&channel);
+        let endpoint = Endpoint::new(self.config(account, ends), seed);
+        self.spawn(Session::new(channel, endpoint, receiver, queue, seat).run());
+        true
+    }
+
+    /// Channels there may be, with all devices and with one.
+    fn room(&self) -> (usize, usize) {
+        (self.options.channels, self.options.channels_per_device)
+    }
+
+    /// The two ends of the path under `channel`. They are only written down, so when the connection is gone any will do.
+    fn ends(&self, channel: &Channel) -> (SocketAddr, SocketAddr) {
+        let connections = self.node.established();
+        let below = connections.iter().find(|connection| connection.id() == channel.connection());
+        let path = below.and_then(|connection| connection.info().established).map(|info| info.path);
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        path.map_or((nowhere, nowhere), |path| (path.local, path.remote))
+    }
+
+    fn config(&self, peer: AccountId, (local, remote): (SocketAddr, SocketAddr)) -> Config {
+        let device: ShortId = self.node.identity().short_id();
+        let account = self.node.account().to_string();
+        let mut config = Config::new(account, device.to_string(), peer.to_string(), local, remote);
+        config.display.clone_from(&self.options.display);
+        config.limits = self.options.sip.clone();
+        config.timers = self.options.timers.clone();
+        config
+    }
+}
+
+/// Forgets a device with which no session came about.
+struct Tidy<'a> {
+    table: &'a Table,
+    device: DeviceId,
+}
+
+impl Drop for Tidy<'_> {
+    fn drop(&mut self) {
+        self.table.tidy(self.device);
+    }
+}
