@@ -35,7 +35,8 @@ pub struct Config {
     pub ice: towline_ice::Config,
     /// Windows and limits of channels. Its limits on channels and budgets are overridden by [`Config::limits`].
     pub mux: towline_mux::Config,
-    /// Offer and accept Towline's own dialect. Without it every peer is spoken to as Jami speaks.
+    /// Offer and accept Towline's own dialect. Without it every peer is spoken to as Jami speaks: connection requests do
+    /// not say that we are a Towline, and are refused by silence.
     pub native_dialect: bool,
     /// Bounds.
     pub limits: Limits,

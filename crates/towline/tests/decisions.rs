@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Lab, accepted, connected, echo, event, identity, ping_pong, self_signed, story};
+use common::{Lab, accepted, claimed, connected, echo, event, identity, ping_pong, self_signed, story};
 use towline::dht::FindCertificateError;
-use towline::identity::{Identity, KeySize, PrivateKey, Validity};
 use towline::net::now;
 use towline::signal::RefusalReason;
 use towline::{
@@ -260,19 +259,11 @@ fn a_full_queue_of_undecided_channels_refuses_more() {
     });
 }
 
-/// What an account can make of the public key of a device that is not its own, and publish.
-fn claimed(number: usize) -> Identity {
-    let validity = Validity::ten_years_from(1_800_000_000);
-    let key = PrivateKey::generate(KeySize::Rsa2048).unwrap();
-    let account = Identity::self_signed(key, "claims everybody", validity).unwrap();
-    account.issue_device(identity(number).key().clone(), "device", validity).unwrap()
-}
-
 #[test]
 fn a_device_belongs_to_the_account_it_presents_itself() {
     story(20, async |world| {
         let (_lab, alice, bob) = Lab::pair(world).await;
-        let claimed = claimed(0);
+        let claimed = claimed(&identity(0));
         assert_eq!(claimed.device_id(), alice.device());
         assert_ne!(claimed.account_id(), Some(alice.account()));
         bob.remember(claimed.chain().clone()).await;
@@ -287,7 +278,7 @@ fn a_device_belongs_to_the_account_it_presents_itself() {
 fn a_device_is_not_admitted_for_an_account_that_claims_it() {
     story(21, async |world| {
         let lab = Lab::new(world).await;
-        let claimed = claimed(0);
+        let claimed = claimed(&identity(0));
         let policy = ConnectionPolicy::Accounts(Arc::new([claimed.account_id().unwrap()].into()));
         let config = lab.config();
         let (_lab, alice, bob) = lab.pair_with(config.clone(), config.with_policy(policy)).await;

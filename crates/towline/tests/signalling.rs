@@ -6,69 +6,12 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::rogue::{NOWHERE, Rogue, public, request};
 use common::{Lab, accepted, connected, echo, event, exchange, identity, ping_pong, self_signed, story};
-use towline::dht::{Dht, InfoHash, ListenEvent, Query, Value};
-use towline::identity::{Identity, PublicKey};
+use towline::dht::{InfoHash, Value};
 use towline::net::now;
 use towline::signal::{Extension, PeerRequest, RefusalReason, USER_TYPE};
-use towline::{ConnectError, Event, Limits, Node, Step};
-
-/// A device without a node: a bare DHT handle that can be found and writes what it likes.
-struct Rogue {
-    dht: Dht,
-    identity: Identity,
-    _published: towline::dht::CertificateAnnouncement,
-}
-
-impl Rogue {
-    async fn new(lab: &Lab, identity: Identity) -> Self {
-        let dht = lab.bare_dht(&format!("rogue-{}", identity.device_id()), identity.clone()).await;
-        let published = dht.publish_certificate();
-        let _ = published.announced().await;
-        Self { dht, identity, _published: published }
-    }
-
-    async fn put(&self, to: &PublicKey, body: Vec<u8>) {
-        let key = InfoHash::of_peer_requests(&to.device_id());
-        let value = Value::new(0, 0, body).with_user_type(USER_TYPE);
-        self.dht.put_encrypted(key, to, value).await.unwrap();
-    }
-
-    /// The first message addressed to it that is `wanted`.
-    async fn find(&self, wanted: impl Fn(&PeerRequest) -> bool) -> PeerRequest {
-        let key = InfoHash::of_peer_requests(&self.identity.device_id());
-        let mut listening = self.dht.listen(key, Query::default());
-        loop {
-            let Some(ListenEvent::New(values)) = listening.next().await else { continue };
-            let mut messages = values.iter().map(|value| PeerRequest::decode(value.value.data()).unwrap());
-            if let Some(found) = messages.find(&wanted) {
-                return found;
-            }
-        }
-    }
-
-    /// A request addressed to it.
-    async fn asked(&self) -> PeerRequest {
-        self.find(|message| !message.is_answer).await
-    }
-}
-
-fn public(node: &Node) -> PublicKey {
-    node.identity().key().public().clone()
-}
-
-fn request(id: u64, ice_message: &str) -> PeerRequest {
-    PeerRequest {
-        id,
-        ice_message: ice_message.to_owned(),
-        is_answer: false,
-        connection_type: String::new(),
-        extension: None,
-    }
-}
-
-/// Credentials, and a candidate where nobody listens.
-const NOWHERE: &str = "13e86381\naaaaaaaaaaaaaaaaaaaaaaaa\nHa4d0003 1 TCP 2130706431 45.200.200.200 10001 typ host tcptype passive\n";
+use towline::{ConnectError, Event, Limits, Step};
 
 #[test]
 fn rubbish_at_the_request_key_disturbs_nobody() {

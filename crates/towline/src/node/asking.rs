@@ -65,7 +65,7 @@ pub(super) async fn ask(
 
 /// Says no, to those who understand it; others would take it for a broken answer.
 pub(super) async fn refuse(ctx: &Context, incoming: &Incoming, reason: RefusalReason) {
-    if incoming.request.extension.is_none() {
+    if incoming.request.extension.is_none() || ctx.extension().is_none() {
         return;
     }
     let refusal = PeerRequest {

@@ -19,7 +19,7 @@ use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport, Timeline};
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
-use crate::signal::{Extension, Incoming, PeerRequest, RefusalReason};
+use crate::signal::{Incoming, PeerRequest, RefusalReason};
 
 /// A connection that stands.
 #[derive(Debug)]
@@ -206,7 +206,7 @@ pub(crate) async fn dial(
         ice_message: gathered.description().to_blob(),
         is_answer: false,
         connection_type: String::new(),
-        extension: Some(Extension::default()),
+        extension: ctx.extension(),
     };
     let Incoming { request: answer, at, .. } = ask(&ctx, &known, &request, answer, &progress).await?;
     if let Some(reason) = answer.extension.and_then(|extension| extension.refused) {
@@ -248,7 +248,7 @@ pub(crate) async fn answer(
         ice_message: gathered.description().to_blob(),
         is_answer: true,
         connection_type: String::new(),
-        extension: Some(Extension::default()),
+        extension: ctx.extension(),
     };
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {

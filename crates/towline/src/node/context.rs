@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionState};
 use crate::path::PathOptions;
 use crate::policy::Peer;
-use crate::signal::Signalling;
+use crate::signal::{Extension, Signalling};
 
 /// Shared, read-only.
 #[derive(Debug)]
@@ -64,6 +64,11 @@ impl Context {
         let account = chain.account_id().ok_or(ConnectError::BadChain("no account signed it"))?;
         self.config.revocations.check(chain).map_err(ConnectError::Revoked)?;
         Ok(Peer { device: chain.device_id(), account, chain: chain.clone() })
+    }
+
+    /// What tells a Towline that we are one, too; nothing, if we are to speak as Jami does.
+    pub(crate) fn extension(&self) -> Option<Extension> {
+        self.config.native_dialect.then(Extension::default)
     }
 
     /// Whether the device may connect to us.

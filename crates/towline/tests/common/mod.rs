@@ -1,6 +1,8 @@
 //! What the stories share: identities, nodes on loopback or in the lab, programs that answer.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod rogue;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -41,6 +43,23 @@ pub fn identity(number: usize) -> Identity {
         let account = Identity::self_signed(key(), "account", validity()).unwrap();
         account.issue_device(key(), "device", validity()).unwrap()
     })
+}
+
+/// An account, and a device of it: for stories in which the account has something to say.
+pub fn family() -> (Identity, Identity) {
+    static MADE: OnceLock<(Identity, Identity)> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let account = Identity::self_signed(key(), "account", validity()).unwrap();
+        let device = account.issue_device(key(), "device", validity()).unwrap();
+        (account, device)
+    });
+    made.clone()
+}
+
+/// What an account that nobody knows can make of the public key of a device that is not its own, and publish.
+pub fn claimed(device: &Identity) -> Identity {
+    let account = Identity::self_signed(key(), "claims everybody", validity()).unwrap();
+    account.issue_device(device.key().clone(), "device", validity()).unwrap()
 }
 
 /// RSA-2048 devices of one account.
