@@ -57,6 +57,8 @@ pub(crate) struct Channel {
     pub(crate) gone: bool,
     /// The number is bound to it.
     pub(crate) bound: bool,
+    /// How often it was requested under another number (Jami dialect).
+    pub(crate) renumbered: u8,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
 }
@@ -117,6 +119,7 @@ impl Channel {
             phase,
             gone: false,
             bound: true,
+            renumbered: 0,
             outgoing: Outgoing {
                 side: SendSide::Open,
                 queue: VecDeque::new(),

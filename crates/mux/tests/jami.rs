@@ -3,61 +3,14 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::Pair;
+use support::jami::Jami;
 use towline_mux::{
-    Capabilities, ChannelId, Chunk, Code, Config, Dialect, Event, Mux, OpenError, OpenOptions, PeerFault,
-    ProbeError, Reason, Side,
+    Capabilities, Chunk, Code, Config, Dialect, Event, OpenError, OpenOptions, PeerFault, ProbeError, Reason,
+    Side,
 };
-
-/// One end, fed by hand.
-struct Jami {
-    mux: Mux,
-    now: Instant,
-}
-
-impl Jami {
-    fn new(side: Side) -> Self {
-        let now = Instant::now();
-        let mut jami = Self { mux: Mux::new(Dialect::Jami, side, Config::default(), now), now };
-        assert_eq!(jami.sent(), "92cdffffc40481a17601", "the version goes first");
-        jami
-    }
-
-    fn sent(&mut self) -> String {
-        let (mut all, mut scratch) = (String::new(), Vec::new());
-        while let Some(transmit) = self.mux.poll_transmit(self.now, &mut scratch) {
-            all += &hex::encode(transmit.bytes);
-        }
-        all
-    }
-
-    fn feed(&mut self, hex: &str) {
-        self.mux.handle_data(self.now, &hex::decode(hex.replace(' ', "")).unwrap()).unwrap();
-    }
-
-    fn event(&mut self) -> Option<Event> {
-        self.mux.poll_event()
-    }
-
-    fn requested(&mut self) -> ChannelId {
-        match self.event() {
-            Some(Event::Requested { id, .. }) => id,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// An open channel 1 requested by the peer (we are the server).
-    fn with_channel() -> (Self, ChannelId) {
-        let mut jami = Self::new(Side::TlsServer);
-        jami.feed("9200c40793a378797a0100");
-        let id = jami.requested();
-        jami.mux.accept(jami.now, id).unwrap();
-        assert_eq!(jami.sent(), "9200c40793a378797a0101");
-        (jami, id)
-    }
-}
 
 fn unspecified() -> Reason {
     Code::Unspecified.into()

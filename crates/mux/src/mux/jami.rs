@@ -9,10 +9,14 @@ use super::{Mux, Wire};
 use crate::channel::{Phase, RecvSide, SendSide};
 use crate::jami::{Decoder, Inbound, Message, PROTOCOL, Piece, RequestState};
 use crate::msgpack::Reader;
-use crate::{Code, Event, PeerFault, Priority};
+use crate::{ChannelId, Code, Event, PeerFault, Priority};
 
 /// Requests of ours that may be unanswered at once. The peer keeps any number; this bounds what we ask of it.
 const MAX_UNANSWERED: usize = 1024;
+
+/// Collisions of one request, beyond which it counts as refused. Peers of 2023 draw one of 65 534 numbers, so two in a
+/// row are no accident.
+const MAX_RENUMBERED: u8 = 8;
 
 /// State of the Jami dialect.
 #[derive(Debug)]
@@ -209,6 +213,15 @@ impl Mux {
     fn on_jami_accept(&mut self, number: u16, name: &[u8]) {
         let Some(channel) = self.jami_requested(number, name) else { return };
         let (id, gone) = (channel.id, channel.gone);
+        if !gone && matches!(channel.phase, Phase::Requested { collided: true, .. }) {
+            // A peer of 2023 accepts a number in use and means the channel that it had requested itself, which our
+            // refusal ends. Nothing tells this from a true answer, so the number is given up.
+            self.answer(Message::End { number }, 16);
+            if !self.request_again(id) {
+                self.on_refused(id, Code::Unspecified.into());
+            }
+            return;
+        }
         if gone {
             // Withdrawn meanwhile.
             channel.incoming.side = RecvSide::Ended;
@@ -222,18 +235,25 @@ impl Mux {
     fn on_jami_decline(&mut self, number: u16, name: &[u8]) {
         let Some(channel) = self.jami_requested(number, name) else { return };
         let id = channel.id;
-        if matches!(channel.phase, Phase::Requested { collided: true, .. })
-            && !channel.gone
-            && let Some(number) = self.free_number()
-        {
-            self.table.rebind(id, number);
-            if let Some(channel) = self.table.get_mut(id) {
-                channel.phase = Phase::Waiting { early: false };
-            }
-            self.unanswered -= 1;
-            self.waiting.push_back(id);
-            return;
+        let collided = matches!(channel.phase, Phase::Requested { collided: true, .. }) && !channel.gone;
+        if !(collided && self.request_again(id)) {
+            self.on_refused(id, Code::Unspecified.into());
         }
-        self.on_refused(id, Code::Unspecified.into());
+    }
+
+    /// Requests a channel of ours under another number. `false` if none is free, or it was done too often.
+    fn request_again(&mut self, id: ChannelId) -> bool {
+        if self.table.get(id).is_none_or(|channel| channel.renumbered >= MAX_RENUMBERED) {
+            return false;
+        }
+        let Some(number) = self.free_number() else { return false };
+        self.table.rebind(id, number);
+        if let Some(channel) = self.table.get_mut(id) {
+            channel.phase = Phase::Waiting { early: false };
+            channel.renumbered += 1;
+        }
+        self.unanswered -= 1;
+        self.waiting.push_back(id);
+        true
     }
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+pub mod jami;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
