@@ -43,7 +43,12 @@ impl Bus {
         let log = std::fs::File::create(log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "dbus-daemon", "--nofork", "--nopidfile", "--config-file"]);
-        command.arg(&configuration).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        command
+            .arg(&configuration)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
         let daemon = command.spawn().context("dbus-daemon")?;
         let address = format!("unix:path={}", socket.display());
         let connection = eventually("the bus", async || {
@@ -82,9 +87,15 @@ impl Bus {
         arguments_of: &(impl Serialize + DynamicType),
     ) -> Result<Json> {
         let (path, interface) = (format!("/cx/ring/Ring/{object}"), format!("{DAEMON}.{object}"));
-        let call =
-            self.connection.call_method(Some(DAEMON), path.as_str(), Some(interface.as_str()), method, arguments_of);
-        let answer = tokio::time::timeout(CALL, call).await.with_context(|| format!("{method} was not answered"))?;
+        let call = self.connection.call_method(
+            Some(DAEMON),
+            path.as_str(),
+            Some(interface.as_str()),
+            method,
+            arguments_of,
+        );
+        let answer =
+            tokio::time::timeout(CALL, call).await.with_context(|| format!("{method} was not answered"))?;
         let answer = answer.with_context(|| method.to_owned())?;
         Ok(arguments(&answer).into_iter().next().unwrap_or_default())
     }
@@ -134,7 +145,9 @@ fn json(value: &Value<'_>) -> Json {
         },
         Value::Structure(structure) => structure.fields().iter().map(json).collect(),
         Value::Dict(dict) => {
-            let text = |key: &Value<'_>| json(key).as_str().map(str::to_owned).unwrap_or_else(|| json(key).to_string());
+            let text = |key: &Value<'_>| {
+                json(key).as_str().map(str::to_owned).unwrap_or_else(|| json(key).to_string())
+            };
             Json::Object(dict.iter().map(|(key, value)| (text(key), json(value))).collect())
         }
         other => Json::from(format!("{other:?}")),

@@ -63,7 +63,12 @@ impl StartCommand {
 }
 
 impl Jamid {
-    pub(super) async fn start(program: &Path, host: &Namespace, dir: &Path, bootstrap: SocketAddr) -> Result<Self> {
+    pub(super) async fn start(
+        program: &Path,
+        host: &Namespace,
+        dir: &Path,
+        bootstrap: SocketAddr,
+    ) -> Result<Self> {
         let name = host.name().to_owned();
         let home = dir.join(format!("home-{name}"));
         let [data, cache, config, run] = ["data", "cache", "config", "run"].map(|part| home.join(part));
@@ -182,7 +187,11 @@ impl Jamid {
     ///
     /// # Errors
     /// When it says so, or nothing.
-    pub async fn configuration(&self, method: &str, arguments: &(impl Serialize + DynamicType)) -> Result<Json> {
+    pub async fn configuration(
+        &self,
+        method: &str,
+        arguments: &(impl Serialize + DynamicType),
+    ) -> Result<Json> {
         self.bus.call("ConfigurationManager", method, arguments).await
     }
 
@@ -245,7 +254,8 @@ impl Jamid {
         self.signals().wait(mark, "registrationStateChanged", REGISTRATION, registered).await?;
         let details = self.configuration("getAccountDetails", &self.account).await?;
         let volatile = self.configuration("getVolatileAccountDetails", &self.account).await?;
-        let member = |details: &Json, name| details.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let member =
+            |details: &Json, name| details.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
         let uri = member(&details, "Account.username");
         uri.trim_start_matches("ring:").trim_start_matches("jami:").clone_into(&mut self.uri);
         self.device = member(&volatile, "Account.deviceID");

@@ -5,10 +5,11 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::{Jamid, Namespace};
 use crate::{Peer, Process, require};
@@ -55,7 +56,10 @@ impl Lab {
         let thread = thread.spawn(move || Self::run_here(&name, programs, test))?;
         thread.join().map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
-            anyhow!(text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default())
+            anyhow!(
+                text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+                    .unwrap_or_default()
+            )
         })?
     }
 
@@ -75,20 +79,40 @@ impl Lab {
         hub.plug(&us, address(0), HUB)?;
         us.enter()?;
         let programs = Programs { dhtnode, jamid };
-        let mut lab =
-            Self { dir: dir.clone(), programs, begun: Instant::now(), dhtnode: None, us, others: Vec::new(), hub };
+        let mut lab = Self {
+            dir: dir.clone(),
+            programs,
+            begun: Instant::now(),
+            dhtnode: None,
+            us,
+            others: Vec::new(),
+            hub,
+        };
         // Made in the namespace: its other threads are there too.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(async {
+            let _capture = lab.capture()?;
             lab.start_dhtnode().await?;
             test(&mut lab).await
         });
         drop(lab);
         drop(runtime);
         match result {
+            Ok(()) if std::env::var_os("TOWLINE_CAPTURE").is_some() => Ok(()),
             Ok(()) => std::fs::remove_dir_all(dir).context("removing the files of the lab"),
             Err(error) => Err(error.context(format!("the logs are in {}", dir.display()))),
         }
+    }
+
+    /// Keeps all packets of the lab, and the lab itself, if the variable `TOWLINE_CAPTURE` is set: for a person.
+    fn capture(&self) -> Result<Option<Child>> {
+        if std::env::var_os("TOWLINE_CAPTURE").is_none() {
+            return Ok(None);
+        }
+        let mut command = self.hub.command();
+        command.args(["dumpcap", "-q", "-i", "br0", "-w"]).arg(self.dir.join("hub.pcapng"));
+        let mut command = Command::from(command);
+        Ok(Some(command.stderr(Stdio::null()).kill_on_drop(true).spawn()?))
     }
 
     async fn start_dhtnode(&mut self) -> Result<()> {

@@ -41,8 +41,24 @@ impl Namespace {
         std::fs::write(files.join("hosts"), format!("127.0.0.1 localhost\n127.0.1.1 {name}\n"))?;
         std::fs::write(files.join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")?;
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--uts", "setpriv", "--pdeathsig", "KILL", "sh", "-c", HOLD, "sh", name]);
-        command.arg(&files).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(files.join("log"))?);
+        command.args([
+            "--net",
+            "--mount",
+            "--uts",
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "sh",
+            "-c",
+            HOLD,
+            "sh",
+            name,
+        ]);
+        command
+            .arg(&files)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(files.join("log"))?);
         let mut holder = command.spawn().context("unshare")?;
         let input = holder.stdin.take();
         let output = holder.stdout.take().context("stdout is piped")?;

@@ -56,7 +56,8 @@ impl fmt::Display for Steps {
         for (what, row) in &self.rows {
             write!(f, "\n{what:<44}")?;
             for column in &self.columns {
-                let time = row.get(column).map_or_else(|| "-".to_owned(), |time| time.as_millis().to_string());
+                let time =
+                    row.get(column).map_or_else(|| "-".to_owned(), |time| time.as_millis().to_string());
                 write!(f, " {time:>16}")?;
             }
         }

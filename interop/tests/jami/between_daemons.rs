@@ -27,7 +27,8 @@ pub(crate) async fn befriend(steps: &mut Steps, a: &Jamid, b: &Jamid) -> Result<
 pub(crate) async fn see(steps: &mut Steps, a: &Jamid, b: &Jamid) -> Result<()> {
     let (mark, asked) = (a.mark(), Instant::now());
     a.subscribe(b.uri()).await?;
-    let seen = a.wait(mark, "newBuddyNotification", |buddy| buddy.text(1) == b.uri() && buddy.truth(2)).await?;
+    let seen =
+        a.wait(mark, "newBuddyNotification", |buddy| buddy.text(1) == b.uri() && buddy.truth(2)).await?;
     steps.record(DAEMONS, "presence: subscribed, seen online", seen.at - asked);
     Ok(())
 }

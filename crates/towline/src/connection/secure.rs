@@ -61,6 +61,9 @@ pub(crate) async fn secure(
                 towline_tls::Dialect::Jami => towline_mux::Dialect::Jami,
             };
             let security = summary.to_string();
+            if dialect == towline_mux::Dialect::Native {
+                transport.close_losers();
+            }
             Ok(Secured { transport, side, dialect, security, plaintext })
         }
         Ok(Err(TransportError::Tls(error))) => {

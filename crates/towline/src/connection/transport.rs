@@ -57,6 +57,8 @@ pub(crate) struct Transport {
     stream: Box<dyn TcpStream>,
     id: StreamId,
     agent: Agent,
+    /// See [`Selected::losers`].
+    losers: Vec<Box<dyn TcpStream>>,
     session: Session,
     /// Framed bytes read.
     input: BytesMut,
@@ -77,6 +79,7 @@ impl Transport {
             stream: selected.stream,
             id: selected.id,
             agent: selected.agent,
+            losers: selected.losers,
             session,
             input: selected.unread,
             read_size: READ_MIN,
@@ -84,6 +87,11 @@ impl Transport {
             output: Output::new(selected.unsent),
             moved: IDLE_BYTES,
         }
+    }
+
+    /// Closes the connections that were not selected. Only a peer of our own kind does not mind.
+    pub(crate) fn close_losers(&mut self) {
+        self.losers = Vec::new();
     }
 
     pub(crate) fn session(&self) -> &Session {

@@ -56,6 +56,9 @@ pub(crate) struct Selected {
     pub(crate) unread: bytes::BytesMut,
     /// Framed bytes not written yet.
     pub(crate) unsent: Vec<u8>,
+    /// The other connections that are open, to be closed with this one: Jami's daemon keeps its ends of them among
+    /// those it waits on, and once one is closed it naps for half a second before each read of the selected one.
+    pub(crate) losers: Vec<Box<dyn TcpStream>>,
 }
 
 impl Gathered {

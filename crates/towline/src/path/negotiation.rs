@@ -10,7 +10,8 @@ use bytes::{Buf, BytesMut};
 use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 use towline_ice::{
-    Action, Agent, ConnectError, Description, Disposition, Event, FailureReport, SelectedPath, StreamId,
+    Action, Agent, CloseReason, ConnectError, Description, Disposition, Event, FailureReport, SelectedPath,
+    StreamId,
 };
 use towline_net::{BoxFuture, Net, TcpConnect, TcpListener, TcpStream};
 
@@ -46,6 +47,15 @@ impl Link {
     }
 }
 
+impl Link {
+    fn into_open(self) -> Option<Box<dyn TcpStream>> {
+        match self.state {
+            LinkState::Open(stream) => Some(stream),
+            LinkState::Connecting(_) => None,
+        }
+    }
+}
+
 /// Runs until the agent selects a path or gives up.
 pub(crate) struct Negotiation {
     net: std::sync::Arc<dyn Net>,
@@ -53,6 +63,8 @@ pub(crate) struct Negotiation {
     agent: Option<Agent>,
     listeners: Vec<Box<dyn TcpListener>>,
     links: BTreeMap<StreamId, Link>,
+    /// Open connections that were not selected.
+    losers: Vec<Box<dyn TcpStream>>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -64,7 +76,7 @@ impl Negotiation {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
         let timer = Box::pin(tokio::time::sleep_until(now.into()));
-        Self { net, agent: Some(agent), listeners, links: BTreeMap::new(), timer }
+        Self { net, agent: Some(agent), listeners, links: BTreeMap::new(), losers: Vec::new(), timer }
     }
 
     fn agent(&mut self) -> &mut Agent {
@@ -90,7 +102,10 @@ impl Negotiation {
                 }
                 Action::CloseStream { stream, reason } => {
                     tracing::trace!(%stream, %reason, "connection closed");
-                    self.links.remove(&stream);
+                    let link = self.links.remove(&stream);
+                    if reason == CloseReason::NotSelected {
+                        self.losers.extend(link.and_then(Link::into_open));
+                    }
                 }
                 // There is no UDP candidate among ours, so no datagram can leave.
                 Action::SendUdp { .. } => {}
@@ -113,6 +128,7 @@ impl Negotiation {
                         continue;
                     };
                     let agent = self.agent.take().expect("there until the future is done");
+                    let losers = std::mem::take(&mut self.losers);
                     return Some(Ok(Selected {
                         stream: io,
                         id: stream,
@@ -123,6 +139,7 @@ impl Negotiation {
                         early,
                         unread: input,
                         unsent: output,
+                        losers,
                     }));
                 }
                 Event::Failed(report) => return Some(Err(report)),
