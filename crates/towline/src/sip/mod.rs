@@ -3,6 +3,7 @@
 //! [`Texts`] serves that name: it takes and sends messages of any media type, and refuses calls. Between two devices one
 //! channel carries everything in both directions; whoever has something to say first opens it.
 
+mod directory;
 mod options;
 mod result;
 mod session;

@@ -22,6 +22,8 @@ pub struct TextOptions {
     pub channels_per_device: usize,
     /// Most devices that one text is sent to.
     pub devices: usize,
+    /// How long the devices of an account are remembered. One that cannot be reached is forgotten at once.
+    pub devices_remembered: Duration,
     /// Texts of one device that wait for room on its channel.
     pub waiting_per_device: usize,
     /// Ids of received texts that are remembered, so that one that comes twice is told once.
@@ -45,6 +47,7 @@ impl Default for TextOptions {
             channels: 256,
             channels_per_device: 4,
             devices: 16,
+            devices_remembered: Duration::from_mins(2),
             waiting_per_device: 64,
             treated: 1024,
             patience: Duration::from_mins(1),

@@ -1,26 +1,28 @@
 //! Texts to accounts and from them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{timeout, timeout_at};
 use towline_identity::{AccountId, DeviceId, ShortId};
 use towline_mux::Code;
-use towline_net::now;
+use towline_net::{now, sleep_until};
 use towline_sip::{Config, Endpoint, HeaderName, OutgoingRequest, Request, RequestError, Status};
 
+use super::directory::Directory;
 use super::session::Session;
 use super::table::{Answer, Outgoing, Table};
 use super::treated::Treated;
 use super::{CHANNEL, Delivery, DeviceError, TextError, TextOptions};
+use crate::account::{Account, Device};
 use crate::channel::{Channel, IncomingChannel};
 use crate::error::ConnectError;
 use crate::node::Node;
@@ -29,9 +31,6 @@ use crate::router::{Overlap, Pattern, Route, Router};
 
 /// Times a text is sent again on another channel after one was lost.
 const MAX_LOST: usize = 1;
-
-/// Finds the devices of an account.
-type Directory = Box<dyn Fn(AccountId) -> BoxFuture<'static, Vec<DeviceId>> + Send + Sync>;
 
 /// A text, or anything else, from a device of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +93,29 @@ impl Receiver {
 }
 
 impl Texts {
+    /// Serves the channel `sip` of an account, for its contacts and its own devices.
+    ///
+    /// Fails if it is served already.
+    pub fn start(account: &Account) -> Result<Self, Overlap> {
+        Self::start_with(account, TextOptions::default())
+    }
+
+    /// [`start`](Self::start) with options.
+    pub fn start_with(account: &Account, options: TextOptions) -> Result<Self, Overlap> {
+        let finder = account.clone();
+        Self::serve(account.node(), account.router(), options, move |of| {
+            let finder = finder.clone();
+            async move {
+                let devices = finder.devices(of).await.unwrap_or_else(|error| {
+                    tracing::debug!(account = %of, %error, "the devices of an account were not found");
+                    Vec::new()
+                });
+                devices.iter().filter_map(Device::id).collect()
+            }
+            .boxed()
+        })
+    }
+
     /// Serves the channel `sip` of `node` through `router`, which somebody must [run](Router::run). `devices` finds the
     /// devices of an account that are worth a try; those that are connected are found without it.
     pub fn serve(
@@ -107,7 +129,7 @@ impl Texts {
         let treated = Arc::new(Mutex::new(Treated::new(options.treated)));
         let inner = Arc::new(Inner {
             node: node.clone(),
-            directory: Box::new(devices),
+            directory: Directory::new(Box::new(devices), options.devices_remembered),
             table: Arc::default(),
             receiver: Mutex::new(Some(Receiver { texts: sender, treated })),
             texts: tokio::sync::Mutex::new(texts),
@@ -147,29 +169,49 @@ impl Texts {
         inner.check(content_type, &body)?;
         let content_type: Arc<str> = content_type.into();
         let message_id = inner.rng().next_u64();
-        let devices = inner.devices(account).await;
-        if devices.is_empty() {
-            return Err(TextError::Nobody(account));
-        }
         let to_one = |device: DeviceId| {
             let parcel =
                 Parcel { content_type: Arc::clone(&content_type), body: Arc::clone(&body), message_id };
             async move { (device, inner.send_to(device, parcel).await) }
         };
-        let mut pending = devices.clone();
-        let mut sending: FuturesUnordered<_> = devices.into_iter().map(to_one).collect();
+        // Who is connected gets it at once; others are looked up meanwhile.
+        let mut pending = inner.connected(account);
+        let mut sending: FuturesUnordered<_> = pending.iter().copied().map(to_one).collect();
+        let lookup = inner.directory.find(account);
+        tokio::pin!(lookup);
+        let mut looking = true;
         let (mut delivered, mut failed) = (Vec::new(), Vec::new());
         let mut until = now() + inner.options.patience;
-        while let Ok(Some((device, result))) = timeout_at(until.into(), sending.next()).await {
-            pending.retain(|waiting| *waiting != device);
-            match result {
-                Ok(()) if delivered.is_empty() => {
-                    delivered.push(device);
-                    until = until.min(now() + inner.options.patience_for_others);
+        while looking || !pending.is_empty() {
+            tokio::select! {
+                biased;
+                Some((device, result)) = sending.next() => {
+                    pending.retain(|waiting| *waiting != device);
+                    match result {
+                        Ok(()) => {
+                            if delivered.is_empty() {
+                                until = until.min(now() + inner.options.patience_for_others);
+                            }
+                            delivered.push(device);
+                        }
+                        Err(error) => {
+                            inner.directory.unreachable(account, device);
+                            failed.push((device, error));
+                        }
+                    }
                 }
-                Ok(()) => delivered.push(device),
-                Err(error) => failed.push((device, error)),
+                found = &mut lookup, if looking => {
+                    looking = false;
+                    for device in inner.worth_a_try(found, &pending, &delivered, &failed) {
+                        pending.push(device);
+                        sending.push(to_one(device));
+                    }
+                }
+                () = sleep_until(until) => break,
             }
+        }
+        if delivered.is_empty() && failed.is_empty() && pending.is_empty() {
+            return Err(TextError::Nobody(account));
         }
         failed.extend(pending.into_iter().map(|device| (device, DeviceError::TimedOut)));
         if delivered.is_empty() {
@@ -230,18 +272,30 @@ impl Inner {
         }
     }
 
-    /// Devices of `account` worth a try, this one not among them.
-    async fn devices(&self, account: AccountId) -> Vec<DeviceId> {
+    /// Devices of `account` that a connection or a channel leads to.
+    fn connected(&self, account: AccountId) -> Vec<DeviceId> {
         let mut devices = self.table.devices(account);
         let connected = self.node.established().into_iter().filter(|known| known.peer().account == account);
         devices.extend(connected.map(|known| known.peer().device));
-        let found = timeout(self.options.patience, (self.directory)(account)).await.unwrap_or_default();
-        devices.extend(found);
         devices.sort_unstable();
         devices.dedup();
-        devices.retain(|device| *device != self.node.device());
         devices.truncate(self.options.devices);
         devices
+    }
+
+    /// Of the devices that were `found`, those that were not tried already and are not this one, within the bound.
+    fn worth_a_try(
+        &self,
+        found: Vec<DeviceId>,
+        pending: &[DeviceId],
+        delivered: &[DeviceId],
+        failed: &[(DeviceId, DeviceError)],
+    ) -> BTreeSet<DeviceId> {
+        let tried: BTreeSet<_> =
+            pending.iter().chain(delivered).chain(failed.iter().map(|(device, _)| device)).copied().collect();
+        let room = self.options.devices.saturating_sub(tried.len());
+        let new = found.into_iter().filter(|device| !tried.contains(device) && *device != self.node.device());
+        new.collect::<BTreeSet<_>>().into_iter().take(room).collect()
     }
 
     async fn send_to(&self, device: DeviceId, parcel: Parcel) -> Result<(), DeviceError> {
