@@ -174,7 +174,7 @@ impl Actor {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut news: mpsc::Receiver<News>) {
         let mut connections = self.node.events();
         self.publish_own_lists();
-        self.look_at_connections();
+        self.look_at_connections().await;
         self.keep_watches();
         loop {
             let timeout = self.timeout();
@@ -186,8 +186,8 @@ impl Actor {
                 },
                 Some(news) = news.recv() => self.handle_news(news).await,
                 event = connections.recv() => match event {
-                    Ok(event) => self.handle_event(&event),
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_connections(),
+                    Ok(event) => self.handle_event(&event).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_connections().await,
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 Some(sent) = self.sent.join_next() => self.handle_sent(sent),
@@ -254,9 +254,9 @@ impl Actor {
         }
     }
 
-    fn handle_event(&mut self, event: &Event) {
+    async fn handle_event(&mut self, event: &Event) {
         if let Event::Connected { .. } | Event::Disconnected { .. } = event {
-            self.look_at_connections();
+            self.look_at_connections().await;
         }
     }
 

@@ -13,6 +13,7 @@ use crate::account::event::AccountEvent;
 use crate::account::watch::{self as watching, AccountPresence, Announced, DevicePresence, PresenceWatch};
 use crate::connection::Connection;
 use crate::eras::DeviceIds;
+use crate::router::PeerKind;
 
 impl Actor {
     /// A watch of an account, which begins now unless there is one.
@@ -74,7 +75,7 @@ impl Actor {
     }
 
     /// Compares the connections that stand with those that stood.
-    pub(super) fn look_at_connections(&mut self) {
+    pub(super) async fn look_at_connections(&mut self) {
         let standing: BTreeMap<DeviceId, (AccountId, ShortId)> = self
             .node
             .established()
@@ -84,6 +85,13 @@ impl Actor {
             .collect();
         if standing == self.connected {
             return;
+        }
+        // The policy is asked about who dials; who was dialled from here may be banned, too.
+        for peer in self.node.established().iter().map(Connection::peer) {
+            if self.contacts.kind_of(&peer.chain, self.own) == PeerKind::Banned {
+                let (node, device) = (self.node.clone(), peer.device);
+                self.chores.spawn(async move { node.close_with(device).await });
+            }
         }
         for (account, device) in self.connected.values() {
             if !standing.values().any(|other| other == &(*account, *device)) {
@@ -95,6 +103,7 @@ impl Actor {
             self.presence.connected(*account, *device);
         }
         self.keep_watches();
+        self.tell_presence().await;
     }
 
     pub(super) async fn handle_seen(

@@ -1,0 +1,103 @@
+//! Devices that are revoked.
+
+use std::time::Duration;
+
+use towline::account::AccountEvent;
+use towline::identity::RevocationList;
+use towline::signal::RefusalReason;
+use towline::{CloseReason, ConnectError};
+
+use crate::common::{Lab, event as node_event, pass};
+use crate::people::{Device, NOW, befriend, event, long_story, person};
+
+fn revoking(number: usize, device: usize) -> RevocationList {
+    let person = person(number);
+    let leaf = person.devices[device].chain().leaf().clone();
+    person.account.revoke(None, &[leaf], NOW).unwrap()
+}
+
+#[test]
+fn a_revoked_device_is_disconnected_everywhere_and_does_not_come_back() {
+    long_story(41, async |world| {
+        let lab = Lab::new(world).await;
+        let bob = Device::new(&lab, &person(1), 0).start().await;
+        let good = Device::new(&lab, &person(0), 0).start().await;
+        let stolen_device = Device::new(&lab, &person(0), 1);
+        let stolen = stolen_device.start().await;
+        befriend(&good, &bob).await;
+        // Both bob and the other device of the account are connected with it.
+        stolen.node().dial(good.node().device()).await.unwrap();
+        let connection = stolen.node().dial(bob.node().device()).await.unwrap();
+        let mut watch = bob.presence(good.id()).await.unwrap();
+        watch.wait_for(|account| account.devices.len() == 2).await.unwrap();
+
+        let (mut at_bob, mut at_stolen) = (bob.events(), stolen.events());
+        let mut closed = bob.node().events();
+        good.revoke(revoking(0, 1)).await.unwrap();
+        assert!(good.node().connection(stolen.node().device()).is_none(), "ready when it is enforced");
+        let revoked = event(&mut at_bob, |event| match event {
+            AccountEvent::Revoked { devices, .. } => Some(devices.clone()),
+            _ => None,
+        });
+        assert_eq!(revoked.await, [stolen_device.identity.short_id()]);
+        let reason = node_event(&mut closed, |event| match event {
+            towline::Event::Disconnected { reason, .. } => Some(reason.clone()),
+            _ => None,
+        });
+        assert!(matches!(reason.await, CloseReason::Revoked(_)));
+        connection.closed().await;
+        event(&mut at_stolen, |event| matches!(event, AccountEvent::ThisDeviceRevoked).then_some(())).await;
+        watch.wait_for(|account| account.devices.len() == 1).await.unwrap();
+
+        for account in [&bob, &good] {
+            let refused = stolen.node().dial(account.node().device()).await.unwrap_err();
+            assert!(matches!(refused, ConnectError::Refused(RefusalReason::NotAllowed)), "{refused:?}");
+            let refused = account.node().dial(stolen.node().device()).await.unwrap_err();
+            assert!(matches!(refused, ConnectError::Revoked(_)), "{refused:?}");
+        }
+        assert_eq!(bob.devices(good.id()).await.unwrap().len(), 1);
+        assert!(bob.node().connection(good.node().device()).is_none());
+        bob.node().dial(good.node().device()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_list_is_kept_over_restarts_and_found_by_who_looks_later() {
+    long_story(42, async |world| {
+        let lab = Lab::new(world).await;
+        let good_device = Device::new(&lab, &person(0), 0);
+        let good = good_device.start().await;
+        good.revoke(revoking(0, 1)).await.unwrap();
+        good.shutdown().await;
+        pass(Duration::from_mins(15)).await;
+        // Published again by the next run.
+        let good = good_device.start().await;
+        let stolen = Device::new(&lab, &person(0), 1).start().await;
+        let bob = Device::new(&lab, &person(1), 0).start().await;
+        befriend(&good, &bob).await;
+        assert_eq!(bob.devices(good.id()).await.unwrap().len(), 1);
+        let refused = stolen.node().dial(bob.node().device()).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Refused(RefusalReason::NotAllowed)), "{refused:?}");
+        let refused = stolen.node().dial(good.node().device()).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Refused(RefusalReason::NotAllowed)), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_list_of_another_account_revokes_nothing() {
+    long_story(43, async |world| {
+        let lab = Lab::new(world).await;
+        let alice = Device::new(&lab, &person(0), 0).start().await;
+        let bob = Device::new(&lab, &person(1), 0).start().await;
+        befriend(&alice, &bob).await;
+        assert!(alice.revoke(revoking(1, 0)).await.is_err(), "not ours");
+        // Put at the key of the account it would hurt.
+        let mallory = lab.bare_dht("mallory", person(2).devices[0].clone()).await;
+        let value = towline_account::revocation::value(&revoking(2, 0));
+        let put = mallory.announce(towline_account::revocation::key(alice.id()), value);
+        put.announced().await.unwrap();
+        pass(Duration::from_secs(30)).await;
+        assert_eq!(bob.devices(alice.id()).await.unwrap().len(), 1);
+        bob.node().dial(alice.node().device()).await.unwrap();
+    });
+}
