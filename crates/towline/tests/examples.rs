@@ -24,6 +24,22 @@ fn two_devices() {
 }
 
 #[test]
+fn two_accounts() {
+    let printed = run("two_accounts");
+    let lines = [
+        "Alice asks",
+        "are contacts",
+        "1 device",
+        "Bob reads: hello, Bob",
+        "Alice reads: hello, Alice",
+        "after a ban: ",
+    ];
+    for line in lines {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+}
+
+#[test]
 fn in_the_lab() {
     assert!(run("in_the_lab").starts_with("2000000 bytes in "));
 }
