@@ -127,6 +127,10 @@ impl Output {
             // They are not drawn any more; nothing is lost when clearing fails.
             let _ = bars.screen.clear();
         }
+        if matches!(failure, Failure::Interrupted) && self.level == Level::Quiet && !self.json {
+            // Whoever did it knows. So ends a ProxyCommand: ssh hangs up on it.
+            return ExitCode::from(failure.code());
+        }
         let event = Event::Error {
             exit: failure.code(),
             kind: failure.kind().to_owned(),

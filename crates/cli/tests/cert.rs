@@ -5,9 +5,10 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Ended, Running, names, towline};
 use towline::identity::{Chain, PrivateKey};
@@ -85,6 +86,19 @@ fn a_server_is_set_up() {
             let hash = openssl(&["dgst", digest, "-r", &public]).unwrap();
             assert_eq!(hash.split(' ').next(), id.as_str());
         }
+    }
+    // As OpenDHT does.
+    let files = ["--certificate", &id, "--privkey", &path("id/id-server.pem"), "-p", "0"];
+    let mut node = Command::new("dhtnode");
+    node.args(files).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match node.spawn() {
+        Ok(mut node) => {
+            node.stdin.take().unwrap().write_all(b"q\n").unwrap();
+            let said = String::from_utf8(node.wait_with_output().unwrap().stdout).unwrap();
+            let id = made[1]["ids"]["short_id"].as_str().unwrap();
+            assert!(said.contains(&format!("Public key ID {id}")), "{said}");
+        }
+        Err(_) => println!("skipped: what OpenDHT says of the files, as dhtnode is not installed"),
     }
     // Nothing is overwritten, by whichever way.
     let before = std::fs::read(&id).unwrap();
