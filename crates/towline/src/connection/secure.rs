@@ -16,6 +16,9 @@ use crate::path::Selected;
 /// Plaintext a peer may send before this side has seen the end of the handshake.
 const MAX_EARLY_PLAINTEXT: usize = 256 * 1024;
 
+/// What is left to a handshake that is to stop.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// A session that is established.
 #[derive(Debug)]
 pub(crate) struct Secured {
@@ -44,15 +47,20 @@ pub(crate) async fn secure(
     };
     let mut transport = Transport::new(selected, session.map_err(ConnectError::Tls)?);
     let mut plaintext = Vec::new();
+    // Only an established session can be closed properly, so a handshake that is to stop may come to its end first.
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
     let shaken = tokio::select! {
         biased;
-        shaken = tokio::time::timeout(limit, handshake(&mut transport, &mut plaintext)) => Some(shaken),
-        () = stop.cancelled() => None,
+        shaken = tokio::time::timeout(limit, handshake(&mut transport, &mut plaintext)) => shaken,
+        () = stopped => Ok(Ok(())),
     };
-    let Some(shaken) = shaken else {
+    if stop.is_cancelled() {
         transport.say_goodbye().await;
         return Err(ConnectError::Cancelled);
-    };
+    }
     match shaken {
         Ok(Ok(())) => {
             let summary = transport.session().summary().expect("an established session has a summary");
@@ -96,6 +104,10 @@ async fn handshake(transport: &mut Transport, plaintext: &mut Vec<u8>) -> Result
             }
             match transport.poll_read(cx, &mut |bytes| plaintext.extend_from_slice(bytes)) {
                 Poll::Ready(Ok(ReadOutcome::Progress)) => {}
+                // Who has said all it wanted may take its leave right behind the handshake.
+                Poll::Ready(Ok(ReadOutcome::Closed)) if transport.session().is_established() => {
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Ready(Ok(ReadOutcome::Closed)) => return Poll::Ready(Err(TransportError::Truncated)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -104,3 +116,6 @@ async fn handshake(transport: &mut Transport, plaintext: &mut Vec<u8>) -> Result
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

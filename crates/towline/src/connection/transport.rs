@@ -111,6 +111,9 @@ impl Transport {
         cx: &mut Context<'_>,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Poll<Result<ReadOutcome, TransportError>> {
+        if self.session.peer_closed() {
+            return Poll::Ready(Ok(ReadOutcome::Closed));
+        }
         self.input.reserve(self.read_size);
         let read = match ready!(poll_read_buf(Pin::new(&mut *self.stream), cx, &mut self.input)) {
             Ok(read) => read,
