@@ -219,6 +219,23 @@ fn only_what_was_said_is_forwarded() {
 }
 
 #[test]
+fn a_listener_that_is_started_again() {
+    let world = World::new();
+    let (anna, ben) = (world.device("anna"), world.device("ben"));
+    let port = service(echo);
+    for round in 0..3 {
+        let listening = listen_to(&ben, port, &["--accept-from", &anna.id]);
+        // Requests of clients that are gone lie on the DHT for some time; they keep nobody out.
+        for _ in 0..3 {
+            let answer = ask(dial(&anna, &ben.id, port, &[]), b"again");
+            assert_eq!(answer.out, b"again", "round {round}: {answer:?}");
+        }
+        listening.signal("TERM");
+        listening.ended().fails_with(130);
+    }
+}
+
+#[test]
 fn addresses_of_ipv6() {
     let world = World::new();
     let (anna, ben) = (world.device("anna"), world.device("ben"));

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 768;
 const PER_DEVICE: usize = 256;
 
 pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
-    let services = if settings.any_service { None } else { Some(BTreeSet::from_iter(settings.services)) };
+    let services = if settings.any_service { None } else { Some(BTreeSet::from_iter(settings.services.clone())) };
     if services.as_ref().is_some_and(BTreeSet::is_empty) {
         return Err(Failure::Usage(
             "no service is named, so nothing would be forwarded (dnc would forward to everything that this computer \
@@ -34,7 +34,8 @@ pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrup
     let admission = Admission::without_questions(&settings.admission);
     let anyone = matches!(admission, Admission::Anyone);
     let policy = admission.policy_for(&settings.identity, settings.home.as_ref())?;
-    let config = settings.network.config(policy);
+    let mut config = settings.network.config(policy);
+    config.treated_path = settings.treated_path();
     let session = Session::start(settings.identity, config, Role::Reachable, output).await?;
     output.say(&Event::Forwarding {
         services: services.as_ref().map(|services| services.iter().map(Service::to_string).collect()),

@@ -1,5 +1,6 @@
 //! The command line and the file together.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use towline::identity::Identity;
@@ -97,6 +98,16 @@ impl Settings {
             },
         };
         Ok((settings, output))
+    }
+
+    /// Where a listener remembers which requests it has answered, so that those of clients that are gone do not keep it
+    /// busy when it is started again.
+    pub(super) fn treated_path(&self) -> Option<PathBuf> {
+        match &self.home {
+            Some(home) => Some(home.path().join("treated")),
+            None => directories::ProjectDirs::from("", "", "towline")
+                .map(|dirs| dirs.cache_dir().join(format!("{}.treated", self.identity.device_id()))),
+        }
     }
 
     /// The service that a client asks for.
