@@ -177,7 +177,9 @@ fn strangers_at_the_listener_do_not_prevent_a_path() {
         // Listening ports are handed out in order; the stranger tries those that come into question.
         let stranger = lab.host("stranger");
         let ports = 49152..49160;
-        let junk: [Vec<u8>; 4] = [
+        let junk: [Vec<u8>; 5] = [
+            // What looks like TLS in frames: peers of 2023 hand it to the session.
+            [&[0, 10][..], &[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3]].concat().repeat(100),
             vec![0xff; 3000],
             vec![0; 3000],
             b"GET / HTTP/1.1\r\n\r\n".repeat(100),
