@@ -8,7 +8,7 @@ use towline_account::contacts::Contacts;
 use towline_account::presence;
 use towline_account::receipt::Receipt;
 use towline_account::vcard::VCard;
-use towline_identity::{AccountId, RevocationList};
+use towline_identity::{Certificate, RevocationList};
 
 use crate::revocations::SharedRevocations;
 
@@ -20,8 +20,9 @@ pub trait AccountStore: Send + Sync + fmt::Debug + 'static {
     /// Keeps the contacts in the place of those kept before. [`Contacts::to_json`] is a form for them.
     fn save_contacts(&self, contacts: &Contacts) -> io::Result<()>;
 
-    /// Keeps a revocation list of an account beside those kept before. Its signature has been checked.
-    fn save_revocation_list(&self, issuer: AccountId, list: &RevocationList) -> io::Result<()>;
+    /// Keeps a revocation list of an account beside those kept before, with the certificate of the account, against which
+    /// its signature has been checked and will be checked again when it is read.
+    fn save_revocation_list(&self, issuer: &Certificate, list: &RevocationList) -> io::Result<()>;
 }
 
 /// Keeps nothing: an account that runs so begins anew each time. For tests and trials.
@@ -33,7 +34,7 @@ impl AccountStore for Forgetful {
         Ok(())
     }
 
-    fn save_revocation_list(&self, _: AccountId, _: &RevocationList) -> io::Result<()> {
+    fn save_revocation_list(&self, _: &Certificate, _: &RevocationList) -> io::Result<()> {
         Ok(())
     }
 }
@@ -83,13 +84,16 @@ pub struct AccountLimits {
     pub values: usize,
     /// Devices of one account that are dealt with. Default: 64.
     pub devices: usize,
-    /// Revocation lists of one account looked at in one lookup, or waiting until its certificate is known. Default: 16.
+    /// Revocation lists waiting until the certificate of their account is known, for each account. Default: 16.
     pub lists: usize,
+    /// The same for all accounts together. Default: 256.
+    pub all_lists: usize,
     /// Certificates looked up and requests sent at once. Default: 32.
     pub at_once: usize,
     /// Certificates of devices kept. Default: 4096.
     pub certificates: usize,
-    /// Requests whose sender is being looked for; while there are so many, further ones wait in the DHT. Default: 16.
+    /// Requests whose sender is being looked for, or waited for; while there are so many, further ones wait in the DHT.
+    /// Default: 256.
     pub senders: usize,
 }
 
@@ -100,9 +104,10 @@ impl Default for AccountLimits {
             values: 256,
             devices: 64,
             lists: 16,
+            all_lists: 256,
             at_once: 32,
             certificates: 4096,
-            senders: 16,
+            senders: 256,
         }
     }
 }

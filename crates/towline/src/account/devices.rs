@@ -10,7 +10,7 @@ use towline_account::announcement::{self, DeviceAnnouncement};
 use towline_account::inbox;
 use towline_dht::types::{Payload as _, TRUST_REQUEST, TrustRequest};
 use towline_dht::{Query, Value};
-use towline_identity::{AccountId, Chain, DeviceId, PublicKey, Revocations, ShortId};
+use towline_identity::{AccountId, Chain, DeviceId, PublicKey, RevocationList, Revocations, ShortId};
 
 use super::actor::Command;
 use super::config::AccountLimits;
@@ -107,8 +107,7 @@ impl Directory {
         {
             values.push(value);
         }
-        let (announced, mut lists) = sort(account, values);
-        lists.truncate(self.limits.lists);
+        let (announced, lists) = sort(account, values);
         let mut by_id: BTreeMap<ShortId, Option<PublicKey>> = BTreeMap::new();
         for found in announced {
             if by_id.len() < self.limits.devices || by_id.contains_key(&found.device) {
@@ -129,13 +128,14 @@ impl Directory {
         let issuer = devices.iter().find_map(|device| device.chain.as_ref()?.account().cloned());
         let mut found = Revocations::new();
         if let Some(issuer) = issuer {
-            for list in &lists {
+            for list in lists {
                 // Anybody can put lists here: one that is not of the account says nothing.
-                if let Err(error) = found.insert(list.clone(), &issuer) {
+                if let Err(error) = found.insert(list, &issuer) {
                     tracing::debug!(%account, %error, "revocation list passed over");
                 }
             }
-            if found.lists().next().is_some()
+            let lists: Vec<RevocationList> = found.lists().cloned().collect();
+            if !lists.is_empty()
                 && let Some(commands) = self.commands.upgrade()
             {
                 let (done, taken) = oneshot::channel();

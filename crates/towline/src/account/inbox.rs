@@ -11,14 +11,16 @@ use towline_dht::types::{Payload as _, TRUST_REQUEST, TrustRequest};
 use towline_identity::PublicKey;
 
 use super::actor::News;
-use crate::dht::{Dht, ListenEvent, SecureValue};
+use crate::dht::{ListenEvent, SecureValue};
 use crate::eras::DeviceIds;
 use crate::node::Node;
 
 /// How long before a listen that ended is begun anew.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 /// A sender that publishes its certificate only now is looked for again after these pauses, in seconds.
-const AGAIN_AFTER: [u64; 4] = [1, 3, 10, 30];
+const AGAIN_AFTER: [u64; 3] = [1, 5, 25];
+/// Senders looked for at once; the others wait, also for their next try.
+const LOOKUPS: usize = 16;
 
 /// What came.
 #[derive(Debug)]
@@ -32,14 +34,14 @@ struct Letter {
 pub(super) async fn listen(
     node: Node,
     contacts: watch::Receiver<Arc<Contacts>>,
-    at_once: usize,
+    waiting: usize,
     news: mpsc::Sender<News>,
 ) {
     let key = inbox::key(node.identity().short_id());
-    let places = Arc::new(Semaphore::new(at_once.max(1)));
+    let (places, lookups) = (Arc::new(Semaphore::new(waiting.max(1))), Arc::new(Semaphore::new(LOOKUPS)));
     let mut looking = JoinSet::new();
     loop {
-        let mut listening = dht(&node).listen(key, Query::all());
+        let mut listening = node.dht().listen(key, Query::all());
         while let Some(event) = listening.next().await {
             // Values last for minutes; what has expired was treated or is sent again.
             let values = match event {
@@ -55,9 +57,9 @@ pub(super) async fn listen(
                 // Waiting here holds up nobody else: the DHT keeps what comes meanwhile, and bounds it.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 while looking.try_join_next().is_some() {}
-                let (node, news) = (node.clone(), news.clone());
+                let (node, news, lookups) = (node.clone(), news.clone(), Arc::clone(&lookups));
                 looking.spawn(async move {
-                    look_up(&node, letter, &news).await;
+                    look_up(&node, letter, &lookups, &news).await;
                     drop(place);
                 });
             }
@@ -67,10 +69,6 @@ pub(super) async fn listen(
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-fn dht(node: &Node) -> &Dht {
-    node.dht()
 }
 
 /// A request is encrypted to us, signed, and says what it is.
@@ -90,10 +88,14 @@ fn read(value: &SecureValue) -> Option<Letter> {
 
 /// Whose device the sender is: the account in its verified chain. A chain of somebody known is preferred to others that
 /// strangers may have published for its key.
-async fn look_up(node: &Node, letter: Letter, news: &mpsc::Sender<News>) {
+async fn look_up(node: &Node, letter: Letter, lookups: &Semaphore, news: &mpsc::Sender<News>) {
     let Letter { sender, value_id, request } = letter;
     for pause in AGAIN_AFTER.iter().map(Some).chain([None]) {
-        match node.find(DeviceIds::from(&sender)).await {
+        let found = {
+            let _place = lookups.acquire().await;
+            node.find(DeviceIds::from(&sender)).await
+        };
+        match found {
             Ok(chain) => {
                 // Without anybody to tell, nothing is left to do.
                 let _ =

@@ -62,6 +62,7 @@ use devices::Directory;
 use crate::config::Config;
 use crate::node::Node;
 use crate::policy::ConnectionPolicy;
+use crate::revocations::SharedRevocations;
 use crate::router::{PeerKind, Router};
 
 /// Commands waiting for the account's task.
@@ -90,6 +91,7 @@ struct Inner {
     contacts: latest::Receiver<Arc<Contacts>>,
     announced: latest::Receiver<bool>,
     directory: Directory,
+    revocations: SharedRevocations,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<AccountEvent>,
     /// The account's tasks end with it.
@@ -155,6 +157,7 @@ impl Account {
         tasks.spawn(inbox::listen(node.clone(), contacts.clone(), setup.limits.senders, news.clone()));
         let (routed, on) = (router.clone(), node.clone());
         tasks.spawn(async move { routed.run(&on).await });
+        let revocations = setup.revocations.clone();
         let parts = Parts {
             net,
             node: node.clone(),
@@ -167,7 +170,8 @@ impl Account {
         };
         tasks.spawn(Actor::new(parts).run(command_queue, news_queue));
         let tasks = std::sync::Mutex::new(tasks);
-        let inner = Inner { node, router, contacts, announced, directory, commands, events, tasks };
+        let inner =
+            Inner { node, router, contacts, announced, directory, revocations, commands, events, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -290,6 +294,11 @@ impl Account {
         let (reply, watch) = oneshot::channel();
         self.command(Command::Watch { account, reply }).await?;
         watch.await.map_err(|_| AccountError::Closed)?
+    }
+
+    /// Whether this device is revoked by its own account, as far as is known here: contacts that know it refuse it.
+    pub fn is_revoked(&self) -> bool {
+        self.inner.revocations.check(self.inner.node.identity().chain()).is_err()
     }
 
     /// Publishes a revocation list that this account's key has made ([`Identity::revoke`]), keeps it published while this

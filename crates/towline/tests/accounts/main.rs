@@ -8,3 +8,4 @@ mod devices;
 mod people;
 mod presence;
 mod revocation;
+mod texts;

@@ -11,7 +11,7 @@ use towline::account::contacts::{ContactEvent, Contacts};
 use towline::account::receipt::Receipt;
 use towline::account::vcard::VCard;
 use towline::account::{Account, AccountConfig, AccountEvent, AccountStore};
-use towline::identity::{Identity, KeySize, PrivateKey, RevocationList, Validity};
+use towline::identity::{Certificate, Identity, KeySize, PrivateKey, RevocationList, Validity};
 use towline::{AccountId, Config, SharedRevocations};
 use towline_lab::{Host, World};
 
@@ -51,7 +51,7 @@ pub fn person(number: usize) -> Person {
 #[derive(Debug, Default)]
 pub struct Memory {
     contacts: Mutex<Option<String>>,
-    lists: Mutex<Vec<RevocationList>>,
+    lists: Mutex<Vec<(Certificate, RevocationList)>>,
     pub broken: AtomicBool,
 }
 
@@ -64,8 +64,8 @@ impl AccountStore for Memory {
         Ok(())
     }
 
-    fn save_revocation_list(&self, _: AccountId, list: &RevocationList) -> io::Result<()> {
-        self.lists.lock().unwrap().push(list.clone());
+    fn save_revocation_list(&self, issuer: &Certificate, list: &RevocationList) -> io::Result<()> {
+        self.lists.lock().unwrap().push((issuer.clone(), list.clone()));
         Ok(())
     }
 }
@@ -95,9 +95,8 @@ impl Device {
     pub fn setup(&self) -> AccountConfig {
         let contacts = self.store.contacts.lock().unwrap();
         let revocations = SharedRevocations::default();
-        for list in &*self.store.lists.lock().unwrap() {
-            // Those of others are found on the DHT again.
-            let _ = revocations.insert(list.clone(), self.identity.chain().account().unwrap());
+        for (issuer, list) in &*self.store.lists.lock().unwrap() {
+            revocations.insert(list.clone(), issuer).unwrap();
         }
         AccountConfig {
             receipt: Some(Receipt::make(&self.person.account, self.identity.key().public())),

@@ -26,19 +26,20 @@ impl Actor {
     }
 
     /// Takes lists that were found at the key of an account: now, if they can be verified and are of use, and otherwise
-    /// when they can and are. Of too many the latest go first.
-    pub(super) async fn park(&mut self, account: AccountId, lists: Vec<RevocationList>) {
-        let limit = self.config.limits.lists;
-        let mut lists = lists;
-        if let Some(parked) = self.parked.remove(&account) {
-            lists.extend(parked);
+    /// when they can and are. Of too many the latest stay.
+    pub(super) async fn park(&mut self, account: AccountId, mut lists: Vec<RevocationList>) {
+        lists.extend(self.parked.remove(&account).unwrap_or_default());
+        if lists.is_empty() {
+            return;
         }
-        lists.truncate(limit);
-        match self.issuer(account).filter(|_| self.matters(account)) {
-            Some(issuer) => self.take_lists(account, lists, &issuer).await,
-            None if lists.is_empty() => {}
-            None => drop(self.parked.insert(account, lists)),
+        if let Some(issuer) = self.issuer(account).filter(|_| self.matters(account)) {
+            self.take_lists(account, lists, &issuer).await;
+            return;
         }
+        let limits = &self.config.limits;
+        let others: usize = self.parked.values().map(Vec::len).sum();
+        lists.truncate(limits.lists.min(limits.all_lists.saturating_sub(others)));
+        self.parked.insert(account, lists);
     }
 
     /// Takes lists into force: verified, saved, and enforced on the connections that stand.
@@ -53,7 +54,7 @@ impl Actor {
         }
         let mut news = false;
         for list in lists {
-            match self.take_list(account, list, issuer).await {
+            match self.take_list(list, issuer).await {
                 Ok(new) => news |= new,
                 Err(error) => tracing::debug!(%account, %error, "revocation list not taken"),
             }
@@ -64,17 +65,13 @@ impl Actor {
     }
 
     /// `true` if it says something new.
-    async fn take_list(
-        &mut self,
-        account: AccountId,
-        list: RevocationList,
-        issuer: &Certificate,
-    ) -> Result<bool, AccountError> {
+    async fn take_list(&mut self, list: RevocationList, issuer: &Certificate) -> Result<bool, AccountError> {
         if !self.revocations.insert(list.clone(), issuer)? {
             return Ok(false);
         }
         let store = Arc::clone(&self.config.store);
-        let saved = self.net.offload(move || store.save_revocation_list(account, &list)).await;
+        let issuer = issuer.clone();
+        let saved = self.net.offload(move || store.save_revocation_list(&issuer, &list)).await;
         if let Err(error) = saved {
             // It is in force for this run all the same, and on the DHT for the next one.
             self.tell(AccountEvent::NotSaved(error.kind()));
@@ -121,7 +118,7 @@ impl Actor {
     pub(super) async fn revoke(&mut self, list: RevocationList, done: Done) {
         let (own, issuer) = (self.own, self.issuer(self.own));
         let issuer = issuer.expect("a node has an identity with an account");
-        let result = self.take_list(own, list, &issuer).await;
+        let result = self.take_list(list, &issuer).await;
         if let Ok(true) = result {
             self.lists_changed(own);
             self.tell_presence().await;

@@ -121,9 +121,7 @@ impl Actor {
             if known || (account == self.own && device == self.node.identity().short_id()) {
                 continue;
             }
-            if self.chains.len() >= self.config.limits.certificates
-                && !self.chains.contains_key(&(account, device))
-            {
+            if !self.chains.contains_key(&(account, device)) && !self.has_room_for_chain(account) {
                 continue;
             }
             self.chains.insert((account, device), None);
@@ -144,13 +142,23 @@ impl Actor {
         self.tell_presence().await;
     }
 
+    fn has_room_for_chain(&self, account: AccountId) -> bool {
+        let limits = &self.config.limits;
+        let of_account = (account, ShortId([0; 20]))..=(account, ShortId([0xff; 20]));
+        self.chains.len() < limits.certificates && self.chains.range(of_account).count() < limits.devices
+    }
+
     /// The certificate of an announced device was found, or not.
     pub(super) async fn handle_found(&mut self, account: AccountId, device: ShortId, chain: Option<Chain>) {
         if !self.watched.contains_key(&account) {
             return;
         }
         let Some(chain) = chain else {
+            // It is looked for again when the device is announced again; its long id may be known all the same.
             self.chains.remove(&(account, device));
+            if !self.presence.devices(account).any(|(present, _)| present == device) {
+                self.ids.remove(&(account, device));
+            }
             return;
         };
         self.ids.insert((account, device), chain.device_id());
@@ -170,6 +178,9 @@ impl Actor {
             match event {
                 PresenceEvent::Device { account, device, state } => {
                     changed.insert(account);
+                    if !state.is_online() && !self.chains.contains_key(&(account, device)) {
+                        self.ids.remove(&(account, device));
+                    }
                     let other = account == self.own && device != self.node.identity().short_id();
                     if other && state.is_online() && self.contacts.note_own_device(now, device) {
                         self.tell(AccountEvent::NewOwnDevice(device));
