@@ -296,3 +296,25 @@ fn an_error_without_proof_fails_no_check() {
     let success = script.success(stream);
     assert_eq!(script.frame(stream, &success), Disposition::Consumed);
 }
+
+#[test]
+fn data_on_a_proven_connection_that_was_not_chosen_reaches_nobody() {
+    let mut script = script(Role::Controlled);
+    let (chosen, other) = (script.accept("10.0.0.2:40000"), script.accept("10.0.0.2:40001"));
+    for stream in [chosen, other] {
+        let check = script.check(false);
+        assert_eq!(script.frame(stream, &check), Disposition::Consumed);
+        let success = script.success(stream);
+        assert_eq!(script.frame(stream, &success), Disposition::Consumed);
+        assert_eq!(script.frame(stream, DATA), Disposition::Early, "kept with its connection, and for it only");
+    }
+    let nominating = script.check(true);
+    script.frame(chosen, &nominating);
+    assert_eq!(script.selected_stream(), Some(chosen));
+    assert_eq!(dropped(script.frame(other, DATA)), DropReason::UnknownStream, "after it");
+    assert!(script.closed.contains(&(other, CloseReason::NotSelected)));
+    let nominating = script.check(true);
+    assert_eq!(dropped(script.frame(other, &nominating)), DropReason::UnknownStream);
+    assert_eq!(script.frame(chosen, DATA), Disposition::Data);
+    assert_eq!(script.selected_stream(), Some(chosen));
+}
