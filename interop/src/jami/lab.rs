@@ -51,6 +51,9 @@ impl Lab {
     /// That of the test, with the place of the files.
     pub fn run(test: impl for<'a> FnOnce(&'a mut Self) -> Body<'a> + Send + 'static) -> Result<()> {
         let Some(programs) = require(&[Peer::Dhtnode, Peer::Jamid]) else { return Ok(()) };
+        // What our side thinks, for a person: `RUST_LOG=towline=debug`.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let name = std::thread::current().name().unwrap_or("jami").replace("::", "-");
         let thread = std::thread::Builder::new().name(name.clone());
         let thread = thread.spawn(move || Self::run_here(&name, programs, test))?;
