@@ -2,6 +2,7 @@
 
 mod bounds;
 mod determinism;
+mod faults;
 mod floors;
 mod length;
 mod purity;
@@ -50,4 +51,5 @@ pub(crate) const RULES: &[Rule] = &[
     ("the same seed gives the same run", determinism::check),
     ("nothing unfinished, nothing private", words::check),
     ("ARCHITECTURE.md names every crate", words::check_map),
+    ("every known fault has tests", faults::check),
 ];

@@ -306,7 +306,11 @@ fn data_on_a_proven_connection_that_was_not_chosen_reaches_nobody() {
         assert_eq!(script.frame(stream, &check), Disposition::Consumed);
         let success = script.success(stream);
         assert_eq!(script.frame(stream, &success), Disposition::Consumed);
-        assert_eq!(script.frame(stream, DATA), Disposition::Early, "kept with its connection, and for it only");
+        assert_eq!(
+            script.frame(stream, DATA),
+            Disposition::Early,
+            "kept with its connection, and for it only"
+        );
     }
     let nominating = script.check(true);
     script.frame(chosen, &nominating);
