@@ -6,8 +6,8 @@ use towline_dht::value::SignatureError;
 use towline_dht::{InfoHash, Value, types};
 use towline_identity::{AccountId, DeviceId, Identity, PublicKey, PublicKeyError, ShortId};
 
-/// Deepest nesting in a payload that is read: a map of plain things has one, and one more is left to the future.
-const MAX_DEPTH: usize = 4;
+/// Deepest nesting in a payload that is read, as `rmpv` counts it: a map of bytes has five.
+const MAX_DEPTH: usize = 16;
 
 /// What the account's key signed about one of its devices. Made once, when the device is added; refreshed on the DHT for
 /// as long as the device is online.

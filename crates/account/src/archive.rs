@@ -1,7 +1,8 @@
 //! The account's key and what belongs to it, as a file: Jami's `archive.gz`.
 //!
-//! The file is a JSON object, compressed with gzip; with a password, that again is sealed as
-//! [`towline_identity::seal_with_password`] does. Members of the object, as a daemon of 2023 writes them (keys in
+//! The file is a JSON object: without a password compressed with gzip; with one compressed as zlib does, and then sealed
+//! as [`towline_identity::seal_with_password`] does. Either compression is read in
+//! either place. Members of the object, as a daemon of 2023 writes them (keys in
 //! alphabetical order, all in one line):
 //!
 //! | member | what |
@@ -15,8 +16,8 @@
 //! | `Account.*`, `TURN.*`, … | settings, in exported files: texts |
 //! | `TLS.certificateFile`, `TLS.privateKeyFile` | in exported files, chain and key of the device that exported: base64 of PEM |
 
-mod gzip;
 mod json;
+mod pack;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,9 +35,6 @@ pub const MAX_ARCHIVE_LEN: usize = 4 * 1024 * 1024;
 
 /// Longest JSON that is unpacked from an archive, in bytes. Keys take 15,000, a contact with its conversation about 500.
 pub const MAX_ARCHIVE_JSON_LEN: usize = 8 * 1024 * 1024;
-
-/// What begins a gzip file that is not encrypted.
-const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// Why a file is not an archive, or cannot be made one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +56,7 @@ pub enum ArchiveError {
     Stretch(#[from] StretchError),
     /// The compressed data is damaged, or more follows it.
     #[error("the compressed data is damaged, or more follows it")]
-    Gzip,
+    Packed,
     /// It is not a JSON object.
     #[error("no JSON object in the archive")]
     Json,
@@ -128,24 +126,24 @@ impl Archive {
             return Err(ArchiveError::TooLong(file.len()));
         }
         let password = password.filter(|password| !password.is_empty());
-        if file.starts_with(GZIP) {
-            // A sealed file begins with chance, so it may look like this one time in 65,536.
-            match (gzip::unpack(file), password) {
-                (Err(ArchiveError::Gzip), Some(_)) => {}
+        if pack::is_gzip(file) {
+            // A sealed file begins with chance, so one in 65,536 looks like this.
+            match (pack::unpack(file), password) {
+                (Err(ArchiveError::Packed), Some(_)) => {}
                 (unpacked, _) => return Self::from_json(&unpacked?),
             }
         }
         let password = password.ok_or(ArchiveError::PasswordNeeded)?;
         let opened = open_with_password(file, password).map_err(|_| ArchiveError::Password)?;
-        Self::from_json(&gzip::unpack(&opened)?)
+        Self::from_json(&pack::unpack(&opened)?)
     }
 
     /// Writes a file. Without a password, or with an empty one, anybody can read the keys in it.
     pub fn seal(&self, password: Option<&str>) -> Result<Vec<u8>, ArchiveError> {
-        let packed = gzip::pack(&self.to_json()?);
+        let json = self.to_json()?;
         let file = match password.filter(|password| !password.is_empty()) {
-            Some(password) => seal_with_password(&packed, password)?,
-            None => packed.to_vec(),
+            Some(password) => seal_with_password(&pack::zlib(&json), password)?,
+            None => pack::gzip(&json),
         };
         if file.len() > MAX_ARCHIVE_LEN {
             return Err(ArchiveError::TooLong(file.len()));

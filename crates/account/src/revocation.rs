@@ -19,8 +19,6 @@
 //! The daemon puts it when the account comes online, not at the moment of the revocation. A list that is to count at once
 //! must be put at once.
 
-use rmpv::ValueRef;
-use rmpv::decode::read_value_ref_with_max_depth;
 use towline_dht::{InfoHash, Value, types};
 use towline_identity::{AccountId, RevocationList, RevocationListError};
 
@@ -55,8 +53,8 @@ pub fn read(value: &Value) -> Result<RevocationList, RevocationValueError> {
     if value.is_encrypted() || value.value_type() != types::USER_DATA {
         return Err(RevocationValueError::Type);
     }
-    match read_value_ref_with_max_depth(&mut value.data(), 1) {
-        Ok(ValueRef::Binary(der)) => Ok(RevocationList::from_der(der)?),
-        _ => Err(RevocationValueError::Malformed),
-    }
+    let mut data = value.data();
+    let len = rmp::decode::read_bin_len(&mut data).map_err(|_| RevocationValueError::Malformed)?;
+    let der = data.get(..len as usize).ok_or(RevocationValueError::Malformed)?;
+    Ok(RevocationList::from_der(der)?)
 }

@@ -60,8 +60,8 @@ impl Archive {
         if let Some(list) = &self.revocations {
             members.insert(REVOCATIONS, Member::blob(list.der()));
         }
-        let contacts: BTreeMap<String, Contact> =
-            self.contacts.iter().map(|(id, contact)| (id.to_string(), at_rest(contact))).collect();
+        let contacts: BTreeMap<String, WrittenContact<'_>> =
+            self.contacts.iter().map(|(id, contact)| (id.to_string(), contact.into())).collect();
         if !contacts.is_empty() {
             members.insert(CONTACTS, Member::Contacts(contacts));
         }
@@ -75,7 +75,7 @@ impl Archive {
 #[serde(untagged)]
 enum Member<'a> {
     Blob(String),
-    Contacts(BTreeMap<String, Contact>),
+    Contacts(BTreeMap<String, WrittenContact<'a>>),
     Other(&'a RawValue),
 }
 
@@ -89,9 +89,33 @@ impl Member<'_> {
     }
 }
 
-/// A contact without what counts for one device only.
-fn at_rest(contact: &Contact) -> Contact {
-    Contact { asked: 0, asked_at: 0, ..contact.clone() }
+/// A contact as Jami writes it, without what counts for one device only. The name is ours.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenContact<'a> {
+    added: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    banned: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed: Option<bool>,
+    conversation_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<i64>,
+}
+
+impl<'a> From<&'a Contact> for WrittenContact<'a> {
+    fn from(contact: &'a Contact) -> Self {
+        Self {
+            added: contact.added,
+            banned: contact.banned.then_some(true),
+            confirmed: contact.confirmed.then_some(true),
+            conversation_id: &contact.conversation_id,
+            name: contact.name.as_deref(),
+            removed: (contact.removed != 0).then_some(contact.removed),
+        }
+    }
 }
 
 /// Takes a member that is base64. An empty one is none.
@@ -131,7 +155,7 @@ fn read_contacts(members: &mut Members) -> Result<Contacts, ArchiveError> {
         serde_json::from_str(member.get()).map_err(|_| ArchiveError::Member(CONTACTS))?;
     for (id, contact) in read.unwrap_or_default() {
         let id = id.parse().map_err(|_| ArchiveError::Member(CONTACTS))?;
-        if !contacts.restore(id, at_rest(&contact)) {
+        if !contacts.restore(id, Contact { asked: 0, asked_at: 0, ..contact }) {
             return Err(ArchiveError::TooManyContacts);
         }
     }

@@ -84,13 +84,14 @@ impl Identity {
 }
 
 /// Everything in a list that its maker decides.
-struct Contents<'a> {
+pub(super) struct Contents<'a> {
     /// DER name of the issuer.
-    issuer: &'a [u8],
-    this_update: i64,
-    next_update: i64,
-    number: Number,
-    entries: Vec<(&'a [u8], i64)>,
+    pub(super) issuer: &'a [u8],
+    pub(super) this_update: i64,
+    pub(super) next_update: i64,
+    pub(super) number: Number,
+    /// Serial numbers, and when they were taken back.
+    pub(super) entries: Vec<(&'a [u8], i64)>,
 }
 
 fn algorithm() -> Vec<u8> {
@@ -122,7 +123,7 @@ impl Contents<'_> {
         ))
     }
 
-    fn sign(&self, signer: &Identity) -> Result<RevocationList, RevokeError> {
+    pub(super) fn sign(&self, signer: &Identity) -> Result<RevocationList, RevokeError> {
         let signed = self.to_be_signed()?;
         let signature = signer.key().sign_with(SignatureHash::Sha512, &signed);
         let der = node(tag::SEQUENCE, &[&signed, &algorithm(), &node(tag::BIT_STRING, &[&[0], &signature])]);
@@ -136,11 +137,11 @@ impl Contents<'_> {
 /// The number of a list: wide enough for what lists may have and one more, with the sign bit flipped, so that the order
 /// of the bytes is that of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Number([u8; MAX_NUMBER_LEN + 1]);
+pub(super) struct Number([u8; MAX_NUMBER_LEN + 1]);
 
 impl Number {
     /// Eight bytes, as Jami has, but positive.
-    fn random() -> Self {
+    pub(super) fn random() -> Self {
         let mut bytes = [0; 8];
         rand::fill(&mut bytes).expect("the operating system has randomness");
         bytes[0] = bytes[0] & 0x3f | 0x40;
@@ -170,5 +171,48 @@ impl Number {
         let mut wide = self.0;
         wide[0] ^= 0x80;
         canonical(&wide).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Chain;
+
+    /// The signed part of each list of a daemon of 2023, made again from its facts, byte for byte.
+    #[test]
+    fn same_bytes_as_jami() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/revocation.json")).unwrap();
+        let kept = Chain::unpack(vectors["kept"].as_str().unwrap().as_bytes()).unwrap();
+        let account = kept.account().unwrap();
+        for pem in vectors["lists"].as_array().unwrap() {
+            let list = RevocationList::from_pem(pem.as_str().unwrap()).unwrap();
+            let contents = Contents {
+                issuer: account.subject_der(),
+                this_update: list.this_update(),
+                next_update: account.validity().not_after,
+                number: Number::read(list.number().unwrap()),
+                entries: list.entries().collect(),
+            };
+            assert_eq!(contents.to_be_signed().unwrap(), list.signed_part());
+        }
+    }
+
+    #[test]
+    fn numbers_grow_across_zero_and_bytes() {
+        let next = |content: &[u8]| Number::read(content).next().content();
+        assert_eq!(next(&[0]), [1]);
+        assert_eq!(next(&[0x7f]), [0, 0x80]);
+        assert_eq!(next(&[0xff]), [0]);
+        assert_eq!(next(&[0x80]), [0x81]);
+        assert_eq!(next(&[0, 0xff, 0xff]), [1, 0, 0]);
+        assert_eq!(next(&[0x7f; 20])[19], 0x80);
+        assert_eq!(next(&[0xff; 20]), [0]);
+        assert!(Number::read(&[0xff]) < Number::read(&[0]) && Number::read(&[0x80]) < Number::read(&[0xff]));
+        assert!(Number::read(&[0x7f]) < Number::read(&[0, 0x80]));
+        for _ in 0..100 {
+            assert!(matches!(Number::random().content()[..], [0x40..0x80, _, _, _, _, _, _, _]));
+        }
     }
 }

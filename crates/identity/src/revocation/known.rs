@@ -120,3 +120,65 @@ impl Revocations {
         self.issuers.get(&issuer.device_id()).map_or(&[], |known| &known.lists)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::super::issue::{Contents, Number, RevokeError};
+    use super::*;
+    use crate::{Identity, KeySize, PrivateKey, Validity};
+
+    static ACCOUNT: LazyLock<Identity> = LazyLock::new(|| {
+        let key = PrivateKey::generate(KeySize::Rsa2048).unwrap();
+        Identity::self_signed(key, "x", Validity::ten_years_from(0)).unwrap()
+    });
+
+    /// A list of that many serial numbers, like no other.
+    fn list(number: u64, count: u64) -> Result<RevocationList, RevokeError> {
+        let serials: Vec<_> = (0..count).map(|n| (1 << 62 | number << 32 | n).to_be_bytes()).collect();
+        let contents = Contents {
+            issuer: ACCOUNT.chain().leaf().subject_der(),
+            this_update: 0,
+            next_update: 0,
+            number: Number::random(),
+            entries: serials.iter().map(|serial| (&serial[..], 0)).collect(),
+        };
+        contents.sign(&ACCOUNT)
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let issuer = ACCOUNT.chain().leaf();
+        let mut known = Revocations::new();
+        let results: Vec<_> = (0..6).map(|n| known.insert(list(n, 2300).unwrap(), issuer)).collect();
+        let full = Err(RevocationError::IssuerFull);
+        assert_eq!(results, [Ok(true), Ok(true), Ok(true), Ok(true), full, full]);
+        assert_eq!(known.lists().count(), 4);
+        let sum = known.lists().map(|list| list.der().len()).sum::<usize>();
+        assert_eq!((known.len, known.issuers[&issuer.device_id()].len), (sum, sum));
+        // One that says no more than what is known is no news, and room is not asked for it.
+        assert_eq!(known.insert(list(0, 100).unwrap(), issuer), Ok(false));
+
+        // A place is given back with the list that is replaced.
+        let mut known = Revocations::new();
+        for count in [1, 100, 2300, 2301] {
+            let list = list(0, count).unwrap();
+            assert_eq!(known.insert(list.clone(), issuer), Ok(true));
+            assert_eq!((known.len, known.lists().count()), (list.der().len(), 1));
+        }
+
+        known.len = MAX_REVOCATION_BYTES - 1000;
+        assert_eq!(known.insert(list(1, 100).unwrap(), issuer), Err(RevocationError::Full));
+        assert_eq!(known.lists().count(), 1);
+    }
+
+    #[test]
+    fn a_list_too_long_is_not_made() {
+        assert!(list(0, 2330).is_ok());
+        assert!(matches!(list(0, 2400), Err(RevokeError::TooLong(len)) if len > MAX_REVOCATION_LIST_LEN));
+        let halves = [list(0, 1500).unwrap(), list(1, 1500).unwrap()];
+        let united = ACCOUNT.revoke(&halves, &[], 0);
+        assert!(matches!(united, Err(RevokeError::TooLong(_))), "{united:?}");
+    }
+}
