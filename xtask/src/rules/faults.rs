@@ -76,7 +76,9 @@ mod tests {
     }
 
     fn table(tests: &str) -> String {
-        (1..=FAULTS).map(|number| format!("| {number} | a fault | {tests} |\n")).collect()
+        let rows: Vec<String> =
+            (1..=FAULTS).map(|number| format!("| {number} | a fault | {tests} |")).collect();
+        rows.join("\n")
     }
 
     #[test]
