@@ -37,8 +37,8 @@ pub(crate) struct Nc {
     /// YAML file of dnc. What is said on the command line counts more.
     #[arg(short = 'd', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) configuration: Option<PathBuf>,
-    /// Longest silence after the end of one direction, in seconds, where the other cannot go on for ever: 0 ends at
-    /// once.
+    /// How long to wait in silence when one direction has ended and the other cannot go on alone, in seconds: for
+    /// answers of dnc to piped input, and for input when the service has ended.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = linger)]
     pub(crate) linger: Duration,
     #[command(flatten)]

@@ -105,8 +105,12 @@ impl Settings {
     pub(super) fn treated_path(&self) -> Option<PathBuf> {
         match &self.home {
             Some(home) => Some(home.path().join("treated")),
-            None => directories::ProjectDirs::from("", "", "towline")
-                .map(|dirs| dirs.cache_dir().join(format!("{}.treated", self.identity.device_id()))),
+            None => {
+                let directory = directories::ProjectDirs::from("", "", "towline")?.cache_dir().to_owned();
+                // Without it the listener works as well; it is not worth a word.
+                std::fs::create_dir_all(&directory).ok()?;
+                Some(directory.join(format!("{}.treated", self.identity.device_id())))
+            }
         }
     }
 
