@@ -364,6 +364,16 @@ impl Node {
         let _ = registration.wait_for(|registered| *registered).await;
     }
 
+    /// Whether the node was shut down.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.commands.is_closed()
+    }
+
+    /// Ready when the node was shut down. Cancel safe.
+    pub(crate) async fn closed(&self) {
+        self.inner.commands.closed().await;
+    }
+
     /// Closes all connections properly, leaves the DHT and saves its state.
     pub async fn shutdown(&self) {
         let (done, finished) = oneshot::channel();

@@ -4,7 +4,9 @@
 //! channel carries everything in both directions; whoever has something to say first opens it.
 
 mod directory;
+mod letters;
 mod options;
+mod receiver;
 mod result;
 mod session;
 mod table;
@@ -12,8 +14,9 @@ mod texts;
 mod treated;
 
 pub use options::TextOptions;
+pub use receiver::Text;
 pub use result::{Delivery, DeviceError, TextError};
-pub use texts::{Text, Texts};
+pub use texts::Texts;
 
 /// The name of the channels.
 pub const CHANNEL: &str = "sip";

@@ -15,8 +15,8 @@ use towline_sip::{
     StreamFault,
 };
 
+use super::receiver::Receiver;
 use super::table::{Answer, Outgoing, Seat};
-use super::texts::Receiver;
 use crate::channel::{Channel, ReadHalf, WriteHalf};
 use crate::policy::Peer;
 

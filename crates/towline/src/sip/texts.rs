@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -15,35 +15,21 @@ use tokio::task::JoinSet;
 use towline_identity::{AccountId, DeviceId, ShortId};
 use towline_mux::Code;
 use towline_net::{now, sleep_until};
-use towline_sip::{Config, Endpoint, HeaderName, OutgoingRequest, Request, RequestError, Status};
+use towline_sip::{Config, Endpoint, HeaderName, OutgoingRequest, RequestError, Status};
 
 use super::directory::Directory;
+use super::letters;
+use super::receiver::{Receiver, Text};
 use super::session::Session;
 use super::table::{Answer, Outgoing, Table};
-use super::treated::Treated;
 use super::{CHANNEL, Delivery, DeviceError, TextError, TextOptions};
 use crate::account::{Account, Device};
 use crate::channel::{Channel, IncomingChannel};
-use crate::error::ConnectError;
 use crate::node::Node;
-use crate::policy::Peer;
-use crate::router::{Overlap, Pattern, Route, Router};
+use crate::router::{Overlap, Pattern, PeerKind, Route, Router};
 
 /// Times a text is sent again on another channel after one was lost.
 const MAX_LOST: usize = 1;
-
-/// A text, or anything else, from a device of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text {
-    /// The device, as its certificate has it.
-    pub peer: Arc<Peer>,
-    /// Its media type as the peer wrote it, such as `text/plain;charset=utf-8`. See [`media`](super::media).
-    pub content_type: String,
-    /// The content.
-    pub body: Vec<u8>,
-    /// What the sender calls it, if it does: 16 hex digits in Jami.
-    pub message_id: Option<String>,
-}
 
 /// Sends and takes texts. Cheap to clone; the last clone ends it.
 #[derive(Clone)]
@@ -51,7 +37,7 @@ pub struct Texts {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     node: Node,
     options: TextOptions,
     directory: Directory,
@@ -64,36 +50,9 @@ struct Inner {
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// Where received texts go.
-#[derive(Debug, Clone)]
-pub(super) struct Receiver {
-    texts: mpsc::Sender<Text>,
-    treated: Arc<Mutex<Treated>>,
-}
-
-impl Receiver {
-    /// Takes a MESSAGE, and says how to answer it.
-    pub(super) fn take(&self, peer: &Arc<Peer>, request: Request) -> Status {
-        let Some(content_type) = request.content_type().map(str::to_owned) else {
-            // An empty message of no type says nothing; any other needs a type (RFC 3261 20.15).
-            return if request.body.is_empty() { Status::OK } else { Status::UNSUPPORTED_MEDIA_TYPE };
-        };
-        let message_id = request.headers.get(&HeaderName::MessageId).map(str::to_owned);
-        let mut treated = self.treated.lock().unwrap_or_else(PoisonError::into_inner);
-        if message_id.as_deref().is_some_and(|id| treated.contains(peer.account, id)) {
-            return Status::OK;
-        }
-        let Ok(place) = self.texts.try_reserve() else { return Status::SERVICE_UNAVAILABLE };
-        if let Some(id) = &message_id {
-            treated.insert(peer.account, id);
-        }
-        place.send(Text { peer: Arc::clone(peer), content_type, body: request.body, message_id });
-        Status::OK
-    }
-}
-
 impl Texts {
-    /// Serves the channel `sip` of an account, for its contacts and its own devices.
+    /// Serves the channel `sip` of an account, for its contacts and its own devices, and takes what older programs leave
+    /// for them in the device's inbox on the DHT.
     ///
     /// Fails if it is served already.
     pub fn start(account: &Account) -> Result<Self, Overlap> {
@@ -103,7 +62,7 @@ impl Texts {
     /// [`start`](Self::start) with options.
     pub fn start_with(account: &Account, options: TextOptions) -> Result<Self, Overlap> {
         let finder = account.clone();
-        Self::serve(account.node(), account.router(), options, move |of| {
+        let texts = Self::serve(account.node(), account.router(), options, move |of| {
             let finder = finder.clone();
             async move {
                 let devices = finder.devices(of).await.unwrap_or_else(|error| {
@@ -113,7 +72,10 @@ impl Texts {
                 devices.iter().filter_map(Device::id).collect()
             }
             .boxed()
-        })
+        })?;
+        let weak = Arc::downgrade(&texts.inner);
+        texts.inner.spawn(letters::listen(account.clone(), weak));
+        Ok(texts)
     }
 
     /// Serves the channel `sip` of `node` through `router`, which somebody must [run](Router::run). `devices` finds the
@@ -126,29 +88,17 @@ impl Texts {
     ) -> Result<Self, Overlap> {
         let route = router.serve(Pattern::exact(CHANNEL), options.admit, options.channels)?;
         let (sender, texts) = mpsc::channel(options.queue.max(1));
-        let treated = Arc::new(Mutex::new(Treated::new(options.treated)));
         let inner = Arc::new(Inner {
             node: node.clone(),
             directory: Directory::new(Box::new(devices), options.devices_remembered),
             table: Arc::default(),
-            receiver: Mutex::new(Some(Receiver { texts: sender, treated })),
+            receiver: Mutex::new(Some(Receiver::new(sender, options.treated))),
             texts: tokio::sync::Mutex::new(texts),
             rng: Mutex::new(StdRng::from_seed(node.net().seed())),
             tasks: Mutex::default(),
             options,
         });
-        let weak = Arc::downgrade(&inner);
-        inner.spawn(async move {
-            let mut route: Route = route;
-            while let Some(incoming) = route.next().await {
-                let Some(inner) = weak.upgrade() else { return };
-                inner.take(incoming).await;
-            }
-            // The node was shut down.
-            if let Some(inner) = weak.upgrade() {
-                inner.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-            }
-        });
+        inner.spawn(accept(route, node.clone(), Arc::downgrade(&inner)));
         Ok(Self { inner })
     }
 
@@ -210,20 +160,13 @@ impl Texts {
                 () = sleep_until(until) => break,
             }
         }
-        if delivered.is_empty() && failed.is_empty() && pending.is_empty() {
-            return Err(TextError::Nobody(account));
-        }
         failed.extend(pending.into_iter().map(|device| (device, DeviceError::TimedOut)));
-        if delivered.is_empty() {
-            let closed =
-                |(_, error): &(_, _)| matches!(error, DeviceError::Connect(ConnectError::NodeClosed));
-            return Err(if failed.iter().any(closed) {
-                TextError::Closed
-            } else {
-                TextError::Unreachable(failed)
-            });
+        match (delivered.is_empty(), failed.is_empty()) {
+            (false, _) => Ok(Delivery { message_id, delivered, failed }),
+            (true, _) if inner.node.is_closed() => Err(TextError::Closed),
+            (true, true) => Err(TextError::Nobody(account)),
+            (true, false) => Err(TextError::Unreachable(failed)),
         }
-        Ok(Delivery { message_id, delivered, failed })
     }
 
     /// The next text. `None` when the node was shut down and all texts were taken. Several tasks may wait here.
@@ -237,6 +180,26 @@ impl Texts {
 impl fmt::Debug for Texts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Texts").field("table", &self.inner.table).finish_non_exhaustive()
+    }
+}
+
+/// Takes the channels that others ask for, until the node is shut down.
+async fn accept(mut route: Route, node: Node, texts: Weak<Inner>) {
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            incoming = route.next() => incoming,
+            // A router that was stopped before does not end its routes.
+            () = node.closed() => None,
+        };
+        let Some(inner) = texts.upgrade() else { return };
+        match incoming {
+            Some(incoming) => inner.take(incoming).await,
+            None => {
+                inner.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return;
+            }
+        }
     }
 }
 
@@ -257,6 +220,17 @@ impl Inner {
 
     fn rng(&self) -> std::sync::MutexGuard<'_, StdRng> {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether devices of this kind may send texts.
+    pub(super) fn admits(&self, kind: PeerKind) -> bool {
+        self.options.admit.admits(kind)
+    }
+
+    /// Hands a text over that did not come on a channel, and says what became of it.
+    pub(super) fn tell(&self, text: Text) -> Status {
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        receiver.map_or(Status::SERVICE_UNAVAILABLE, |receiver| receiver.tell(text))
     }
 
     /// Whether the text can be sent at all, told before anybody is dialled.
