@@ -17,7 +17,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     for (index, line) in table.text.lines().enumerate() {
         numbers.extend(number_of(line));
         for named in named_tests(line).filter(|(path, name)| !exists(tree, path, name)) {
-            let found = format!("there is no test `{}::{}`", named.0, named.1);
+            let found = format!("there is no test `{}.rs::{}`", named.0, named.1);
             violations.push(violation(index + 1, found, "name the test that has taken its place"));
         }
     }
@@ -36,11 +36,11 @@ fn number_of(line: &str) -> Option<usize> {
 /// What stands in a line as `` `file.rs::name` ``.
 fn named_tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let quoted = line.split('`').skip(1).step_by(2);
-    quoted.filter_map(|quoted| quoted.split_once("::")).filter(|(path, _)| path.ends_with(".rs"))
+    quoted.filter_map(|quoted| quoted.split_once(".rs::"))
 }
 
 fn exists(tree: &Tree, path: &str, name: &str) -> bool {
-    let wanted = format!("crates/{path}");
+    let wanted = format!("crates/{path}.rs");
     let file = tree.texts.iter().find(|text| text.path.as_os_str() == &*wanted);
     file.is_some_and(|file| {
         let mut lines = file.text.lines().map(str::trim);
