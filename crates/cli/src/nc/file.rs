@@ -290,4 +290,46 @@ mod tests {
         }
         assert!(began.elapsed() < std::time::Duration::from_secs(5));
     }
+
+    /// Whatever a file holds, it is read or refused, and soon.
+    #[test]
+    fn anything_may_be_in_a_file() {
+        const SAMPLE: &str = "bootstrap: \"a\"\nip: &x \"127.0.0.1\"\nport: 22\nanonymous: true\nother: {a: [1, *x]}\n\
+                              authorized_services:\n  - ip: *x\n    port: 22\n  - <<: {ip: b}\n    port: 1 # no\n";
+        const PIECES: [&str; 16] = [
+            "\n",
+            "  ",
+            ": ",
+            "- ",
+            "[",
+            "]",
+            "{",
+            "}",
+            "&x ",
+            "*x",
+            "\"",
+            "'",
+            "|\n",
+            "---\n",
+            "\u{feff}",
+            "!!binary ",
+        ];
+        let mut read = 0;
+        let mut chance = blake3::Hasher::new().finalize_xof();
+        for _ in 0..5_000 {
+            let mut text = SAMPLE.to_owned();
+            let mut changes = [0; 12];
+            chance.fill(&mut changes);
+            for change in changes.chunks(3) {
+                let at = usize::from(change[0]) * text.len() / 256;
+                let end = (at + usize::from(change[1] % 4)).min(text.len());
+                if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                    text.replace_range(at..end, PIECES[usize::from(change[2]) % PIECES.len()]);
+                }
+            }
+            read += u32::from(File::parse(&text).is_ok());
+        }
+        // Some of them are good, so that more than the first line of the reader is tried.
+        assert!(read > 10, "{read}");
+    }
 }
