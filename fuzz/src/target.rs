@@ -1,5 +1,6 @@
 //! The targets: what a stranger can send, by layer.
 
+mod account;
 mod dht;
 mod ice;
 mod identity;
@@ -47,6 +48,18 @@ pub const TARGETS: &[Target] = &[
     Target { name: "identity-public-key", run: identity::public_key, limit: 2048, words: identity::WORDS },
     Target { name: "identity-ids", run: identity::ids, limit: 1024, words: identity::ID_WORDS },
     Target { name: "sip-stream", run: sip::stream, limit: 16384, words: sip::WORDS },
+    Target {
+        name: "identity-revocation-list",
+        run: identity::revocation_list,
+        limit: 8192,
+        words: identity::WORDS,
+    },
+    Target { name: "account-announcement", run: account::announcement, limit: 4096, words: account::WORDS },
+    Target { name: "account-receipt", run: account::receipt, limit: 8192, words: account::WORDS },
+    Target { name: "account-archive", run: account::archive, limit: 65536, words: account::WORDS },
+    Target { name: "account-contacts", run: account::contacts, limit: 8192, words: account::WORDS },
+    Target { name: "account-revocation", run: account::revocation_value, limit: 8192, words: account::WORDS },
+    Target { name: "account-vcard", run: account::card, limit: 8192, words: account::CARD_WORDS },
     Target { name: "tls-to-client", run: tls::to_client, limit: 16384, words: tls::WORDS },
     Target { name: "tls-to-server", run: tls::to_server, limit: 16384, words: tls::WORDS },
     Target { name: "tls-established", run: tls::established, limit: 4096, words: tls::WORDS },

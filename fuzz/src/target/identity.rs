@@ -1,7 +1,7 @@
 //! What a peer presents as its identity, what a person types as one, and what lies on disk.
 
 use towline_identity::{
-    Certificate, CertificateId, Chain, DeviceId, PrivateKey, PublicKey, ShortId, TrustStore,
+    Certificate, CertificateId, Chain, DeviceId, PrivateKey, PublicKey, RevocationList, ShortId, TrustStore,
 };
 
 /// Object identifiers, labels and frames of PEM and DER.
@@ -11,6 +11,10 @@ pub(super) const WORDS: &[&[u8]] = &[
     b"-----BEGIN PRIVATE KEY-----\n",
     b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
     b"-----END PRIVATE KEY-----\n",
+    b"-----BEGIN X509 CRL-----\n",
+    b"-----END X509 CRL-----\n",
+    &[0x06, 0x03, 0x55, 0x1d, 0x14],
+    &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d],
     &[0x06, 0x03, 0x55, 0x04, 0x03],
     &[0x06, 0x0a, 0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x01],
     &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01],
@@ -80,5 +84,20 @@ pub(super) fn ids(input: &[u8]) {
     if let Ok(store) = TrustStore::from_text(&text) {
         let again = TrustStore::from_text(&store.to_text()).expect("our own text is read");
         assert!(again.iter().eq(store.iter()));
+    }
+}
+
+/// A revocation list, as DER or PEM: what is read keeps its bytes.
+pub(super) fn revocation_list(input: &[u8]) {
+    if let Ok(list) = RevocationList::from_der(input) {
+        assert_eq!(list.der(), input);
+        let again = RevocationList::from_pem(&list.to_pem()).expect("our own packing unpacks");
+        assert_eq!(again.der(), list.der());
+        assert!(list.serials().all(|serial| !serial.is_empty()));
+        assert!(list.signed_part().len() < input.len());
+        let _ = (list.number(), list.this_update(), list.next_update(), list.issuer_der());
+    }
+    if let Ok(text) = std::str::from_utf8(input) {
+        let _ = RevocationList::from_pem(text);
     }
 }

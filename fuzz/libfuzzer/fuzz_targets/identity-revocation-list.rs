@@ -1,0 +1,4 @@
+//! `identity-revocation-list` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| towline_fuzz::run_one("identity-revocation-list", input));
