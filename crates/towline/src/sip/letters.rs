@@ -1,7 +1,8 @@
 //! Messages that lie in the inbox of this device on the DHT (`files-and-calls.md` 3.2).
 //!
-//! The daemon of 2023 puts a text there when it has no channel to the device, and opens none for it; it takes the text
-//! for sent when an empty message with the same id lies in its own inbox.
+//! The daemon of 2023 puts a text there when it has no channel to the device, while it asks for a connection that the next
+//! text can use. It takes the text for sent when the device puts an empty message with the same id, encrypted to it, into
+//! the same inbox.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -103,7 +104,7 @@ async fn take(account: &Account, letter: Letter, texts: &Weak<Inner>) {
     }
     let taken = ImMessage { id: message.id, date: message.date, ..ImMessage::default() };
     let value = Value::new(0, IM_MESSAGE, taken.encode());
-    let key = inbox::key(sender.short_id());
+    let key = inbox::key(account.node().identity().short_id());
     if let Err(error) = account.node().dht().put_encrypted(key, &sender, value).await {
         tracing::debug!(device = %sender.device_id(), %error, "a message could not be acknowledged");
     }

@@ -88,8 +88,9 @@ fn what_lies_in_the_inbox_is_told_and_acknowledged() {
         let (_alice, a, _bob, b) = friends(&lab).await;
         let stranger = Device::new(&lab, &person(2), 0).start().await;
         let texts = Texts::start(&a).unwrap();
-        let inbox_of_b = inbox::key(b.node().identity().short_id());
-        let mut answers = b.node().dht().listen(inbox_of_b, Query::all());
+        // The answers lie beside the letters, and only their sender can read them.
+        let inbox_of_a = inbox::key(a.node().identity().short_id());
+        let mut answers = b.node().dht().listen(inbox_of_a, Query::all());
 
         post(&stranger, &a, &letter(1, "let me in", 0)).await;
         post(&b, &a, &letter(2, "too old", 3600)).await;
