@@ -58,10 +58,10 @@ pub struct Contact {
     pub name: Option<String>,
     /// How often we have asked it.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(crate) asked: u32,
+    pub asked: u32,
     /// When we asked last, Unix seconds.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(crate) asked_at: i64,
+    pub asked_at: i64,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -166,6 +166,11 @@ impl Contacts {
     pub fn with_limits(mut self, limits: ContactLimits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &ContactLimits {
+        &self.limits
     }
 
     /// What is known of an account.
