@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{World, names};
+use common::{World, names, skip};
 
 /// A dead peer is noticed in less than this; its end of the connection is closed by the system.
 const SOON: Duration = Duration::from_secs(10);
@@ -119,7 +119,7 @@ fn a_full_disk() {
     let world = World::new();
     let into = world.path("small");
     let Some(_disk) = SmallDisk::mount(&into) else {
-        println!("skipped: a_full_disk needs the right to mount a file system");
+        skip::skipped("a_full_disk", "it needs the right to mount a file system");
         return;
     };
     let (anna, ben) = (world.device("anna"), world.device("ben"));

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Ended, Running, names, towline};
+use common::{Ended, Running, names, skip, towline};
 use towline::identity::{Chain, PrivateKey};
 
 /// What OpenSSL says; the test fails if it does not like it. `None` if there is no OpenSSL.
@@ -18,7 +18,7 @@ fn openssl(args: &[&str]) -> Option<String> {
     let output = match Command::new("openssl").args(args).output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: what OpenSSL says of the files, as it is not installed");
+            skip::missing("what OpenSSL says of the files", "openssl");
             return None;
         }
         Err(error) => panic!("{error}"),
@@ -98,7 +98,7 @@ fn a_server_is_set_up() {
             let id = made[1]["ids"]["short_id"].as_str().unwrap();
             assert!(said.contains(&format!("Public key ID {id}")), "{said}");
         }
-        Err(_) => println!("skipped: what OpenDHT says of the files, as dhtnode is not installed"),
+        Err(_) => skip::missing("what OpenDHT says of the files", "dhtnode"),
     }
     // Nothing is overwritten, by whichever way.
     let before = std::fs::read(&id).unwrap();

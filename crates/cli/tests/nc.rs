@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Device, Running, World};
+use common::{DEADLINE, Device, Running, World, skip};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::identity::Identity;
 use towline::{Config, ConnectionPolicy, DeviceId, Node};
@@ -240,7 +240,7 @@ fn addresses_of_ipv6() {
     let world = World::new();
     let (anna, ben) = (world.device("anna"), world.device("ben"));
     if TcpListener::bind("[::1]:0").is_err() {
-        println!("skipped: addresses_of_ipv6 needs ::1");
+        skip::skipped("addresses_of_ipv6", "there is no ::1");
         return;
     }
     let port = service_at("[::1]:0", echo);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use common::{DEADLINE, Running, World};
+use common::{DEADLINE, Running, World, skip};
 
 /// Runs its arguments, as root with another `/run`.
 const START: &str = r#"
@@ -76,12 +76,12 @@ fn a_shell_on_another_device() {
             .arg(keys.join(name))
             .status();
         if !made.is_ok_and(|status| status.success()) {
-            println!("skipped: a_shell_on_another_device needs OpenSSH");
+            skip::missing("a_shell_on_another_device", "ssh-keygen");
             return;
         }
     }
     let Some(server) = Server::start(&world, &keys) else {
-        println!("skipped: a_shell_on_another_device needs an SSH server that starts");
+        skip::missing("a_shell_on_another_device", "an SSH server that starts");
         return;
     };
     let (anna, ben) = (world.device("anna"), world.device("ben"));

@@ -5,12 +5,12 @@ mod common;
 
 use std::process::Command;
 
-use common::{Running, World, names};
+use common::{Running, World, names, skip};
 
 #[test]
 fn each_file_is_asked_for() {
     if Command::new("script").arg("--version").output().is_err() {
-        println!("skipped: each_file_is_asked_for needs the program script, of util-linux");
+        skip::missing("each_file_is_asked_for", "script");
         return;
     }
     let world = World::new();

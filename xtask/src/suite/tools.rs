@@ -26,6 +26,9 @@ const DEBIAN: &[(&str, &str)] = &[
     ("hostname", "hostname"),
     ("dbus-daemon", "dbus-daemon"),
     ("jamid", "jami-daemon"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("openssl", "openssl"),
     ("python3", "python3"),
 ];
 
