@@ -1,10 +1,11 @@
 //! Which channels the daemon accepts of us, by what we are to it, and we of it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use interop::jami::{Lab, Steps};
+use towline::account::contacts::ContactEvent;
 use towline::identity::DeviceId;
 
-use crate::ours::{Ours, Setup, account_of, soon};
+use crate::ours::{Ours, Setup, account_of};
 
 const NOWHERE: &str = "0123456789012345678901234567890123456789";
 
@@ -38,19 +39,13 @@ fn by_name_and_kind_of_peer() -> Result<()> {
             for (kind, contact) in [("a stranger", false), ("a contact", true)] {
                 if contact {
                     // Its own request names a conversation, which it has made for the two.
-                    let mark = daemon.mark();
+                    let (mark, mut events) = (daemon.mark(), us.account.events());
                     daemon.ask(&us.uri()).await?;
-                    let (_, request) = soon("its request", async {
-                        loop {
-                            if let Some(request) = us.account.requests().pop() {
-                                return request;
-                            }
-                            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                        }
-                    })
-                    .await?;
+                    let account = account_of(&daemon)?;
+                    us.contact_event(&mut events, ContactEvent::Requested(account)).await?;
+                    let (_, request) = us.account.requests().pop().context("it waits for us")?;
                     request.conversation_id.clone_into(&mut conversation);
-                    us.account.accept(account_of(&daemon)?).await?;
+                    us.account.accept(account).await?;
                     daemon.wait(mark, "contactAdded", |added| added.truth(2)).await?;
                 }
                 for (name, accepted) in names(theirs, ours, &conversation, contact) {

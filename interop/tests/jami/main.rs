@@ -2,7 +2,13 @@
 //!
 //! Every test says what it does and how long each step took, beside what two daemons need for the same.
 
+mod banned;
 mod between_daemons;
 mod channels;
+mod devices;
+mod endurance;
+mod lost_confirmation;
 mod ours;
+mod requests;
 mod side_by_side;
+mod texts;

@@ -9,7 +9,9 @@ use tokio::sync::broadcast;
 use towline::account::contacts::ContactEvent;
 use towline::account::receipt::Receipt;
 use towline::account::{Account, AccountConfig, AccountEvent};
-use towline::identity::{AccountId, DeviceId, GenerateOptions, Hierarchy, Identity, KeySize, PrivateKey, Validity};
+use towline::identity::{
+    AccountId, DeviceId, GenerateOptions, Hierarchy, Identity, KeySize, PrivateKey, Validity,
+};
 use towline::net::Os;
 use towline::sip::{TextOptions, Texts};
 use towline::{Config, ConnectError, Eras};
@@ -146,9 +148,8 @@ impl Ours {
 
     /// Opens a channel and drops it; whether it was accepted.
     pub(crate) async fn try_channel(&self, device: DeviceId, name: &str) -> Result<bool> {
-        let refused = |error: &ConnectError| {
-            matches!(error, ConnectError::Channel(towline::ChannelError::Refused(_)))
-        };
+        let refused =
+            |error: &ConnectError| matches!(error, ConnectError::Channel(towline::ChannelError::Refused(_)));
         let opened = tokio::time::timeout(LIMIT, self.account.node().connect(device, name)).await;
         match opened.with_context(|| format!("no answer to {name}"))? {
             Ok(_) => Ok(true),

@@ -127,7 +127,11 @@ fn from_the_request_to_the_call() -> Result<()> {
             between_daemons::call(&mut steps, "call: placed, rings", &a, &b).await?;
             for connection in us.account.node().established() {
                 let info = connection.info();
-                steps.say(format_args!("{:?}, {:?}", info.origin, info.established.map(|info| info.timeline)));
+                steps.say(format_args!(
+                    "{:?}, {:?}",
+                    info.origin,
+                    info.established.map(|info| info.timeline)
+                ));
             }
             let begun = Instant::now();
             us.account.shutdown().await;
