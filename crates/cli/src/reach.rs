@@ -1,6 +1,7 @@
 //! From what the user names to a device that answers.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -34,23 +35,25 @@ impl Session {
     }
 
     /// Opens a channel at the device that is meant, or at the first that takes it if there are several. They are
-    /// dialled at the same time, but asked one after the other, so that no two of them begin with the work.
+    /// dialled at the same time, but asked one after the other, so that no two of them begin with the work. Returns
+    /// also how long it took to open, on the connection.
     pub(crate) async fn open(
         &self,
         remote: &Remote,
         name: &str,
         output: &Output,
-    ) -> Result<Channel, Failure> {
+    ) -> Result<(Channel, Duration), Failure> {
         let devices = self.devices(remote, output).await?;
         let mut dials = self.dials(&devices);
         let mut failures = Vec::new();
         while let Some(result) = dials.next().await {
+            let began = towline::net::now();
             let opened = match result {
                 Ok(device) => self.node().connect(device, name).await.map_err(|error| self.explain(&error)),
                 Err(failure) => Err(failure),
             };
             match opened {
-                Ok(channel) => return Ok(channel),
+                Ok(channel) => return Ok((channel, began.elapsed())),
                 Err(failure) => failures.push(failure),
             }
         }

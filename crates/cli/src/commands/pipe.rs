@@ -20,14 +20,13 @@ pub(crate) async fn run(args: Pipe, output: &Output, interrupt: Interrupt) -> Re
     let manner = Manner { linger: Manner::LINGER, last_on_stdout: true, ends_idle: false };
     session
         .run(&interrupt, async |session| {
-            let began = towline::net::now();
-            let channel = session.open(&args.device, &args.name, output).await?;
+            let (channel, took) = session.open(&args.device, &args.name, output).await?;
             output.say(&Event::ChannelOpened {
                 connection: channel.connection().to_string(),
                 name: args.name.clone(),
                 device: channel.peer().device.to_string(),
                 opened_here: true,
-                ms: milliseconds(began.elapsed()),
+                ms: milliseconds(took),
             });
             let passed = join(channel, &mut Input::new(), manner).await?;
             output.say(&Event::ChannelClosed {

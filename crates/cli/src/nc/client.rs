@@ -22,15 +22,14 @@ pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrup
     let manner = Manner { linger: settings.linger, last_on_stdout: true, ends_idle: true };
     session
         .run(&interrupt, async |session| {
-            let began = towline::net::now();
             let name = service.channel();
-            let channel = session.open(&remote, &name, output).await?;
+            let (channel, took) = session.open(&remote, &name, output).await?;
             output.say(&Event::ChannelOpened {
                 connection: channel.connection().to_string(),
                 name: name.clone(),
                 device: channel.peer().device.to_string(),
                 opened_here: true,
-                ms: milliseconds(began.elapsed()),
+                ms: milliseconds(took),
             });
             let passed = join(channel, &mut Input::new(), manner).await?;
             output.say(&Event::ChannelClosed { name, sent: passed.sent, received: passed.received });

@@ -22,7 +22,8 @@ const AT_ONCE: usize = 768;
 const PER_DEVICE: usize = 256;
 
 pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
-    let services = if settings.any_service { None } else { Some(BTreeSet::from_iter(settings.services.clone())) };
+    let services =
+        if settings.any_service { None } else { Some(BTreeSet::from_iter(settings.services.clone())) };
     if services.as_ref().is_some_and(BTreeSet::is_empty) {
         return Err(Failure::Usage(
             "no service is named, so nothing would be forwarded (dnc would forward to everything that this computer \
