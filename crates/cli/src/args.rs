@@ -1,9 +1,12 @@
 //! The command line.
 
+mod account;
 mod cert;
+mod contact;
 mod exit_codes;
 mod nc;
 mod network;
+mod online;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,9 +14,14 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 
 use crate::ids::{PeerId, Remote};
+pub(crate) use account::{
+    Account, AccountPassword, AddDevice, Create, Export, Import, Revoke, Show, key_size,
+};
 pub(crate) use cert::Cert;
+pub(crate) use contact::{Add, Asked, Contact, Reach, Requests};
 pub(crate) use nc::Nc;
 pub(crate) use network::{HomeArg, Network, limit_steps};
+pub(crate) use online::{Online, Presence, Text};
 
 /// Dial a device by its key, wherever it is, and move files or streams over named channels.
 #[derive(Debug, Parser)]
@@ -54,7 +62,19 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make an account and its first device: the keys that others dial.
-    Init(Init),
+    Init(Create),
+    /// Make, carry, show and revoke what belongs to an account.
+    #[command(subcommand)]
+    Account(Account),
+    /// Whom this account knows: contacts, requests, bans.
+    #[command(subcommand)]
+    Contact(Contact),
+    /// Show which devices of which contacts are online.
+    Presence(Presence),
+    /// Be online: seen by contacts, open for requests and texts.
+    Online(Online),
+    /// Send a line of text to all devices of a contact.
+    Text(Text),
     /// Print the ids of this device.
     Id(Id),
     /// Show the identity, who may connect, and whether this device can be found.
@@ -91,23 +111,6 @@ impl Command {
             _ => false,
         }
     }
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  towline init\n  towline init --name laptop --key-size 4096\n  \
-                        towline init --home /srv/backup/towline")]
-pub(crate) struct Init {
-    #[command(flatten)]
-    pub(crate) home: HomeArg,
-    /// Length of the three RSA keys in bits.
-    #[arg(long, value_name = "BITS", default_value = "3072", value_parser = ["2048", "3072", "4096"])]
-    pub(crate) key_size: String,
-    /// Name in the device's certificate, which everybody who knows its id can read.
-    #[arg(long, default_value = "Towline device", value_parser = device_name)]
-    pub(crate) name: String,
-    /// Replace an identity that is already there. Its keys are lost, and nobody can reach it any more.
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -39,6 +39,27 @@ impl FromStr for PeerId {
     }
 }
 
+/// An account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Account(pub(crate) AccountId);
+
+impl FromStr for Account {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Named::read(text)? {
+            Named::Short(id) => Ok(Self(id.into())),
+            Named::Chain(chain) if chain.leaf().is_ca() => Ok(Self(chain.short_id().into())),
+            Named::Chain(chain) => chain.account_id().map(Self).ok_or_else(|| {
+                "the certificate does not tell its account: take a file with the whole chain, or the 40 digits".to_owned()
+            }),
+            Named::Long(id) => Err(format!(
+                "{id} is a device; an account has 40 digits (`towline id` and `towline status` show them)"
+            )),
+        }
+    }
+}
+
 /// A device to dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Remote {

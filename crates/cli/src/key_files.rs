@@ -57,7 +57,8 @@ pub(crate) fn chain(path: &Path) -> Result<Chain, Failure> {
     Ok(chain)
 }
 
-fn read_password(path: &Path) -> Result<String, Failure> {
+/// The first line of a file.
+pub(crate) fn read_password(path: &Path) -> Result<String, Failure> {
     let text = String::from_utf8(read(path, MAX_PASSWORD)?).map_err(|_| wrong(path, &"not UTF-8 text"))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

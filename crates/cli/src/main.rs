@@ -13,8 +13,10 @@ mod interrupt;
 mod key_files;
 mod nc;
 mod output;
+mod password;
 mod progress;
 mod reach;
+mod running;
 mod session;
 mod text;
 mod transfer;
@@ -54,7 +56,12 @@ fn main() -> ExitCode {
 
 async fn run(command: Command, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     match command {
-        Command::Init(args) => commands::init::run(args, output).await,
+        Command::Init(args) => commands::account::create(args, output).await,
+        Command::Account(args) => commands::account::run(args, output, interrupt).await,
+        Command::Contact(args) => commands::contact::run(args, output, interrupt).await,
+        Command::Presence(args) => commands::presence::run(args, output, interrupt).await,
+        Command::Online(args) => commands::online::run(args, output, interrupt).await,
+        Command::Text(args) => commands::text::run(args, output, interrupt).await,
         Command::Id(args) => commands::id::run(&args, output),
         Command::Status(args) => interrupt.stops(commands::status::run(args, output)).await,
         Command::Node(args) => commands::node::run(args, output, interrupt).await,

@@ -50,19 +50,35 @@ impl Session {
         output: &Output,
     ) -> Result<Self, Failure> {
         let patience = config.limits.certificate_timeout;
-        let lan = config.discovery.mode == DiscoveryMode::Full;
+        let discovery = config.discovery.mode;
         let node = Node::start(Arc::new(towline::net::Os), config, identity)
             .await
             .map_err(|error| start_failure(&error))?;
+        Ok(Self::of_node(node, patience, discovery, role, output))
+    }
+
+    /// Shows the events of a node that runs.
+    pub(crate) fn of_node(
+        node: Node,
+        patience: Duration,
+        discovery: DiscoveryMode,
+        role: Role,
+        output: &Output,
+    ) -> Self {
         if role == Role::Reachable {
             output.say(&identity_event(node.identity()));
-            if lan {
+            if discovery == DiscoveryMode::Full {
                 output.say(&Event::AnnouncedOnLan);
             }
         }
         let events = node.events();
         let watch = tokio::spawn(show_events(node.clone(), events, role, output.clone())).abort_handle();
-        Ok(Self { node, patience, watch })
+        Self { node, patience, watch }
+    }
+
+    /// Shows nothing more.
+    pub(crate) fn stop_showing(&self) {
+        self.watch.abort();
     }
 
     /// The node.
@@ -127,7 +143,7 @@ impl Session {
         if tokio::time::timeout(SHUTDOWN, self.node.shutdown()).await.is_err() {
             tracing::warn!("the node did not end in time");
         }
-        self.watch.abort();
+        self.stop_showing();
         result
     }
 }
@@ -144,7 +160,8 @@ pub(crate) fn identity_event(identity: &Identity) -> Event {
     }
 }
 
-fn start_failure(error: &StartError) -> Failure {
+/// Why a node was not started, for the user.
+pub(crate) fn start_failure(error: &StartError) -> Failure {
     match error {
         StartError::NoAccount | StartError::Tls(_) => Failure::Local(error.to_string()),
         _ => Failure::Internal(error.to_string()),

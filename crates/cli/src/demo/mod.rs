@@ -159,7 +159,7 @@ impl Stage {
                 };
                 let hierarchy = home::generate(&options)?;
                 let _directory = directory.upgrade().ok_or(Failure::Interrupted)?;
-                Home::at(home).create(&hierarchy, false)?;
+                Home::at(home).create_first(&hierarchy, None, None, false)?;
                 Ok::<_, Failure>(hierarchy)
             })
         };

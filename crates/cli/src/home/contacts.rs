@@ -23,15 +23,17 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 /// Something another process changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Foreign {
-    /// An account became a contact; `to_ask` if it is to be asked to take us as its own.
-    Added { account: AccountId, to_ask: bool },
-    Accepted(AccountId),
+    /// An account became a contact, asked by that process if it has to be.
+    Added(AccountId, Contact),
     Refused(AccountId),
     Removed(AccountId),
     Banned(AccountId),
     Unbanned(AccountId),
-    BannedDevice { device: DeviceId, banned: bool },
-    Named { account: AccountId, name: Option<String> },
+    BannedDevice {
+        device: DeviceId,
+        banned: bool,
+    },
+    Named(AccountId, Option<String>),
 }
 
 /// The file, as one process uses it.
@@ -174,7 +176,8 @@ fn keep_bounds(all: &mut Value) {
 /// What became of `before`, in terms of what a user does.
 fn changes(before: &Contacts, after: &Contacts) -> Vec<Foreign> {
     let mut all = Vec::new();
-    let accounts: BTreeSet<AccountId> = before.iter().chain(after.iter()).map(|(account, _)| account).collect();
+    let accounts: BTreeSet<AccountId> =
+        before.iter().chain(after.iter()).map(|(account, _)| account).collect();
     for account in accounts {
         let (old, new) = (before.get(account), after.get(account));
         let banned = |contact: Option<&Contact>| contact.is_some_and(|contact| contact.banned);
@@ -185,17 +188,13 @@ fn changes(before: &Contacts, after: &Contacts) -> Vec<Foreign> {
             _ => {}
         }
         match (active(old), active(new)) {
-            (false, true) if before.request(account).is_some() => all.push(Foreign::Accepted(account)),
-            (false, true) => {
-                let to_ask = new.is_some_and(|contact| !contact.confirmed);
-                all.push(Foreign::Added { account, to_ask });
-            }
+            (false, true) => all.extend(new.cloned().map(|contact| Foreign::Added(account, contact))),
             (true, false) if !banned(new) => all.push(Foreign::Removed(account)),
             _ => {}
         }
         let name = |contact: Option<&Contact>| contact.and_then(|contact| contact.name.clone());
         if name(old) != name(new) {
-            all.push(Foreign::Named { account, name: name(new) });
+            all.push(Foreign::Named(account, name(new)));
         }
     }
     for (account, _) in before.requests().filter(|(account, _)| after.request(*account).is_none()) {
@@ -205,9 +204,10 @@ fn changes(before: &Contacts, after: &Contacts) -> Vec<Foreign> {
     }
     let banned = |contacts: &Contacts| contacts.banned_devices().collect::<BTreeSet<_>>();
     let (old, new) = (banned(before), banned(after));
-    all.extend(old.symmetric_difference(&new).map(|device| {
-        Foreign::BannedDevice { device: *device, banned: new.contains(device) }
-    }));
+    all.extend(
+        old.symmetric_difference(&new)
+            .map(|device| Foreign::BannedDevice { device: *device, banned: new.contains(device) }),
+    );
     all
 }
 
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(one.foreign_changes().unwrap(), [Foreign::Banned(id(2)), Foreign::Banned(id(7))]);
         assert_eq!(one.foreign_changes().unwrap(), []);
         // What came and went meanwhile does not show, and its own changes are no news to it.
-        let added = Foreign::Added { account: id(3), to_ask: true };
+        let added = Foreign::Added(id(3), both.get(id(3)).unwrap().clone());
         assert!(two.foreign_changes().unwrap().contains(&added));
     }
 

@@ -84,12 +84,11 @@ mod tests {
 
     #[test]
     fn both_sides_count() {
-        let before = json!({"contacts": {"a": {"added": 1}, "b": {"added": 2}, "c": {"added": 3}}, "seen": [1, 2]});
+        let before =
+            json!({"contacts": {"a": {"added": 1}, "b": {"added": 2}, "c": {"added": 3}}, "seen": [1, 2]});
         // We asked a and removed c; the other banned a, removed b and added d.
-        let after =
-            json!({"contacts": {"a": {"added": 1, "asked": 1}, "b": {"added": 2}}, "seen": [2, 3], "new": true});
-        let other =
-            json!({"contacts": {"a": {"added": 1, "banned": true}, "c": {"added": 3}, "d": {}}, "seen": [1, 2, 4]});
+        let after = json!({"contacts": {"a": {"added": 1, "asked": 1}, "b": {"added": 2}}, "seen": [2, 3], "new": true});
+        let other = json!({"contacts": {"a": {"added": 1, "banned": true}, "c": {"added": 3}, "d": {}}, "seen": [1, 2, 4]});
         let both = json!({
             "contacts": {"a": {"added": 1, "banned": true, "asked": 1}, "d": {}}, "seen": [2, 4, 3], "new": true
         });

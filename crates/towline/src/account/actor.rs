@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use towline_account::contacts::{ContactEffect, ContactError, ContactEvent, Contacts};
+use towline_account::contacts::{Contact, ContactEffect, ContactError, ContactEvent, Contacts};
 use towline_account::presence::Presence;
 use towline_dht::types::TrustRequest;
 use towline_identity::{AccountId, Certificate, Chain, DeviceId, RevocationList, ShortId};
@@ -58,6 +58,7 @@ pub(super) enum Change {
     Unban(AccountId),
     BanDevice { device: DeviceId, banned: bool },
     Name { account: AccountId, name: Option<String> },
+    Restore { account: AccountId, contact: Box<Contact> },
 }
 
 pub(super) type Done = oneshot::Sender<Result<(), AccountError>>;
@@ -291,6 +292,7 @@ impl Actor {
             Change::Unban(account) => contacts.unban(account),
             Change::BanDevice { device, banned } => contacts.set_device_banned(device, banned),
             Change::Name { account, name } => contacts.set_name(account, name).map(none),
+            Change::Restore { account, contact } => restore(contacts, own, account, *contact),
         };
         let result = match effects {
             Ok(effects) => {
@@ -383,4 +385,22 @@ async fn sleep(timeout: Option<Duration>) {
         Some(timeout) => tokio::time::sleep(timeout).await,
         None => std::future::pending().await,
     }
+}
+
+/// Takes a contact as it is kept elsewhere.
+fn restore(
+    contacts: &mut Contacts,
+    own: AccountId,
+    account: AccountId,
+    contact: Contact,
+) -> Result<Vec<ContactEffect>, ContactError> {
+    if account == own {
+        return Err(ContactError::OwnAccount);
+    }
+    let active = contact.is_active();
+    if !contacts.restore(account, contact) {
+        return Err(ContactError::Full { limit: contacts.limits().contacts });
+    }
+    let event = ContactEffect::Event(ContactEvent::Added(account));
+    Ok(if active { vec![event] } else { vec![ContactEffect::Enforce] })
 }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch as latest};
 use tokio::task::JoinSet;
 use towline_account::announcement;
-use towline_account::contacts::{Contacts, PendingRequest};
+use towline_account::contacts::{Contact, Contacts, PendingRequest};
 use towline_account::vcard::VCard;
 use towline_identity::{AccountId, Chain, DeviceId, Identity, RevocationList};
 use towline_net::Net;
@@ -272,6 +272,12 @@ impl Account {
     /// Names a contact, for our user.
     pub async fn set_name(&self, account: AccountId, name: Option<String>) -> Result<(), AccountError> {
         self.change(Change::Name { account, name }).await
+    }
+
+    /// Takes a contact as it is kept elsewhere, such as by another process of this device or in an archive, in the place of
+    /// what is known of the account. Nobody is asked or told because of it.
+    pub async fn restore(&self, account: AccountId, contact: Contact) -> Result<(), AccountError> {
+        self.change(Change::Restore { account, contact: Box::new(contact) }).await
     }
 
     /// Changes the card that travels with our requests from now on.

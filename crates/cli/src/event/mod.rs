@@ -2,12 +2,18 @@
 //!
 //! The names and fields are documented in the README of the crate and do not change their meaning.
 
+mod account;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::text::{bytes, duration, printable, rate};
+
+pub(crate) use account::{
+    AccountEvent, AccountShown, Contact, Presence, PresentDevice, TextFailure, TextReceived,
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +83,15 @@ pub(crate) enum Event {
     Demo { at: f64, what: String, text: String },
     /// The command failed; the last line.
     Error { exit: u8, kind: String, step: Option<String>, message: String },
+    /// Something about accounts.
+    #[serde(untagged)]
+    About(AccountEvent),
+}
+
+impl From<AccountEvent> for Event {
+    fn from(event: AccountEvent) -> Self {
+        Self::About(event)
+    }
 }
 
 /// The ids of a certificate.
@@ -298,6 +313,7 @@ impl Event {
             Self::FileDeclined { name, .. } => (Notice, format!("Declined {}", printable(name))),
             Self::Demo { at, what, text } => (Result, format!("  {at:7.3} s  {what:<14}  {text}")),
             Self::Error { message, .. } => (Trouble, format!("towline: {message}")),
+            Self::About(event) => event.text(),
         }
     }
 }
