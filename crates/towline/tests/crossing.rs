@@ -53,6 +53,33 @@ fn a_known_request_is_answered_before_ours_goes_out() {
 }
 
 #[test]
+fn a_device_that_asks_and_asks_is_asked_all_the_same() {
+    story(6, async |world| {
+        let (_lab, jami, bob) = rogue_and_node(world).await;
+        let key = public(&bob);
+        let asking = async {
+            for id in 60.. {
+                jami.put(&key, request(id, NOWHERE).encode()).await;
+                common::pass(Duration::from_secs(2)).await;
+            }
+        };
+        let dialled = async {
+            common::pass(Duration::from_secs(1)).await;
+            let begun = now();
+            let dialling = dial(&bob, &jami);
+            jami.asked().await;
+            dialling.abort();
+            now() - begun
+        };
+        let waited = tokio::select! {
+            () = asking => unreachable!("it never stops"),
+            waited = dialled => waited,
+        };
+        assert!(waited < Duration::from_secs(8), "{waited:?}");
+    });
+}
+
+#[test]
 fn a_request_that_fails_at_once_delays_nothing() {
     story(2, async |world| {
         let (_lab, jami, bob) = rogue_and_node(world).await;

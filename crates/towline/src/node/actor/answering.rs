@@ -79,12 +79,13 @@ impl Actor {
         }
     }
 
-    /// A request of a peer that is no Towline meets a dial of ours to the same device. If ours is not out yet, it waits.
-    /// If it is, the damage is done, and answering is what helps most: the device gets a connection by its own request
-    /// whatever becomes of ours, both may stand, and ours is not repeated.
+    /// A request of a peer that is no Towline meets a dial of ours to the same device. If ours is not out yet, it waits,
+    /// once: a device that asks again and again does not keep us from asking. If it is out, the damage is done, and
+    /// answering is what helps most: the device gets a connection by its own request whatever becomes of ours, both may
+    /// stand, and ours is not repeated.
     fn give_way(&mut self, device: DeviceId) {
         let Some(dial) = self.dials.remove(&device) else { return };
-        if dial.attempt.progress.has_asked() {
+        if dial.attempt.progress.has_asked() || dial.attempt.yields {
             dial.attempt.progress.cross();
             self.dials.insert(device, dial);
         } else {
