@@ -2,7 +2,8 @@
 //!
 //! A **device** is an RSA key with a chain of certificates: device, account, CA. Everything is named
 //! by what it hashes to: the [`DeviceId`] is the SHA-256 of the device's public key, the [`ShortId`]
-//! its SHA-1, and the [`AccountId`] the short id of the key that signed the device. Formats are those of OpenDHT and Jami
+//! its SHA-1, and the [`AccountId`] the short id of the key that signed the device. What an account gave it can take back
+//! with a [`RevocationList`]. Formats are those of OpenDHT and Jami
 //! (`spec/connection.md` 2, `spec/dht.md` 3.2–3.4, 3.9 and 5), so identities move between the
 //! programs in both directions.
 //!

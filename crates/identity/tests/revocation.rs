@@ -207,6 +207,13 @@ fn other_bytes_are_refused_by_name() {
     assert_eq!(odd[at], 0x02);
     odd[at] = 0x04;
     assert_eq!(RevocationList::from_der(&odd), Err(RevocationListError::Number));
+    // A list with an entry that cannot be read is none, rather than one without that entry.
+    let serial = ALICE.device.chain().leaf().serial();
+    let time = der.windows(serial.len()).position(|window| window == serial).unwrap() + serial.len();
+    let mut odd = der.to_vec();
+    assert_eq!(odd[time], 0x17);
+    odd[time] = 0x0c;
+    assert_eq!(RevocationList::from_der(&odd), Err(RevocationListError::Malformed));
 }
 
 #[test]
