@@ -5,9 +5,12 @@
 mod banned;
 mod between_daemons;
 mod channels;
+mod deaths;
 mod devices;
 mod endurance;
+mod eras;
 mod lost_confirmation;
+mod offline;
 mod ours;
 mod requests;
 mod side_by_side;

@@ -1,5 +1,6 @@
 //! Accounts of ours in a lab.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -86,11 +87,21 @@ impl Ours {
         lab: &Lab,
         account: &Identity,
         device: Identity,
+        setup: Setup,
+    ) -> Result<Self> {
+        Self::start_at(lab.bootstrap(), account, device, setup).await
+    }
+
+    /// The same, in a runtime of its own.
+    pub(crate) async fn start_at(
+        bootstrap: SocketAddr,
+        account: &Identity,
+        device: Identity,
         mut setup: Setup,
     ) -> Result<Self> {
         setup.account.receipt = Some(Receipt::make(account, device.key().public()));
         let mut config = Config::internet();
-        config.dht.bootstrap = vec![lab.bootstrap().to_string()];
+        config.dht.bootstrap = vec![bootstrap.to_string()];
         config.eras = setup.eras;
         config.native_dialect = setup.native_dialect;
         config.limits.answer_timeout = setup.answer_timeout;
