@@ -98,6 +98,8 @@ pub(super) struct Actor {
     contacts: Contacts,
     /// What the policy, the router and the handles see of the contacts.
     published: watch::Sender<Arc<Contacts>>,
+    /// Saving failed the last time.
+    unsaved: bool,
     presence: Presence,
     watched: BTreeMap<AccountId, watch::Sender<AccountPresence>>,
     /// Accounts that the account itself wants watched.
@@ -149,6 +151,7 @@ impl Actor {
             node,
             contacts: std::mem::take(&mut config.contacts),
             published,
+            unsaved: false,
             presence: Presence::new(config.limits.presence.clone()),
             watched: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -191,7 +194,7 @@ impl Actor {
                     Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_connections().await,
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
-                Some(sent) = self.sent.join_next() => self.handle_sent(sent),
+                Some(sent) = self.sent.join_next_with_id() => self.handle_sent(sent),
                 Some(_) = self.chores.join_next() => {}
                 () = sleep(timeout) => self.handle_timeout().await,
             }
@@ -360,13 +363,14 @@ impl Actor {
     }
 
     async fn save(&mut self) -> Result<(), AccountError> {
-        if !self.contacts.take_changed() {
+        if !self.contacts.take_changed() && !self.unsaved {
             return Ok(());
         }
         let contacts = Arc::new(self.contacts.clone());
         self.published.send_replace(Arc::clone(&contacts));
         let store = Arc::clone(&self.config.store);
         let saved = self.net.offload(move || store.save_contacts(&contacts)).await;
+        self.unsaved = saved.is_err();
         saved.map_err(|error| {
             self.tell(AccountEvent::NotSaved(error.kind()));
             AccountError::NotSaved(error.kind())

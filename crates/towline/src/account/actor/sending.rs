@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinError;
+use tokio::task::{Id, JoinError};
 use towline_dht::types::TrustRequest;
 use towline_identity::AccountId;
 
@@ -15,7 +15,7 @@ const AGAIN_AFTER: [u64; 4] = [2, 5, 15, 45];
 /// Messages to one account: one is on its way, and the latest of each kind waits.
 #[derive(Debug, Default)]
 pub(super) struct Sending {
-    underway: bool,
+    underway: Option<Id>,
     request: Option<TrustRequest>,
     confirmation: Option<TrustRequest>,
 }
@@ -39,16 +39,16 @@ impl Actor {
     }
 
     fn send_next(&mut self, account: AccountId) {
-        let Some(sending) = self.sending.get_mut(&account).filter(|sending| !sending.underway) else {
+        let Some(sending) = self.sending.get_mut(&account).filter(|sending| sending.underway.is_none())
+        else {
             return;
         };
         let Some(message) = sending.next() else {
             self.sending.remove(&account);
             return;
         };
-        sending.underway = true;
         let (directory, places) = (self.directory.clone(), std::sync::Arc::clone(&self.places));
-        self.sent.spawn(async move {
+        let task = self.sent.spawn(async move {
             let confirmation = message.confirm;
             let pauses: &[u64] = if confirmation { &AGAIN_AFTER } else { &[] };
             let mut devices = 0;
@@ -63,15 +63,26 @@ impl Actor {
             }
             (account, confirmation, devices)
         });
+        sending.underway = Some(task.id());
     }
 
-    pub(super) fn handle_sent(&mut self, sent: Result<(AccountId, bool, usize), JoinError>) {
-        let (account, confirmation, devices) =
-            sent.expect("nothing in these tasks panics, and nobody ends them before this one");
-        self.tell(AccountEvent::Sent { account, confirmation, devices });
-        if let Some(sending) = self.sending.get_mut(&account) {
-            sending.underway = false;
+    pub(super) fn handle_sent(&mut self, sent: Result<(Id, (AccountId, bool, usize)), JoinError>) {
+        let id = match sent {
+            Ok((id, (account, confirmation, devices))) => {
+                self.tell(AccountEvent::Sent { account, confirmation, devices });
+                id
+            }
+            // A fault of this program; the other messages go out all the same.
+            Err(error) => {
+                tracing::error!(%error, "a message to a contact was not sent");
+                error.id()
+            }
+        };
+        let found = self.sending.iter_mut().find(|(_, sending)| sending.underway == Some(id));
+        if let Some((account, sending)) = found {
+            sending.underway = None;
+            let account = *account;
+            self.send_next(account);
         }
-        self.send_next(account);
     }
 }
