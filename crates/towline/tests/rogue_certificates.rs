@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Lab, claimed, connected, echo, event, family, identity, ping_pong, story};
-use towline::dht::{CertificateAnnouncement, Dht};
+use towline::dht::{
+    CertificateAnnouncement, Dht, FindCertificateError, InfoHash, PutOptions, RejectionReason, Value,
+};
 use towline::identity::{Chain, Identity};
 use towline::signal::RefusalReason;
 use towline::{AccountId, Config, ConnectError, ConnectionPolicy, Event};
@@ -71,6 +73,38 @@ fn a_rogue_account_keeps_nobody_out() {
     }
 }
 
+/// Whoever is first at a place keeps it, so the rogue was there before the device.
+#[test]
+fn nobody_makes_a_copy_in_the_name_of_a_device() {
+    story(9, async |world| {
+        let lab = Lab::new(world).await;
+        let rogue = claimed(&identity(0));
+        let dht = lab.bare_dht("rogue", identity(3)).await;
+        let key = InfoHash::of_certificate(&identity(0).device_id());
+        let pem = rogue.chain().pack().into_bytes();
+        let copy = |id| Value::new(id, 0, pem.clone()).with_user_type("towline_certificate");
+        for id in 1..50 {
+            let _ = dht.put(key, copy(id), PutOptions::default()).await;
+        }
+        dht.put_signed(key, copy(0)).await.unwrap();
+        let looker = lab.bare_dht("looker", identity(4)).await;
+        let FindCertificateError::NotFound(evidence) =
+            looker.find_certificate(identity(0).device_id()).await.unwrap_err()
+        else {
+            panic!("no such error")
+        };
+        assert!(evidence.values > 0, "{evidence:?}");
+        assert!(evidence.rejected.iter().all(|rejected| rejected.why == RejectionReason::Unsigned));
+        // The copy of the device itself is found among them all, behind a certificate that took the place of its own.
+        let device = lab.node(0).await;
+        device.registered().await;
+        let _published = publish(&lab, "rogue too", rogue.clone()).await;
+        let own = device.identity().chain();
+        let found = looker.find_certificate_preferring(device.device(), |chain| chain == own).await.unwrap();
+        assert_eq!(&found.chain, own);
+    });
+}
+
 #[test]
 fn a_claim_remembered_from_before_is_looked_up_again() {
     story(4, async |world| {
@@ -111,12 +145,12 @@ fn a_heap_of_certificates_is_not_looked_through() {
     story(6, async |world| {
         let (lab, alice, bob) = Lab::pair(world).await;
         let heap = lab.bare_dht("heap", identity(3)).await;
-        let key = towline::dht::InfoHash::of_certificate(&alice.device());
+        let key = InfoHash::of_certificate(&alice.device());
         // All with the id that a certificate has, each kept by the node that got it first; few nodes, so many
         // are refused. What matters is that the lookup ends, and by what it says.
         for number in 0..60_u8 {
-            let value = towline::dht::Value::new(1, 0, vec![number; 10]);
-            let _ = heap.put(key, value, towline::dht::PutOptions::default()).await;
+            let value = Value::new(1, 0, vec![number; 10]);
+            let _ = heap.put(key, value, PutOptions::default()).await;
         }
         let mut examined = 0;
         let found = bob.dht().find_certificate_preferring(alice.device(), |_| {

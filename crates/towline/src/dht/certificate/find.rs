@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use towline_dht::node::GetOptions;
 use towline_dht::{InfoHash, Query, Restriction, Value, types};
-use towline_identity::{Chain, DeviceId, ShortId};
+use towline_identity::{Chain, DeviceId, PublicKey, ShortId};
 
 use super::{
-    CERTIFICATE_ID, COPY_ID, COPY_USER_TYPE, CertificateEvidence, CertificateKey, FindCertificateError,
+    CERTIFICATE_ID, COPY_USER_TYPE, CertificateEvidence, CertificateKey, FindCertificateError,
     FoundCertificate, RejectedCertificate, RejectionReason,
 };
 use crate::dht::Dht;
@@ -18,8 +18,8 @@ use crate::eras::{DeviceIds, Eras};
 /// Rejected values that a failed lookup describes; the others it counts.
 const DESCRIBED: usize = 8;
 
-/// Values that one lookup examines. Checking one costs up to seven signatures, and whoever likes can put values there.
-const EXAMINED: usize = 32;
+/// Chains that one lookup checks. One costs up to seven signatures, and whoever likes can put some there.
+const CHECKED: usize = 32;
 
 impl Dht {
     /// Looks for the certificate of a device. The first chain that belongs to it and holds is returned. Dropping the
@@ -62,7 +62,7 @@ impl Dht {
     ///
     /// Any account can issue a certificate for the key of any device and publish it. So the lookup goes on past
     /// chains that `prefer` does not like; if it comes to its end without one it does like, the first chain that belongs
-    /// to the device and holds is returned. No more than 32 values are looked at.
+    /// to the device and holds is returned. No more than 32 chains are checked.
     pub async fn find_certificate_preferring(
         &self,
         device: impl Into<DeviceIds>,
@@ -85,9 +85,9 @@ impl Dht {
                 if eras.uses(CertificateKey::Long) { CertificateKey::Long } else { CertificateKey::Short };
             return Err(FindCertificateError::IdUnknown(wanted));
         }
-        let mut hunt = Hunt { ids, evidence: CertificateEvidence::default() };
-        let mut at_long = long.map(|id| self.look(InfoHash::of_certificate(&id), certificates()));
-        let mut at_short = short.map(|id| self.look(InfoHash::of_certificate_legacy(&id), certificates()));
+        let mut hunt = Hunt { ids, evidence: CertificateEvidence::default(), checked: 0 };
+        let mut at_long = long.map(|id| self.look_for_certificate(InfoHash::of_certificate(&id)));
+        let mut at_short = short.map(|id| self.look_for_certificate(InfoHash::of_certificate_legacy(&id)));
         // Looked for last: most networks keep the certificate itself.
         let mut copy_at = long.map(|id| InfoHash::of_certificate(&id));
         let mut failure = None;
@@ -107,7 +107,7 @@ impl Dht {
                         }
                         second_best.get_or_insert(found);
                     }
-                    if hunt.evidence.values >= EXAMINED {
+                    if hunt.checked >= CHECKED {
                         break;
                     }
                 }
@@ -117,7 +117,7 @@ impl Dht {
                     if at == CertificateKey::Long
                         && let Some(key) = copy_at.take()
                     {
-                        at_long = Some(self.look(key, copies()));
+                        at_long = Some(self.look_for_copy(key, ids.short()));
                     }
                 }
                 Err(why) => {
@@ -136,18 +136,19 @@ impl Dht {
         }
     }
 
-    fn look(&self, key: InfoHash, query: Query) -> RawGet {
+    fn look_for_certificate(&self, key: InfoHash) -> RawGet {
+        let query = Query::by_id(CERTIFICATE_ID).and(Restriction::ValueType(types::CERTIFICATE.into()));
         // At most one value of a node has the id, so asking for it whole at once costs no more than that.
         self.get_raw(key, GetOptions { query, plain: true })
     }
-}
 
-fn certificates() -> Query {
-    Query::by_id(CERTIFICATE_ID).and(Restriction::ValueType(types::CERTIFICATE.into()))
-}
-
-fn copies() -> Query {
-    Query::by_id(COPY_ID).and(Restriction::UserType(COPY_USER_TYPE.into()))
+    fn look_for_copy(&self, key: InfoHash, owner: Option<ShortId>) -> RawGet {
+        let mut query = Query::only(Restriction::UserType(COPY_USER_TYPE.into()));
+        if let Some(owner) = owner {
+            query = query.and(Restriction::Owner(owner.into()));
+        }
+        self.get_raw(key, GetOptions { query, plain: false })
+    }
 }
 
 /// The next value of a lookup; never, if there is none.
@@ -162,6 +163,8 @@ async fn next(lookup: &mut Option<RawGet>) -> Result<Option<Arc<Value>>, GetErro
 struct Hunt {
     ids: DeviceIds,
     evidence: CertificateEvidence,
+    /// Chains whose signatures were looked at.
+    checked: usize,
 }
 
 impl Hunt {
@@ -179,14 +182,24 @@ impl Hunt {
         }
     }
 
-    fn accept(&self, value: &Value) -> Result<Chain, RejectionReason> {
+    fn accept(&mut self, value: &Value) -> Result<Chain, RejectionReason> {
+        // That a signature holds is known of everything that comes out of the DHT.
+        let signer = value.owner();
+        if value.value_type() != types::CERTIFICATE && !signer.is_some_and(|signer| self.is_meant(signer)) {
+            return Err(RejectionReason::Unsigned);
+        }
         // Skips the msgpack header in front of the PEM, as every reader does.
         let chain = Chain::unpack(value.data())?;
-        let other_long = self.ids.long().is_some_and(|wanted| chain.device_id() != wanted);
-        if other_long || self.ids.short().is_some_and(|wanted| chain.short_id() != wanted) {
+        if !self.is_meant(chain.public_key()) {
             return Err(RejectionReason::OtherDevice(chain.device_id()));
         }
+        self.checked += 1;
         chain.verify_links()?;
         Ok(chain)
+    }
+
+    fn is_meant(&self, key: &PublicKey) -> bool {
+        self.ids.long().is_none_or(|wanted| key.device_id() == wanted)
+            && self.ids.short().is_none_or(|wanted| key.short_id() == wanted)
     }
 }

@@ -14,8 +14,7 @@ pub use publish::CertificateAnnouncement;
 /// The value id under which every device publishes its certificate.
 const CERTIFICATE_ID: u64 = 1;
 
-/// The value id and the user type of its copy; see [`Dht::publish_certificate`](super::Dht::publish_certificate).
-const COPY_ID: u64 = 2;
+/// The user type of its copy; see [`Dht::publish_certificate`](super::Dht::publish_certificate).
 const COPY_USER_TYPE: &str = "towline_certificate";
 
 /// Which of its two keys a certificate was found at. A peer that publishes at the short id only is old, and listens
@@ -62,6 +61,9 @@ pub enum RejectionReason {
     /// It is no chain of certificates, or one that does not hold.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// It is a copy that the device has not signed.
+    #[error("it is a copy that the device has not signed")]
+    Unsigned,
     /// The chain belongs to another device.
     #[error("it belongs to device {0}")]
     OtherDevice(DeviceId),

@@ -1,9 +1,10 @@
 //! Publishing our own certificate.
 
+use towline_dht::value::SealError;
 use towline_dht::{InfoHash, Value, types};
-use towline_identity::Chain;
+use towline_identity::{Chain, Identity};
 
-use super::{CERTIFICATE_ID, COPY_ID, COPY_USER_TYPE};
+use super::{CERTIFICATE_ID, COPY_USER_TYPE};
 use crate::dht::Dht;
 use crate::dht::announce::{Announcement, PutOutcome};
 use crate::dht::error::PutError;
@@ -67,9 +68,11 @@ fn certificate_value(chain: &Chain) -> Value {
     Value::new(CERTIFICATE_ID, types::CERTIFICATE, data)
 }
 
-/// The same as data of a user, which every node keeps.
-fn certificate_copy(chain: &Chain) -> Value {
-    Value::new(COPY_ID, types::USER_DATA, chain.pack().into_bytes()).with_user_type(COPY_USER_TYPE)
+/// The same as data of a user, which every node keeps, signed by the device.
+fn certificate_copy(identity: &Identity) -> Result<Value, SealError> {
+    let chain = identity.chain().pack().into_bytes();
+    let mut value = Value::new(0, types::USER_DATA, chain).with_user_type(COPY_USER_TYPE);
+    value.sign(identity.key(), 0).map(|()| value)
 }
 
 impl Dht {
@@ -78,8 +81,10 @@ impl Dht {
     ///
     /// Nodes before OpenDHT 2.5.4 confirm a certificate at the newer key and drop it (`dht.md` 3.8). A copy that does not
     /// say it is a certificate lies beside it, so that Towlines find each other also where there are only such nodes.
-    /// Nobody else can replace the copy where it lies, whereas the certificate gives way to any other of the same
-    /// device: a stranger who certifies our key cannot make us hard to find.
+    ///
+    /// The copy is signed by the device and has an id that nobody can guess, so that nobody can make one, replace it or
+    /// take its place before it comes. The certificate itself gives way to any other of the same key: a stranger who
+    /// certifies our key hides it, but not the copy.
     ///
     /// Without an identity the announcement fails with [`PutError::NoIdentity`].
     pub fn publish_certificate(&self) -> CertificateAnnouncement {
@@ -94,10 +99,11 @@ impl Dht {
         let chain = identity.chain();
         let at_long = || {
             let key = InfoHash::of_certificate(&identity.device_id());
-            Long {
-                certificate: self.announce(key, certificate_value(chain)),
-                copy: self.announce(key, certificate_copy(chain)),
-            }
+            let copy = match certificate_copy(identity) {
+                Ok(copy) => self.announce(key, copy),
+                Err(why) => Announcement::impossible(0, why.into()),
+            };
+            Long { certificate: self.announce(key, certificate_value(chain)), copy }
         };
         let at_short =
             || self.announce(InfoHash::of_certificate_legacy(&identity.short_id()), certificate_value(chain));
