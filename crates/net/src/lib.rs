@@ -88,7 +88,8 @@ pub trait Net: fmt::Debug + Send + Sync + 'static {
 impl dyn Net {
     /// Runs CPU-heavy work away from the tasks and returns its result.
     ///
-    /// Dropping the future does not stop work that has begun.
+    /// Dropping the future does not stop work that has begun. It is never ready if the work never begins, which happens
+    /// when the runtime is shut down: whoever waits for it ends with the runtime.
     ///
     /// # Panics
     ///
@@ -98,10 +99,75 @@ impl dyn Net {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static {
         let (done, result) = oneshot::channel();
-        self.offload_job(Box::new(move || {
+        let mut done = Done(Some(done));
+        self.offload_job(Box::new(move || done.say(Outcome::Result(work()))));
+        async move {
+            match result.await {
+                Ok(Outcome::Result(result)) => result,
+                Ok(Outcome::Panicked) => panic!("offloaded work panicked"),
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+enum Outcome<T> {
+    Result(T),
+    Panicked,
+}
+
+/// Tells how the work ended; nothing, if it never began.
+struct Done<T>(Option<oneshot::Sender<Outcome<T>>>);
+
+impl<T> Done<T> {
+    fn say(&mut self, outcome: Outcome<T>) {
+        if let Some(done) = self.0.take() {
             // Nobody waits any more when this fails: the result is not wanted.
-            let _ = done.send(work());
-        }));
-        async move { result.await.expect("offloaded work ends without a panic") }
+            let _ = done.send(outcome);
+        }
+    }
+}
+
+impl<T> Drop for Done<T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.say(Outcome::Panicked);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn work_that_never_begins_is_never_done() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let net: Arc<dyn Net> = Arc::new(Os);
+        let (release, released) = mpsc::sync_channel::<()>(1);
+        let token = Arc::new(());
+        let (_busy, late) = {
+            let _inside = runtime.enter();
+            let busy = net.offload(move || released.recv());
+            let held = Arc::clone(&token);
+            (busy, net.offload(move || drop(held)))
+        };
+        runtime.shutdown_background();
+        release.send(()).unwrap();
+        while Arc::strong_count(&token) > 1 {
+            std::thread::yield_now();
+        }
+        assert!(late.now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "offloaded work panicked")]
+    async fn work_that_panics_is_told() {
+        let net: Arc<dyn Net> = Arc::new(Os);
+        net.offload(|| panic!("a fault in the work")).await;
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value as Json;
 
 use super::Jamid;
 
@@ -35,7 +34,7 @@ impl Jamid {
     /// Also when there is none.
     pub async fn accept(&self, uri: &str) -> Result<()> {
         let accepted = self.configuration("acceptTrustRequest", &(self.account(), uri)).await?;
-        ensure!(accepted == Json::from(true), "there is no request of {uri}");
+        ensure!(accepted == true, "there is no request of {uri}");
         Ok(())
     }
 
@@ -45,7 +44,7 @@ impl Jamid {
     /// Also when there is none.
     pub async fn refuse(&self, uri: &str) -> Result<()> {
         let refused = self.configuration("discardTrustRequest", &(self.account(), uri)).await?;
-        ensure!(refused == Json::from(true), "there is no request of {uri}");
+        ensure!(refused == true, "there is no request of {uri}");
         Ok(())
     }
 
@@ -127,17 +126,17 @@ impl Jamid {
     pub async fn export(&self, file: &Path, password: &str) -> Result<()> {
         let file = file.to_str().context("the name of the file is text")?;
         let exported = self.configuration("exportToFile", &(self.account(), file, password)).await?;
-        ensure!(exported == Json::from(true), "the daemon did not export its account");
+        ensure!(exported == true, "the daemon did not export its account");
         Ok(())
     }
 
     /// Revokes a device of its account, by its long id.
     ///
     /// # Errors
-    /// As above.
-    pub async fn revoke(&self, device: &str) -> Result<()> {
+    /// Also when the password of the account is another one.
+    pub async fn revoke(&self, password: &str, device: &str) -> Result<()> {
         let mark = self.mark();
-        self.configuration("revokeDevice", &(self.account(), "", device)).await?;
+        self.configuration("revokeDevice", &(self.account(), password, device)).await?;
         let ended = self.wait(mark, "deviceRevocationEnded", |signal| signal.text(1) == device).await?;
         ensure!(ended.number(2) == 0, "the device was not revoked: {}", ended.number(2));
         Ok(())

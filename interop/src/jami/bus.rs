@@ -145,9 +145,8 @@ fn json(value: &Value<'_>) -> Json {
         },
         Value::Structure(structure) => structure.fields().iter().map(json).collect(),
         Value::Dict(dict) => {
-            let text = |key: &Value<'_>| {
-                json(key).as_str().map(str::to_owned).unwrap_or_else(|| json(key).to_string())
-            };
+            let text =
+                |key: &Value<'_>| json(key).as_str().map_or_else(|| json(key).to_string(), str::to_owned);
             Json::Object(dict.iter().map(|(key, value)| (text(key), json(value))).collect())
         }
         other => Json::from(format!("{other:?}")),

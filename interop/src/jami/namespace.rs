@@ -139,6 +139,9 @@ impl Drop for Namespace {
 
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Namespace").field("name", &self.name).field("holder", &self.holder.id()).finish()
+        f.debug_struct("Namespace")
+            .field("name", &self.name)
+            .field("holder", &self.holder.id())
+            .finish_non_exhaustive()
     }
 }
