@@ -28,6 +28,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "dht-message", run: dht::message, limit: 1500, words: dht::KEYS },
     Target { name: "dht-value", run: dht::value, limit: 4096, words: dht::KEYS },
+    Target { name: "dht-payload", run: dht::payload, limit: 4096, words: dht::KEYS },
     Target { name: "dht-query", run: dht::query, limit: 1500, words: dht::KEYS },
     Target { name: "dht-query-text", run: dht::query_text, limit: 512, words: dht::CLAUSES },
     Target { name: "dht-state", run: dht::state, limit: 8192, words: dht::KEYS },

@@ -7,6 +7,9 @@ use towline_dht::discovery::Packet;
 use towline_dht::fragment::{Assembler, AssemblerLimits};
 use towline_dht::node::{Config, Node};
 use towline_dht::persist::State;
+use towline_dht::types::{
+    DhtMessage, IceCandidates, ImMessage, IpServiceAnnouncement, Payload, TrustRequest,
+};
 use towline_dht::{Body, Message, Query, Value};
 
 use super::{datagrams, epoch};
@@ -65,6 +68,16 @@ pub(super) const KEYS: &[&[u8]] = &[
     b"\xc2",
     b"\xc3",
     b"\xc4\x14",
+    b"\xa7service",
+    b"\xaeconversationId",
+    b"\xa7payload",
+    b"\xa7confirm",
+    b"\xa9invitedMs",
+    b"\xa3msg",
+    b"\xa4date",
+    b"\xa6status",
+    b"\xa8datatype",
+    b"\xa9metadatas",
 ];
 
 /// The text form of queries.
@@ -105,6 +118,20 @@ pub(super) fn value(input: &[u8]) {
     assert_eq!(again, value);
     let _ = value.check_signature();
     let _ = value.size();
+}
+
+/// The data of a value, as whatever a stranger may send: what is read is written, and read to the same again.
+pub(super) fn payload(input: &[u8]) {
+    fn same<P: Payload + PartialEq + std::fmt::Debug>(input: &[u8]) {
+        if let Ok(payload) = P::decode(input) {
+            assert_eq!(P::decode(&payload.encode()).as_ref(), Ok(&payload));
+        }
+    }
+    same::<TrustRequest>(input);
+    same::<ImMessage>(input);
+    same::<DhtMessage>(input);
+    same::<IpServiceAnnouncement>(input);
+    same::<IceCandidates>(input);
 }
 
 /// A decoded query encodes to one that decodes to the same, and can be asked of a value.
