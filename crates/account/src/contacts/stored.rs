@@ -174,6 +174,10 @@ impl TryFrom<Stored> for Contacts {
 impl Contacts {
     /// Reads what [`to_json`](Self::to_json) wrote.
     pub fn from_json(text: &str) -> Result<Self, ContactsFormatError> {
+        // A list would be read as the members in order.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(ContactsFormatError::Json { line: 1, column: 1 });
+        }
         serde_json::from_str(text)
             .map_err(|error| ContactsFormatError::Json { line: error.line(), column: error.column() })
     }
