@@ -227,3 +227,17 @@ fn a_multipart_body_is_left_whole() {
     assert_eq!((parser.next_message(), parser.held()), (Ok(None), 7));
     assert_eq!(parser.end(), Err(StreamFault::Truncated));
 }
+
+#[test]
+fn parameters_are_bounded() {
+    let with = |count: usize| {
+        let parameters: Vec<_> = (0..count).map(|n| format!(";p{n}")).collect();
+        let parameters = parameters.concat();
+        let base = "To: <sip:a@b>\nCall-ID: 1\nCSeq: 1 OPTIONS\nVia: SIP/2.0/TLS a;branch=z9hG4bK\n";
+        request(&lines(&format!(
+            "OPTIONS sip:a@b SIP/2.0\n{base}From: <sip:a@b{parameters}>{parameters}\nl: 0\n\n"
+        )))
+    };
+    with(32).essentials().unwrap();
+    assert_eq!(with(33).essentials(), Err(ParseError::Value(HeaderName::From)));
+}

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Lab, channel_error, identity, story};
@@ -372,9 +374,42 @@ fn all_devices_of_an_account_get_it_and_a_dead_one_delays_little() {
         expected.sort_unstable();
         assert_eq!(delivered, expected);
         assert!(matches!(&failed[..], [(device, _)] if *device == gone.device_id()), "{failed:?}");
-        for texts in far {
+        for texts in &far {
             assert_eq!(texts.next().await.unwrap().body, b"all of you");
         }
+        // From then on it delays nothing, as long as others of the account are remembered.
+        let begun = now();
+        let Delivery { delivered, failed, .. } = near.send(account, media::TEXT, "again").await.unwrap();
+        assert_eq!((delivered.len(), &failed[..]), (2, &[][..]));
+        assert!(now() - begun < Duration::from_secs(1), "{:?}", now() - begun);
+    });
+}
+
+#[test]
+fn a_slow_lookup_is_made_once_and_delays_little() {
+    story(17, async |world| {
+        let (_lab, alice, bob) = jami_pair(world).await;
+        let lookups = Arc::new(AtomicUsize::new(0));
+        let (counted, device) = (Arc::clone(&lookups), bob.device());
+        let slow = move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_secs(12)).await;
+                vec![device]
+            }
+            .boxed()
+        };
+        let router = Router::new(|_| PeerKind::Contact);
+        let near = Texts::serve(&alice, &router, TextOptions::default(), slow).unwrap();
+        let _far = texts(&bob, TextOptions::default(), &[]);
+        alice.dial(bob.device()).await.unwrap();
+        let mut waited = Vec::new();
+        for _ in 0..4 {
+            let begun = now();
+            near.send(bob.account(), media::TEXT, "connected").await.unwrap();
+            waited.push((now() - begun).as_secs());
+        }
+        assert_eq!((waited, lookups.load(Ordering::Relaxed)), (vec![5, 5, 1, 0], 1));
     });
 }
 

@@ -87,11 +87,10 @@ impl Endpoint {
         if let Uri::Other(_) = request.uri {
             return Status::UNSUPPORTED_URI_SCHEME.into();
         }
-        let mut unsupported = Headers::new();
-        for extension in request.headers.values(&HeaderName::Require) {
-            unsupported.add(HeaderName::Unsupported, extension);
-        }
-        if !unsupported.is_empty() {
+        let required: Vec<_> = request.headers.values(&HeaderName::Require).collect();
+        if !required.is_empty() {
+            let mut unsupported = Headers::new();
+            unsupported.add(HeaderName::Unsupported, required.join(", "));
             return Verdict::Answer(Status::BAD_EXTENSION, unsupported);
         }
         let mut encodings = request.headers.values(&HeaderName::ContentEncoding);

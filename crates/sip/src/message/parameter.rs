@@ -4,6 +4,9 @@ use std::fmt::{self, Write as _};
 
 use crate::text::{find_outside, is_token, quote, split_outside, trim, unquote};
 
+/// Most parameters that a header field or a URI may have: names are compared with each other.
+pub(super) const MAX_PARAMETERS: usize = 32;
+
 /// Parameters of a header field, in the order of the message. Names are case-insensitive and unique.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(Box<str>, Option<Box<str>>)>);
@@ -31,7 +34,7 @@ impl Parameters {
                 }
                 None => (part, None),
             };
-            if !is_token(name) || parameters.get(name).is_some() {
+            if !is_token(name) || parameters.get(name).is_some() || parameters.0.len() == MAX_PARAMETERS {
                 return None;
             }
             parameters.0.push((name.into(), value));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use super::parameter::MAX_PARAMETERS;
 use crate::error::ParseError;
 use crate::text::{escape, number, unescape};
 
@@ -122,6 +123,9 @@ impl SipUri {
                 None => (unescape(part)?, None),
             };
             if name.is_empty() || parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
+                return None;
+            }
+            if parameters.len() == MAX_PARAMETERS {
                 return None;
             }
             parameters.push((name, value));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use towline_identity::{AccountId, DeviceId};
 use towline_net::now;
 
@@ -18,13 +19,18 @@ type Lookup = Box<dyn Fn(AccountId) -> BoxFuture<'static, Vec<DeviceId>> + Send 
 pub(super) struct Directory {
     lookup: Lookup,
     lifetime: Duration,
-    known: Mutex<BTreeMap<AccountId, Known>>,
+    known: Mutex<BTreeMap<AccountId, Entry>>,
 }
 
-#[derive(Debug)]
-struct Known {
-    devices: Vec<DeviceId>,
+struct Entry {
+    known: Known,
     until: Instant,
+}
+
+enum Known {
+    /// Whoever asks meanwhile waits for the same; if all lose patience, the next one goes on with it.
+    Looking(Shared<BoxFuture<'static, Vec<DeviceId>>>),
+    Found(Vec<DeviceId>),
 }
 
 impl Directory {
@@ -34,38 +40,53 @@ impl Directory {
 
     /// The devices of `account`.
     pub(super) async fn find(&self, account: AccountId) -> Vec<DeviceId> {
-        let remembered = {
-            let known = self.known();
-            known.get(&account).filter(|known| known.until > now()).map(|known| known.devices.clone())
+        let looking = match self.look(account) {
+            Known::Looking(looking) => looking,
+            Known::Found(devices) => return devices,
         };
-        if let Some(devices) = remembered {
-            return devices;
-        }
-        let devices = (self.lookup)(account).await;
-        if !devices.is_empty() {
-            let mut known = self.known();
-            if known.len() >= MAX_ACCOUNTS && !known.contains_key(&account) {
-                let first_to_end =
-                    known.iter().min_by_key(|(_, known)| known.until).map(|(account, _)| *account);
-                first_to_end.and_then(|account| known.remove(&account));
-            }
-            known.insert(account, Known { devices: devices.clone(), until: now() + self.lifetime });
+        let devices = looking.await;
+        let mut known = self.known();
+        if devices.is_empty() {
+            known.remove(&account);
+        } else if let Some(entry @ Entry { known: Known::Looking(_), .. }) = known.get_mut(&account) {
+            *entry = self.entry(Known::Found(devices.clone()));
         }
         devices
+    }
+
+    /// What is known, or the lookup under way.
+    fn look(&self, account: AccountId) -> Known {
+        let mut known = self.known();
+        match known.get(&account).filter(|entry| entry.until > now()) {
+            Some(Entry { known: Known::Looking(looking), .. }) => return Known::Looking(looking.clone()),
+            Some(Entry { known: Known::Found(devices), .. }) => return Known::Found(devices.clone()),
+            None => {}
+        }
+        if known.len() >= MAX_ACCOUNTS && !known.contains_key(&account) {
+            let first_to_end = known.iter().min_by_key(|(_, entry)| entry.until).map(|(account, _)| *account);
+            first_to_end.and_then(|account| known.remove(&account));
+        }
+        let looking = (self.lookup)(account).shared();
+        known.insert(account, self.entry(Known::Looking(looking.clone())));
+        Known::Looking(looking)
     }
 
     /// A device could not be reached: it is not tried again before the next lookup, which follows at once if none is left.
     pub(super) fn unreachable(&self, account: AccountId, device: DeviceId) {
         let mut known = self.known();
-        if let Some(entry) = known.get_mut(&account) {
-            entry.devices.retain(|known| *known != device);
-            if entry.devices.is_empty() {
+        if let Some(Entry { known: Known::Found(devices), .. }) = known.get_mut(&account) {
+            devices.retain(|known| *known != device);
+            if devices.is_empty() {
                 known.remove(&account);
             }
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Known>> {
+    fn entry(&self, known: Known) -> Entry {
+        Entry { known, until: now() + self.lifetime }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Entry>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

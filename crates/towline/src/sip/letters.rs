@@ -26,8 +26,8 @@ use crate::policy::Peer;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Senders looked up at once; while there are so many, further messages wait in the DHT's bounded queues.
 const AT_ONCE: usize = 8;
-/// Such a message is valid for ten minutes and no longer: an old value can be put again by anybody.
-const MAX_AGE: i64 = 10 * 60;
+/// Seconds that such a message is valid before and after its date: anybody can put an old value again.
+const MAX_AGE: u64 = 10 * 60;
 
 #[derive(Debug)]
 struct Letter {
@@ -75,7 +75,7 @@ fn read(value: &SecureValue, now: i64) -> Option<Letter> {
         return None;
     }
     let message = ImMessage::decode(value.value.data()).ok()?;
-    let fresh = message.date.abs_diff(now) <= MAX_AGE.unsigned_abs();
+    let fresh = message.date.abs_diff(now) <= MAX_AGE;
     (fresh && !message.message.is_empty()).then_some(Letter { sender, message })
 }
 

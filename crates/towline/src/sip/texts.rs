@@ -107,6 +107,8 @@ impl Texts {
     /// ([`TextOptions::patience_for_others`](super::TextOptions::patience_for_others)). An error means that nobody has
     /// the text, as far as is known.
     ///
+    /// The devices that do not have it then are not tried again soon, unless they are connected.
+    ///
     /// Dropping the future gives up what has not been sent yet.
     pub async fn send(
         &self,
@@ -160,7 +162,10 @@ impl Texts {
                 () = sleep_until(until) => break,
             }
         }
-        failed.extend(pending.into_iter().map(|device| (device, DeviceError::TimedOut)));
+        for device in pending {
+            inner.directory.unreachable(account, device);
+            failed.push((device, DeviceError::TimedOut));
+        }
         match (delivered.is_empty(), failed.is_empty()) {
             (false, _) => Ok(Delivery { message_id, delivered, failed }),
             (true, _) if inner.node.is_closed() => Err(TextError::Closed),
