@@ -48,12 +48,13 @@ impl dyn TcpListener {
 /// A TCP connection: tokio's byte streams with two addresses.
 ///
 /// `shutdown` ends our direction only. Dropping it closes both: in order when everything received was read,
-/// otherwise with a reset. Small writes are sent at once (no Nagle), and on Linux a
-/// write waits once 128 KiB lie there that the peer has not let us send, so that the next thing said is not behind
-/// megabytes. A peer that acknowledges nothing for
-/// 30 s while there is something to acknowledge fails the connection with `TimedOut`, and a silent one is
-/// probed. A peer that is alive but does not read is waited for as long as a write waits; Linux gives up after 30 s
-/// where the last write had been accepted whole.
+/// otherwise with a reset. Small writes are sent at once (no Nagle), and on Linux a write waits once 128 KiB lie there
+/// that the peer has not let us send, so that the next thing said is not behind megabytes.
+///
+/// A peer that acknowledges nothing for 30 s while there is something to acknowledge fails the connection with
+/// `TimedOut`; while a write waits, at the next attempt to write after that time. A silent one is probed. A peer that is
+/// alive but does not read is waited for as long as a write waits; Linux gives up after 30 s where the last write had
+/// been accepted whole.
 pub trait TcpStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin + 'static {
     /// Our address.
     fn local_addr(&self) -> SocketAddr;

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -87,6 +87,30 @@ fn acknowledge(stream: &tokio::net::TcpStream) {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn acknowledge(_: &tokio::net::TcpStream) {}
 
+/// What the system knows of a connection; `None` where it does not say.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[expect(unsafe_code, reason = "TCP_INFO has no safe form")]
+fn health(stream: &tokio::net::TcpStream) -> Option<Health> {
+    use std::os::fd::AsRawFd;
+    // The beginning of `struct tcp_info`: eight single bytes, then numbers of 32 bits (linux/tcp.h).
+    let mut info = [0_u32; 15];
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).expect("sixty fits");
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    // SAFETY: the descriptor is open as long as `stream` is borrowed; `info` is writable for `len` bytes, of which the
+    // system fills as many as it has, and every pattern of bits is a number.
+    let result = unsafe {
+        libc::getsockopt(stream.as_raw_fd(), level, option, info.as_mut_ptr().cast(), &raw mut len)
+    };
+    (result == 0 && usize::try_from(len) == Ok(size_of_val(&info)))
+        .then(|| Health { unacked: info[6], silent: Duration::from_millis(info[14].into()) })
+}
+
+/// Other systems keep their own limit while a write waits.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn health(_: &tokio::net::TcpStream) -> Option<Health> {
+    None
+}
+
 #[derive(Debug)]
 pub(super) struct Listener {
     listener: tokio::net::TcpListener,
@@ -131,8 +155,24 @@ pub(super) async fn connect(to: SocketAddr, options: TcpConnect) -> io::Result<B
 enum Patience {
     /// The user timeout.
     Short,
-    /// Its own.
-    Long,
+    /// Its own; a write waits since this moment.
+    Long(Instant),
+}
+
+/// How a connection is doing for whom a write waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Health {
+    /// Segments that were sent and not acknowledged: none, if the peer has closed its window and says so.
+    unacked: u32,
+    /// Time since the peer acknowledged anything, whether it was news or not.
+    silent: Duration,
+}
+
+impl Health {
+    /// Whether nobody is there any more, if a write has waited for so long.
+    fn is_dead(self, waited: Duration) -> bool {
+        self.unacked > 0 && waited >= USER_TIMEOUT && self.silent >= USER_TIMEOUT
+    }
 }
 
 #[derive(Debug)]
@@ -150,18 +190,28 @@ impl Stream {
     }
 
     /// Linux also gives up on a peer that acknowledges everything but has closed its window for longer than the user
-    /// timeout. To be slow is not to be dead, so while the send buffer is full the timeout is lifted.
+    /// timeout. To be slow is not to be dead, so while a write waits the timeout is lifted, and whether anybody is there
+    /// is judged here, each time that the write is tried again.
     fn written<T>(&mut self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let (patience, timeout) = match outcome {
-            Poll::Pending => (Patience::Long, None),
-            Poll::Ready(_) => (Patience::Short, Some(USER_TIMEOUT)),
-        };
-        if patience != self.patience {
-            self.patience = patience;
-            // It fails only on a connection that is over, which the next call reports better.
-            let _ = set_user_timeout(&SockRef::from(&self.inner), timeout);
+        match (&outcome, self.patience) {
+            (Poll::Pending, Patience::Short) => self.set_patience(Patience::Long(Instant::now()), None),
+            (Poll::Ready(_), Patience::Long(_)) => self.set_patience(Patience::Short, Some(USER_TIMEOUT)),
+            (Poll::Pending, Patience::Long(since)) => {
+                let waited = since.elapsed();
+                if waited >= USER_TIMEOUT && health(&self.inner).is_some_and(|health| health.is_dead(waited))
+                {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+            (Poll::Ready(_), Patience::Short) => {}
         }
         outcome
+    }
+
+    fn set_patience(&mut self, patience: Patience, timeout: Option<Duration>) {
+        self.patience = patience;
+        // It fails only on a connection that is over, which the next call reports better.
+        let _ = set_user_timeout(&SockRef::from(&self.inner), timeout);
     }
 }
 
@@ -268,6 +318,25 @@ mod tests {
         });
         let written = written.await;
         assert!((UNSENT as usize..UNSENT as usize * 2).contains(&written), "{written} bytes taken");
+    }
+
+    #[test]
+    fn dead_is_who_neither_reads_nor_acknowledges() {
+        let health = |unacked, silent| Health { unacked, silent: Duration::from_secs(silent) };
+        let waited = Duration::from_mins(1);
+        assert!(health(3, 31).is_dead(waited));
+        assert!(!health(0, 100).is_dead(waited), "its window is closed, and it said so");
+        assert!(!health(3, 29).is_dead(waited), "it acknowledges");
+        assert!(!health(3, 100).is_dead(Duration::from_secs(29)), "there was nothing to acknowledge before");
+    }
+
+    #[tokio::test]
+    async fn the_system_tells_how_a_connection_is_doing() {
+        let (mut ours, mut theirs) = pair().await;
+        ours.write_all(b"hello").await.unwrap();
+        theirs.read_exact(&mut [0; 5]).await.unwrap();
+        let health = health(&ours.inner).unwrap();
+        assert!(health.unacked <= 1 && health.silent < Duration::from_secs(5), "{health:?}");
     }
 
     #[tokio::test]
