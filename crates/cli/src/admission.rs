@@ -2,21 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
-use towline::identity::{Distrust, Identity, TrustStore};
-use towline::{ConnectionPolicy, Peer};
+use towline::identity::Identity;
+use towline::{ConnectionPolicy, Peer, PeerKind};
 
 use crate::args;
 use crate::failure::Failure;
-use crate::home::Home;
 use crate::ids::PeerId;
+use crate::known::Known;
 
-/// Who may connect. Whoever is banned in the file `trust` may not, whatever else is said.
+/// Who may connect. Whoever is banned, as a contact or in the file `trust`, may not, whatever else is said.
 #[derive(Debug, Clone)]
 pub(crate) enum Admission {
     /// These only.
     Listed(BTreeSet<PeerId>),
-    /// Devices of the own account, and those allowed in the file `trust`.
+    /// Devices of the own account, of contacts, and those allowed in the file `trust`.
     Known,
     /// Everybody, but the user is asked about each file.
     Asked,
@@ -49,31 +50,27 @@ impl Admission {
         }
     }
 
-    /// The rule for the node.
-    pub(crate) fn policy(self, home: &Home) -> Result<ConnectionPolicy, Failure> {
-        self.policy_for(&home.identity()?, Some(home))
-    }
-
-    /// The rule for the node of an identity that need not lie in a home directory, and then knows nobody else.
-    pub(crate) fn policy_for(
-        self,
-        identity: &Identity,
-        home: Option<&Home>,
-    ) -> Result<ConnectionPolicy, Failure> {
-        let trust = home.map_or_else(|| Ok(TrustStore::new()), Home::trust)?;
+    /// The rule for the node. An identity that does not lie in a home directory knows nobody but its own account.
+    pub(crate) fn policy(self, identity: &Identity, known: Option<&Arc<Known>>) -> ConnectionPolicy {
         let own = identity.account_id();
-        Ok(ConnectionPolicy::custom(move |peer| self.admits(peer, &trust, own == Some(peer.account))))
+        let known = known.cloned();
+        ConnectionPolicy::custom(move |peer| {
+            let kind = match &known {
+                Some(known) => known.kind_of(&peer.chain),
+                None if peer.chain.verify_links().is_err() => PeerKind::Banned,
+                None if own == Some(peer.account) => PeerKind::OwnDevice,
+                None => PeerKind::Stranger,
+            };
+            self.admits(peer, kind)
+        })
     }
 
-    fn admits(&self, peer: &Peer, trust: &TrustStore, own_account: bool) -> bool {
-        let said = trust.check(&peer.chain);
-        if matches!(said, Err(Distrust::Banned(_) | Distrust::Chain(_))) {
-            return false;
-        }
-        match self {
-            Self::Listed(ids) => ids.iter().any(|id| id.names(peer)),
-            Self::Known => own_account || said.is_ok(),
-            Self::Asked | Self::Anyone => true,
+    fn admits(&self, peer: &Peer, kind: PeerKind) -> bool {
+        match (self, kind) {
+            (_, PeerKind::Banned) => false,
+            (Self::Listed(ids), _) => ids.iter().any(|id| id.names(peer)),
+            (Self::Known, kind) => matches!(kind, PeerKind::Contact | PeerKind::OwnDevice),
+            (Self::Asked | Self::Anyone, _) => true,
         }
     }
 }

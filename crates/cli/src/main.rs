@@ -11,6 +11,7 @@ mod home;
 mod ids;
 mod interrupt;
 mod key_files;
+mod known;
 mod nc;
 mod output;
 mod password;

@@ -5,23 +5,28 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use towline::dht::Status;
 use towline::discovery::DiscoveryMode;
 use towline::identity::Identity;
 use towline::{
     Config, ConnectError, Connection, ConnectionInfo, ConnectionState, DeviceId, Dialect, Event as NodeEvent,
-    Node, Origin, PathTransport, StartError, Step,
+    Node, Origin, PathTransport, PeerKind, StartError, Step,
 };
+use towline_account::announcement;
 
-use crate::event::{Connected, Event, StepTimes};
+use crate::event::{AccountEvent, Connected, Event, StepTimes};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::known::Known;
 use crate::output::Output;
 use crate::text::milliseconds;
 
 /// How long the farewell to peers and to the DHT may take.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Priority of the announcement on the DHT, which is not high so that it wakes no phones.
+const ANNOUNCEMENT_PRIORITY: u32 = 1;
 
 /// A running node, whose events are shown.
 #[derive(Debug)]
@@ -30,6 +35,9 @@ pub(crate) struct Session {
     /// The longest wait for the DHT before dialling.
     patience: Duration,
     watch: AbortHandle,
+    known: Option<Arc<Known>>,
+    /// What is done beside, until this is dropped: following what becomes known of others, being announced.
+    beside: JoinSet<()>,
 }
 
 /// What this device is there for.
@@ -73,7 +81,32 @@ impl Session {
         }
         let events = node.events();
         let watch = tokio::spawn(show_events(node.clone(), events, role, output.clone())).abort_handle();
-        Self { node, patience, watch }
+        Self { node, patience, watch, known: None, beside: JoinSet::new() }
+    }
+
+    /// Goes by what is known of others; a device that is there to be dialled is announced, so that others find it by its
+    /// account.
+    pub(crate) fn knowing(mut self, known: Option<Arc<Known>>, role: Role, output: &Output) -> Self {
+        let Some(known) = known else { return self };
+        self.beside.spawn(Arc::clone(&known).follow(self.node.clone()));
+        if let Some(receipt) = known.receipt().filter(|_| role == Role::Reachable) {
+            let mut value = receipt.announcement().clone();
+            value.id = 0;
+            value.priority = ANNOUNCEMENT_PRIORITY;
+            let announcement = self.node.dht().announce(announcement::key(self.node.account()), value);
+            let output = output.clone();
+            self.beside.spawn(async move {
+                match announcement.announced().await {
+                    Ok(_) => output.say(&AccountEvent::Announced.into()),
+                    Err(error) => tracing::warn!(%error, "this device could not be announced"),
+                }
+                // It ends when it is dropped.
+                std::future::pending::<()>().await;
+                drop(announcement);
+            });
+        }
+        self.known = Some(known);
+        self
     }
 
     /// Shows nothing more.
@@ -92,6 +125,15 @@ impl Session {
             return Err(Failure::connecting(&ConnectError::OwnDevice(device), None));
         }
         self.joined().await?;
+        if let Some(known) = self.known.as_ref().filter(|known| known.bans_somebody()) {
+            // Not after the dial: nothing is had with it, not even that.
+            let chain = self.node.find(device).await.map_err(|error| self.explain(&error))?;
+            if known.kind_of(&chain) == PeerKind::Banned {
+                return Err(Failure::Usage(format!(
+                    "{device} is banned here: see `towline contact unban`, and the file `trust` of the home directory"
+                )));
+            }
+        }
         self.node.dial(device).await.map_err(|error| self.explain(&error))
     }
 
@@ -135,11 +177,12 @@ impl Session {
 
     /// Runs the work of the command and ends the node, also when the program is interrupted.
     pub(crate) async fn run<T>(
-        self,
+        mut self,
         interrupt: &Interrupt,
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let result = interrupt.stops(work(&self)).await;
+        self.beside.shutdown().await;
         if tokio::time::timeout(SHUTDOWN, self.node.shutdown()).await.is_err() {
             tracing::warn!("the node did not end in time");
         }

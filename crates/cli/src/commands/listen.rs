@@ -9,14 +9,19 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
+use crate::known::Known;
 use crate::output::Output;
 use crate::session::{Role, Session};
 
 pub(crate) async fn run(args: Listen, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let home = Home::find(&args.home)?;
     let identity = home.identity()?;
-    let config = args.network.config(Admission::without_questions(&args.admission).policy(&home)?);
+    let known = Known::load(&home, &identity)?;
+    let policy = Admission::without_questions(&args.admission).policy(&identity, Some(&known));
+    let mut config = args.network.config(policy);
+    config.revocations = known.revocations();
     let session = Session::start(identity, config, Role::Reachable, output).await?;
+    let session = session.knowing(Some(known), Role::Reachable, output);
     session
         .run(&interrupt, async |session| {
             let mut input = Input::new();

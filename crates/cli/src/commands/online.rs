@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
@@ -17,12 +16,10 @@ use crate::event::{self, AccountEvent};
 use crate::failure::Failure;
 use crate::home::{Foreign, Home};
 use crate::interrupt::Interrupt;
+use crate::known::LOOK;
 use crate::output::Output;
 use crate::running::{Running, account_failure, name_of, shown_contact, shown_presence, shown_request};
 use crate::session::Role;
-
-/// How often is looked whether another process changed contacts or revocation lists.
-const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(args: Online, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let home = Home::find(&args.home)?;

@@ -8,15 +8,20 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
+use crate::known::Known;
 use crate::output::Output;
 use crate::session::{Role, Session};
 use crate::text::milliseconds;
 
 pub(crate) async fn run(args: Pipe, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
-    let identity = Home::find(&args.home)?.identity()?;
+    let home = Home::find(&args.home)?;
+    let identity = home.identity()?;
+    let known = Known::load(&home, &identity)?;
     let mut config = args.network.passing_config(ConnectionPolicy::RefuseAll);
+    config.revocations = known.revocations();
     limit_steps(&mut config, args.dial.timeout);
     let session = Session::start(identity, config, Role::Dialling, output).await?;
+    let session = session.knowing(Some(known), Role::Dialling, output);
     let manner = Manner { linger: Manner::LINGER, last_on_stdout: true, ends_idle: false };
     session
         .run(&interrupt, async |session| {

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
+use crate::known::Known;
 use crate::output::Output;
 use crate::session::{Role, Session};
 use crate::text::milliseconds;
@@ -22,10 +23,14 @@ pub(crate) async fn run(args: Send, output: &Output, interrupt: Interrupt) -> Re
     for path in &args.files {
         Source::open(path).map_err(Failure::Local)?;
     }
-    let identity = Home::find(&args.home)?.identity()?;
+    let home = Home::find(&args.home)?;
+    let identity = home.identity()?;
+    let known = Known::load(&home, &identity)?;
     let mut config = args.network.passing_config(ConnectionPolicy::RefuseAll);
+    config.revocations = known.revocations();
     limit_steps(&mut config, args.dial.timeout);
     let session = Session::start(identity, config, Role::Dialling, output).await?;
+    let session = session.knowing(Some(known), Role::Dialling, output);
     session
         .run(&interrupt, async |session| {
             let device = session.reach(&args.to, output).await?;

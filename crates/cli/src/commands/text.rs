@@ -3,8 +3,9 @@
 use std::io::BufRead as _;
 
 use tokio::sync::mpsc;
-use towline::AccountId;
+use towline::signal::RefusalReason;
 use towline::sip::{DeviceError, TextError, TextOptions, Texts, media};
+use towline::{AccountId, ConnectError};
 
 use crate::args::Text;
 use crate::event::{AccountEvent, TextFailure};
@@ -82,6 +83,9 @@ fn text_failure(error: &TextError) -> Failure {
         TextError::Closed => Failure::Internal(error.to_string()),
         TextError::Unreachable(devices) => {
             let failures = devices.iter().map(|(device, error)| match error {
+                DeviceError::Connect(ConnectError::Refused(RefusalReason::NotAllowed)) => Failure::Refused(format!(
+                    "{device:.8} takes no texts of strangers: ask it to become a contact with `towline contact add`"
+                )),
                 DeviceError::Connect(error) => Failure::connecting(error, None),
                 DeviceError::Refused(_) => Failure::Refused(format!("{device:.8}: {error}")),
                 error => {

@@ -134,6 +134,18 @@ impl ContactsFile {
         Ok(std::mem::take(&mut state.foreign))
     }
 
+    /// The contacts, if another process changed them since they were last read here.
+    pub(crate) fn newer(&self) -> io::Result<Option<Contacts>> {
+        let mut state = self.state();
+        let stamp = self.stamp();
+        if stamp == state.stamp {
+            return Ok(None);
+        }
+        let contacts = self.read()?;
+        state.stamp = stamp;
+        Ok(Some(contacts))
+    }
+
     fn read(&self) -> io::Result<Contacts> {
         match files::read_text(&self.path, LONGEST)? {
             Some(text) => Contacts::from_json(&text)

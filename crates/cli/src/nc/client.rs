@@ -14,11 +14,14 @@ use crate::text::milliseconds;
 
 pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let service = settings.target()?;
+    let known = settings.known()?;
     let remote = settings.remote.ok_or_else(|| Failure::Usage("which device?".to_owned()))?;
     // Nobody may connect to us, other than to a client of dnc.
     let mut config = settings.network.passing_config(ConnectionPolicy::RefuseAll);
     limit_steps(&mut config, settings.timeout);
+    config.revocations = known.as_ref().map(|known| known.revocations()).unwrap_or_default();
     let session = Session::start(settings.identity, config, Role::Dialling, output).await?;
+    let session = session.knowing(known, Role::Dialling, output);
     let manner = Manner { linger: settings.linger, last_on_stdout: true, ends_idle: true };
     session
         .run(&interrupt, async |session| {

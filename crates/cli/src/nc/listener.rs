@@ -34,10 +34,12 @@ pub(super) async fn run(settings: Settings, output: &Output, interrupt: Interrup
     }
     let admission = Admission::without_questions(&settings.admission);
     let anyone = matches!(admission, Admission::Anyone);
-    let policy = admission.policy_for(&settings.identity, settings.home.as_ref())?;
-    let mut config = settings.network.config(policy);
+    let known = settings.known()?;
+    let mut config = settings.network.config(admission.policy(&settings.identity, known.as_ref()));
+    config.revocations = known.as_ref().map(|known| known.revocations()).unwrap_or_default();
     config.treated_path = settings.treated_path();
     let session = Session::start(settings.identity, config, Role::Reachable, output).await?;
+    let session = session.knowing(known, Role::Reachable, output);
     output.say(&Event::Forwarding {
         services: services.as_ref().map(|services| services.iter().map(Service::to_string).collect()),
         anyone,

@@ -1,6 +1,7 @@
 //! The command line and the file together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use towline::identity::Identity;
@@ -13,6 +14,7 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::ids::Remote;
 use crate::key_files;
+use crate::known::Known;
 use crate::output::Output;
 
 /// Everything that was said.
@@ -98,6 +100,11 @@ impl Settings {
             },
         };
         Ok((settings, output))
+    }
+
+    /// What the home directory says of others.
+    pub(super) fn known(&self) -> Result<Option<Arc<Known>>, Failure> {
+        self.home.as_ref().map(|home| Known::load(home, &self.identity)).transpose()
     }
 
     /// Where a listener remembers which requests it has answered, so that those of clients that are gone do not keep it

@@ -4,6 +4,7 @@
 
 pub mod skip;
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,8 @@ pub struct Running {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
+    /// Lines that were passed over and are still to be looked at.
+    passed: VecDeque<String>,
     heard: Vec<String>,
     err: Option<JoinHandle<String>>,
     deadline: Instant,
@@ -105,14 +108,19 @@ impl Running {
             String::from_utf8_lossy(&text).into_owned()
         });
         let input = child.stdin.take();
-        Self { child, input, lines, heard: Vec::new(), err: Some(err), deadline: Instant::now() + DEADLINE }
+        let (passed, heard, deadline) = (VecDeque::new(), Vec::new(), Instant::now() + DEADLINE);
+        Self { child, input, lines, passed, heard, err: Some(err), deadline }
     }
 
     /// Waits for an event on the standard output.
     #[track_caller]
     pub fn until(&mut self, name: &str) -> Value {
         loop {
-            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            let next = match self.passed.pop_front() {
+                Some(line) => Ok(line),
+                None => self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())),
+            };
+            match next {
                 Ok(line) => {
                     let event: Value = serde_json::from_str(&line).unwrap();
                     self.heard.push(line);
@@ -127,6 +135,30 @@ impl Running {
                     panic!("ended without event {name}: {:#?}\n{err}", self.heard);
                 }
             }
+        }
+    }
+
+    /// Waits for an event that fits.
+    #[track_caller]
+    pub fn until_such(&mut self, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = self.until(name);
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Waits for all of these events, in any order, and leaves the others to be waited for later.
+    #[track_caller]
+    pub fn until_all(&mut self, names: &[&str]) {
+        let mut missing = names.to_vec();
+        while !missing.is_empty() {
+            let line = self.line();
+            let event: Value = serde_json::from_str(&line).unwrap();
+            let before = missing.len();
+            missing.retain(|name| event["event"] != *name);
+            if missing.len() < before { self.heard.push(line) } else { self.passed.push_back(line) }
         }
     }
 
@@ -157,6 +189,7 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub fn ended(mut self) -> Ended {
+        self.heard.extend(std::mem::take(&mut self.passed));
         loop {
             match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.heard.push(line),
@@ -256,6 +289,50 @@ impl Device {
         made.args([command, "--json", "--loopback", "--bootstrap", &self.bootstrap, "--home"])
             .arg(&self.home);
         made
+    }
+
+    /// A command of several words that goes online, with `--json`.
+    pub fn online_command(&self, words: &[&str]) -> Command {
+        let mut made = self::command();
+        made.args(words)
+            .args(["--json", "--loopback", "--bootstrap", &self.bootstrap, "--home"])
+            .arg(&self.home);
+        made
+    }
+
+    /// A command of several words that goes online, to its end.
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> Ended {
+        Running::spawn(self.online_command(words)).ended()
+    }
+
+    /// A command of several words that stays offline, to its end.
+    #[track_caller]
+    pub fn offline(&self, words: &[&str]) -> Ended {
+        let mut made = self::command();
+        made.args(words).args(["--json", "--home"]).arg(&self.home);
+        Running::spawn(made).ended()
+    }
+
+    /// `online`, announced.
+    #[track_caller]
+    pub fn online(&self, args: &[&str]) -> Running {
+        let mut command = self.online_command(&["online", "--end-with-stdin"]);
+        command.args(args);
+        let mut running = Running::spawn(command);
+        running.until_all(&["registered", "announced"]);
+        running
+    }
+
+    /// A further device of the account.
+    #[track_caller]
+    pub fn further(&self, home: PathBuf) -> Self {
+        let to = home.to_str().unwrap();
+        let made = self.offline(&["account", "add-device", to, "--key-size", "2048"]).success();
+        let made = made.event("device_added");
+        assert_eq!(made["account"], *self.account);
+        let id = made["device"].as_str().unwrap().to_owned();
+        Self { home, id, account: self.account.clone(), bootstrap: self.bootstrap.clone() }
     }
 
     /// `receive`, ready to be dialled.
