@@ -22,6 +22,9 @@ const BACKLOG: i32 = 1024;
 /// Sent data may stay unacknowledged for this long; the system's own limit is about a quarter of an hour.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// An attempt to get an acknowledgement is answered within this time by whoever is there.
+const ANSWER_TIME: Duration = Duration::from_secs(4);
+
 /// An idle connection is probed after 20 s, then every 5 s: a dead peer is noticed within the user timeout.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(5));
@@ -101,8 +104,11 @@ fn health(stream: &tokio::net::TcpStream) -> Option<Health> {
     let result = unsafe {
         libc::getsockopt(stream.as_raw_fd(), level, option, info.as_mut_ptr().cast(), &raw mut len)
     };
-    (result == 0 && usize::try_from(len) == Ok(size_of_val(&info)))
-        .then(|| Health { unacked: info[6], silent: Duration::from_millis(info[14].into()) })
+    (result == 0 && usize::try_from(len) == Ok(size_of_val(&info))).then(|| Health {
+        unacked: info[6],
+        silent: Duration::from_millis(info[14].into()),
+        repeat: Duration::from_micros(info[2].into()),
+    })
 }
 
 /// Other systems keep their own limit while a write waits.
@@ -166,12 +172,16 @@ struct Health {
     unacked: u32,
     /// Time since the peer acknowledged anything, whether it was news or not.
     silent: Duration,
+    /// The wait between the last attempt to get an acknowledgement and the next. It grows to two minutes, also towards a
+    /// peer that answers each attempt without taking anything.
+    repeat: Duration,
 }
 
 impl Health {
     /// Whether nobody is there any more, if a write has waited for so long.
     fn is_dead(self, waited: Duration) -> bool {
-        self.unacked > 0 && waited >= USER_TIMEOUT && self.silent >= USER_TIMEOUT
+        let attempts_fail = self.silent >= self.repeat + ANSWER_TIME;
+        self.unacked > 0 && waited >= USER_TIMEOUT && self.silent >= USER_TIMEOUT && attempts_fail
     }
 }
 
@@ -322,9 +332,15 @@ mod tests {
 
     #[test]
     fn dead_is_who_neither_reads_nor_acknowledges() {
-        let health = |unacked, silent| Health { unacked, silent: Duration::from_secs(silent) };
+        let repeated = |unacked, silent, repeat| {
+            let [silent, repeat] = [silent, repeat].map(Duration::from_secs);
+            Health { unacked, silent, repeat }
+        };
+        let health = |unacked, silent| repeated(unacked, silent, 25);
         let waited = Duration::from_mins(1);
         assert!(health(3, 31).is_dead(waited));
+        assert!(!repeated(3, 110, 120).is_dead(waited), "it answered the last attempt");
+        assert!(repeated(3, 125, 120).is_dead(waited));
         assert!(!health(0, 100).is_dead(waited), "its window is closed, and it said so");
         assert!(!health(3, 29).is_dead(waited), "it acknowledges");
         assert!(!health(3, 100).is_dead(Duration::from_secs(29)), "there was nothing to acknowledge before");
@@ -337,6 +353,7 @@ mod tests {
         theirs.read_exact(&mut [0; 5]).await.unwrap();
         let health = health(&ours.inner).unwrap();
         assert!(health.unacked <= 1 && health.silent < Duration::from_secs(5), "{health:?}");
+        assert!((Duration::from_millis(1)..Duration::from_secs(5)).contains(&health.repeat), "{health:?}");
     }
 
     #[tokio::test]
