@@ -127,7 +127,7 @@ async fn pair(world: World, second: bool, latencies: [u64; 2]) -> (Lab, Node, No
     let lab = Lab::new(world).await;
     let mut nodes = Vec::new();
     for (number, (native_dialect, latency)) in [false, second].into_iter().zip(latencies).enumerate() {
-        let host = lab.world.host(&format!("device-{number}"));
+        let host = lab.world.host(format!("device-{number}"));
         host.attach(lab.internet, Link::delay(Duration::from_millis(latency)));
         let config = towline::Config { native_dialect, ..lab.config() };
         nodes.push(lab.node_on(&host, identity(number), config).await);

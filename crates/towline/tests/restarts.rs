@@ -100,7 +100,7 @@ fn a_damaged_memory_is_replaced() {
     story(5, async |world| {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("treated");
-        std::fs::write(&path, [0xff; 100_000]).unwrap();
+        std::fs::write(&path, vec![0xff; 100_000]).unwrap();
         let lab = Lab::new(world).await;
         let (picky, config) = (remembering(&lab, &path), lab.config());
         let (_lab, alice, bob) = lab.pair_with(config, picky).await;
