@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -16,6 +17,9 @@ use crate::{Peer, Process, require};
 
 const HUB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const PORT: u16 = 4222;
+
+/// Labs of this process so far.
+static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// Starting takes as long as making an RSA key.
 const START: Duration = Duration::from_mins(1);
@@ -72,8 +76,11 @@ impl Lab {
         test: impl for<'a> FnOnce(&'a mut Self) -> Body<'a>,
     ) -> Result<()> {
         let [dhtnode, jamid] = <[PathBuf; 2]>::try_from(programs).expect("two programs were asked for");
-        let dir = std::env::temp_dir().join(format!("towline-jami-{}-{name}", std::process::id()));
+        // A short name: the path of a bus's socket has 107 bytes at most.
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("towline-jami-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join("test"), name)?;
         let hub = Namespace::new("hub", &dir)?;
         hub.ip("link add br0 type bridge")?;
         hub.ip(&format!("addr add {HUB}/24 dev br0"))?;

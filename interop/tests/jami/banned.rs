@@ -17,9 +17,7 @@ fn neither_side_connects() -> Result<()> {
         Box::pin(async move {
             let steps = Steps::default();
             let (mut a, mut b) = (lab.jamid("a").await?, lab.jamid("b").await?);
-            for daemon in [&mut a, &mut b] {
-                daemon.add_account(&[]).await?;
-            }
+            tokio::try_join!(a.add_account(&[]), b.add_account(&[]))?;
             let us = Ours::start(lab, Setup { answer_timeout: SILENCE, ..Setup::default() }).await?;
             for daemon in [&a, &b] {
                 us.befriend(daemon).await?;

@@ -1,14 +1,15 @@
 //! More than one device: ours in an account of the daemon, the daemon in an account of ours, and taken back again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use interop::jami::{Jamid, Lab, Steps};
+use interop::jami::{Jamid, Lab, Signal, Steps};
 use tokio::io::AsyncReadExt as _;
 use towline::account::AccountEvent;
 use towline::account::archive::Archive;
-use towline::identity::Identity;
-use towline::{Admit, CloseReason, ConnectError, Event, Pattern, PeerKind};
+use towline::account::contacts::Contacts;
+use towline::identity::{DeviceId, Identity};
+use towline::{CloseReason, ConnectError, Event, PeerKind};
 
 use crate::ours::{LIMIT, Ours, Setup, account_of, device_of, keys, now, soon};
 
@@ -19,8 +20,9 @@ async fn archive_of(lab: &Lab, daemon: &Jamid, password: &str) -> Result<Archive
     Ok(Archive::open(&std::fs::read(file)?, Some(password))?)
 }
 
-/// What the daemon opens to a further device of its account, in any order.
-const OPENED: [&str; 3] = ["sync://", "data-transfer://profile.vcf", "sip"];
+/// What the daemon opens to a further device of its account, beside `sip`.
+const SYNC: &str = "sync://";
+const PROFILE: &str = "data-transfer://profile.vcf";
 
 #[test]
 fn ours_in_an_account_of_the_daemon() -> Result<()> {
@@ -38,10 +40,10 @@ fn ours_in_an_account_of_the_daemon() -> Result<()> {
             let (mark, begun) = (daemon.mark(), Instant::now());
             let device = device_of(&archive.account)?;
             let ours = device.device_id().to_string();
-            let us = Ours::start_device(lab, &archive.account, device, Setup::default()).await?;
-            let router = us.account.router();
-            let mut sync = router.serve(Pattern::prefix("sync://"), Admit::OWN, 4)?;
-            let mut profile = router.serve(Pattern::exact("data-transfer://profile.vcf"), Admit::OWN, 4)?;
+            let setup = Setup { serve: vec![SYNC, PROFILE], ..Setup::default() };
+            let mut us = Ours::start_device(lab, &archive.account, device, setup).await?;
+            let mut profile = us.routes.pop().context("two were asked for")?;
+            let mut sync = us.routes.pop().context("two were asked for")?;
             let known =
                 daemon.wait(mark, "knownDevicesChanged", |known| !known.member(1, &ours).is_empty()).await?;
             steps.record("Towline in jamid", "device made, known to the daemon", known.at - begun);
@@ -60,7 +62,7 @@ fn ours_in_an_account_of_the_daemon() -> Result<()> {
             let incoming = soon("its profile channel", profile.next()).await?.context("the account runs")?;
             ensure!(us.account.kind_of(&incoming.peer().chain) == PeerKind::OwnDevice, "it is one of us");
             incoming.accept().await?;
-            steps.say(format_args!("it opened {}", OPENED[..2].join(", ")));
+            steps.say(format_args!("it opened {SYNC} and {PROFILE}"));
 
             // And we to it. A conversation it does not have is refused to its own devices, too.
             let theirs = daemon.device().parse()?;
@@ -76,6 +78,17 @@ fn ours_in_an_account_of_the_daemon() -> Result<()> {
                 ensure!(found == accepted, "{name}: {found}");
             }
             ensure!(daemon.devices().await?.len() == 2, "the daemon lives and knows both");
+
+            let mut events = us.account.events();
+            let begun = Instant::now();
+            daemon.revoke("secret", &ours).await?;
+            // It publishes the list when it starts.
+            daemon.stop().await?;
+            daemon.restart().await?;
+            let revoked =
+                |event: &AccountEvent| matches!(event, AccountEvent::ThisDeviceRevoked).then_some(());
+            us.event(&mut events, "the revocation of our device", revoked).await?;
+            steps.took("Towline in jamid", "revoked by it, known here", begun);
             us.account.shutdown().await;
             Ok(())
         })
@@ -129,6 +142,50 @@ fn the_daemon_in_an_account_of_ours_and_out_again() -> Result<()> {
             ensure!(us.try_channel(theirs, "sip").await?, "connected to our own device");
 
             revoke(&mut steps, &us, &keys.account, &daemon).await?;
+            us.account.shutdown().await;
+            Ok(())
+        })
+    })
+}
+
+/// A friend of ours is a daemon, which learns of the revocation when it looks for our devices.
+#[test]
+fn a_device_of_ours_that_is_revoked() -> Result<()> {
+    Lab::run(|lab| {
+        Box::pin(async move {
+            let steps = Steps::default();
+            let mut friend = lab.jamid("a").await?;
+            friend.add_account(&[]).await?;
+            let keys = keys()?;
+            let us = Ours::start_device(lab, &keys.account, keys.device, Setup::default()).await?;
+            us.befriend(&friend).await?;
+            let account = account_of(&friend)?;
+            let mut setup = Setup { answer_timeout: Duration::from_secs(4), ..Setup::default() };
+            setup.account.contacts = Contacts::clone(&us.account.contacts());
+            let lost = device_of(&keys.account)?;
+            let revoked = lost.chain().leaf().clone();
+            let lost = Ours::start_device(lab, &keys.account, lost, setup).await?;
+            lost.texts.send(account, "text/plain", "from a device that will be lost").await?;
+            lost.account.node().close_with(friend.device().parse::<DeviceId>()?).await;
+            steps.say("a second device of ours talked to our friend");
+
+            us.account.revoke(keys.account.revoke(None, &[revoked], now()? + 60)?).await?;
+            let mark = friend.mark();
+            let call = friend.call(&us.uri()).await?;
+            let refused = |state: &Signal| state.text(1) == call && state.text(2) == "HUNGUP";
+            friend.wait(mark, "callStateChanged", refused).await?;
+            // It rang the lost one, too. What is in the list counts when it has read its files again.
+            steps.say("our friend looked for our devices, called them, and has the list now");
+            lost.account.node().close_with(friend.device().parse::<DeviceId>()?).await;
+            friend.stop().await?;
+            friend.restart().await?;
+            let refused = lost.account.node().connect(friend.device().parse()?, "sip").await;
+            ensure!(refused.is_err(), "the revoked device got in");
+            steps.say(format_args!(
+                "the revoked one: {}",
+                refused.err().map(|error| error.to_string()).unwrap_or_default()
+            ));
+            us.texts.send(account, "text/plain", "from the device that is left").await?;
             us.account.shutdown().await;
             Ok(())
         })

@@ -15,7 +15,7 @@ use towline::identity::{
 };
 use towline::net::Os;
 use towline::sip::{TextOptions, Texts};
-use towline::{Config, ConnectError, Eras};
+use towline::{Admit, Config, ConnectError, Eras, Pattern, Route};
 
 /// Longer than anything here takes that does not wait for a peer to give up.
 pub(crate) const LIMIT: Duration = SOON;
@@ -24,6 +24,8 @@ pub(crate) const LIMIT: Duration = SOON;
 pub(crate) struct Ours {
     pub(crate) account: Account,
     pub(crate) texts: Texts,
+    /// As asked for in [`Setup::serve`].
+    pub(crate) routes: Vec<Route>,
 }
 
 /// How it is set up.
@@ -31,6 +33,8 @@ pub(crate) struct Ours {
 pub(crate) struct Setup {
     pub(crate) account: AccountConfig,
     pub(crate) texts: TextOptions,
+    /// Channels for our own devices, by how their names begin, served before anybody can know of us.
+    pub(crate) serve: Vec<&'static str>,
     pub(crate) eras: Eras,
     pub(crate) native_dialect: bool,
     /// How long a request for a connection may stay without an answer.
@@ -42,6 +46,7 @@ impl Default for Setup {
         Self {
             account: AccountConfig::default(),
             texts: TextOptions::default(),
+            serve: Vec::new(),
             eras: Eras::default(),
             native_dialect: true,
             answer_timeout: LIMIT,
@@ -107,12 +112,14 @@ impl Ours {
         config.limits.answer_timeout = setup.answer_timeout;
         let account = Account::start(Arc::new(Os), config, device, setup.account).await?;
         let texts = Texts::start_with(&account, setup.texts)?;
+        let serve = |name: &str| account.router().serve(Pattern::prefix(name), Admit::OWN, 4);
+        let routes = setup.serve.into_iter().map(serve).collect::<Result<_, _>>()?;
         let up = async {
             account.node().registered().await;
             account.announced().await;
         };
         tokio::time::timeout(LIMIT, up).await.context("our account is not announced")?;
-        Ok(Self { account, texts })
+        Ok(Self { account, texts, routes })
     }
 
     pub(crate) fn uri(&self) -> String {

@@ -58,9 +58,7 @@ fn refused_on_either_side() -> Result<()> {
         Box::pin(async move {
             let steps = Steps::default();
             let (mut a, mut b) = (lab.jamid("a").await?, lab.jamid("b").await?);
-            for daemon in [&mut a, &mut b] {
-                daemon.add_account(&[]).await?;
-            }
+            tokio::try_join!(a.add_account(&[]), b.add_account(&[]))?;
             let us = Ours::start(lab, Setup::default()).await?;
             let mut events = us.account.events();
 
