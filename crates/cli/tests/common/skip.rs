@@ -11,6 +11,7 @@ pub fn missing(what: &str, program: &str) {
 }
 
 /// The machine does not let a test do what it does.
+#[allow(clippy::print_stdout, reason = "what a test skips, it says")]
 pub fn skipped(what: &str, why: &str) {
     println!("SKIPPED: {what}: {why}");
     let Some(path) = std::env::var_os("TOWLINE_SKIPPED_FILE") else { return };
