@@ -56,8 +56,9 @@ fn event(event: ContactEvent) -> ContactEffect {
     ContactEffect::Event(event)
 }
 
-fn confirmation(account: AccountId, conversation_id: &str) -> ContactEffect {
-    ContactEffect::SendConfirmation { account, conversation_id: conversation_id.to_owned() }
+fn confirmation(to: &Chain, conversation_id: &str) -> ContactEffect {
+    let (account, device) = (to.account_id().unwrap(), to.device_id());
+    ContactEffect::SendConfirmation { account, device, conversation_id: conversation_id.to_owned() }
 }
 
 fn asking(account: AccountId, conversation_id: &str) -> ContactEffect {
@@ -84,7 +85,7 @@ fn a_request_waits_for_the_user_and_is_told_once() {
     assert_eq!(contacts.kind_of(device, OWN), PeerKind::Stranger, "asking makes nobody a contact");
 
     let accepted = contacts.accept(NOW + 9, account).unwrap();
-    assert_eq!(accepted, [event(ContactEvent::Added(account)), confirmation(account, CONVERSATION)]);
+    assert_eq!(accepted, [event(ContactEvent::Added(account)), confirmation(device, CONVERSATION)]);
     assert!(contacts.get(account).is_some_and(|contact| contact.is_active() && contact.confirmed));
     assert_eq!(contacts.kind_of(&chains()[1], OWN), PeerKind::Contact, "all its devices are");
     assert_eq!(contacts.accept(NOW, account), Err(ContactError::NoRequest));
@@ -116,7 +117,7 @@ fn who_asks_again_is_answered_again() {
     // Our answer was lost. It asks again for the same conversation, or for another: ours is the one that counts.
     for (value, conversation) in [(2, CONVERSATION), (3, OTHER_CONVERSATION), (4, "")] {
         let told = contacts.handle_request(NOW, OWN, device, value, request(conversation));
-        assert_eq!(told, Ok(vec![confirmation(account, CONVERSATION)]));
+        assert_eq!(told, Ok(vec![confirmation(device, CONVERSATION)]));
     }
 }
 
@@ -126,13 +127,13 @@ fn requests_that_cross_confirm_each_other() {
     let mut contacts = Contacts::default();
     contacts.add(NOW, OWN, account, CONVERSATION).unwrap();
     let told = contacts.handle_request(NOW, OWN, device, 1, request(OTHER_CONVERSATION));
-    let expected = vec![event(ContactEvent::Confirmed(account)), confirmation(account, CONVERSATION)];
+    let expected = vec![event(ContactEvent::Confirmed(account)), confirmation(device, CONVERSATION)];
     assert_eq!(told, Ok(expected));
     // And who has asked us already is accepted, not asked.
     let (device, account) = carol();
     contacts.handle_request(NOW, OWN, device, 1, request("")).unwrap();
     let added = contacts.add(NOW, OWN, account, CONVERSATION).unwrap();
-    assert_eq!(added, [event(ContactEvent::Added(account)), confirmation(account, "")]);
+    assert_eq!(added, [event(ContactEvent::Added(account)), confirmation(device, "")]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use towline_identity::{AccountId, DeviceId};
 
 use super::{Contact, ContactEffect, ContactEvent, Contacts, limits};
+use crate::vcard::VCard;
 
 /// Why something cannot be done with a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,21 +70,26 @@ impl Contacts {
         Ok(effects)
     }
 
-    /// Takes an account that has asked as contact, and tells it.
+    /// Takes an account that has asked as contact, and tells it. It gets the name on its card, if it has none here.
     pub fn accept(&mut self, now: i64, account: AccountId) -> Effects {
         let request = self.requests.get(&account).ok_or(ContactError::NoRequest)?;
-        let conversation_id = request.conversation_id.clone();
+        let (device, conversation_id) = (request.device, request.conversation_id.clone());
+        let mut name = VCard::parse(&request.payload).ok().map(|card| card.name);
+        limits::shorten(&mut name);
         if !self.make_room(account) {
             return Err(ContactError::Full { limit: self.limits.contacts });
         }
+        let contact = self.known.entry(account).or_default();
         // Who asks has us as a contact already.
-        begin(self.known.entry(account).or_default(), now, true, &conversation_id);
+        begin(contact, now, true, &conversation_id);
+        // Until our user calls it something else.
+        contact.name = contact.name.take().or(name);
         self.requests.remove(&account);
         self.refused.remove(&account);
         self.changed = true;
         Ok(vec![
             ContactEffect::Event(ContactEvent::Added(account)),
-            ContactEffect::SendConfirmation { account, conversation_id },
+            ContactEffect::SendConfirmation { account, device, conversation_id },
         ])
     }
 

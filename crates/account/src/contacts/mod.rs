@@ -125,6 +125,8 @@ pub enum ContactEffect {
     SendConfirmation {
         /// Whom.
         account: AccountId,
+        /// The device that asked. It gets the answer whether it is announced or not: who asks need not stay.
+        device: DeviceId,
         /// The conversation of the two.
         conversation_id: String,
     },

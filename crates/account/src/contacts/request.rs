@@ -72,7 +72,7 @@ impl Contacts {
             return Err(Ignored::Duplicate);
         }
         let effects = match (kind, request.confirm) {
-            (PeerKind::Contact, confirm) => self.confirmed(account, confirm, request.conversation_id),
+            (PeerKind::Contact, _) => self.confirmed(account, sender.device_id(), &request),
             (_, true) => return Err(Ignored::Unasked),
             (_, false) => self.asked(now, account, sender, request)?,
         };
@@ -88,7 +88,12 @@ impl Contacts {
     }
 
     /// A contact says that we are its contact, as a request of it says too.
-    fn confirmed(&mut self, account: AccountId, answer: bool, conversation_id: String) -> Vec<ContactEffect> {
+    fn confirmed(
+        &mut self,
+        account: AccountId,
+        device: DeviceId,
+        request: &TrustRequest,
+    ) -> Vec<ContactEffect> {
         let contact = self.known.get_mut(&account).expect("it was found to be a contact");
         let mut effects = Vec::new();
         if !contact.confirmed {
@@ -96,12 +101,12 @@ impl Contacts {
             effects.push(ContactEffect::Event(ContactEvent::Confirmed(account)));
         }
         if contact.conversation_id.is_empty() {
-            contact.conversation_id = conversation_id;
+            contact.conversation_id.clone_from(&request.conversation_id);
         }
-        if !answer {
+        if !request.confirm {
             // Always, though it may have been told: it would not ask if it knew.
             let conversation_id = contact.conversation_id.clone();
-            effects.push(ContactEffect::SendConfirmation { account, conversation_id });
+            effects.push(ContactEffect::SendConfirmation { account, device, conversation_id });
         }
         effects
     }
@@ -164,7 +169,7 @@ fn check(request: &TrustRequest) -> Result<(), Ignored> {
 }
 
 impl ContactEffect {
-    /// The message an effect asks to be sent, and to whom; `card` travels with requests.
+    /// The message an effect asks to be sent, and to which account; `card` travels with requests.
     pub fn message(&self, card: &[u8]) -> Option<(AccountId, TrustRequest)> {
         match self {
             Self::SendRequest { account, conversation_id, invited_ms } => Some((
@@ -177,7 +182,7 @@ impl ContactEffect {
                     invited_ms: Some(*invited_ms),
                 },
             )),
-            Self::SendConfirmation { account, conversation_id } => Some((
+            Self::SendConfirmation { account, conversation_id, .. } => Some((
                 *account,
                 TrustRequest {
                     service: SERVICE.to_owned(),
@@ -188,6 +193,14 @@ impl ContactEffect {
                 },
             )),
             Self::Enforce | Self::Event(_) => None,
+        }
+    }
+
+    /// The device that gets the message even if its account does not announce it now.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::SendConfirmation { device, .. } => Some(*device),
+            Self::SendRequest { .. } | Self::Enforce | Self::Event(_) => None,
         }
     }
 }

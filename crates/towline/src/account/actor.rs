@@ -347,7 +347,7 @@ impl Actor {
                     if saved.is_ok() =>
                 {
                     if let Some((account, message)) = effect.message(&self.card) {
-                        self.send(account, message);
+                        self.send(account, message, effect.device());
                     }
                 }
                 // Enforcing is what the change waits for; it is done there. Messages wait until they are asked for again.

@@ -151,24 +151,34 @@ impl Directory {
         Ok(devices)
     }
 
-    /// Puts a message into the inbox of each device of an account: signed, and for that device only. Returns how many
-    /// there were.
-    pub(super) async fn send(&self, account: AccountId, message: &TrustRequest) -> usize {
-        let devices = match self.devices(account).await {
-            Ok(devices) => devices,
-            Err(error) => {
-                tracing::debug!(%account, %error, "its devices could not be looked up");
-                return 0;
-            }
+    /// Puts a message into the inbox of each device of an account, and of `also`, if that is one of its devices: signed,
+    /// and for that device only. Returns how many there were.
+    pub(super) async fn send(
+        &self,
+        account: AccountId,
+        message: &TrustRequest,
+        also: Option<DeviceId>,
+    ) -> usize {
+        let devices = self.devices(account).await.unwrap_or_else(|error| {
+            tracing::debug!(%account, %error, "its devices could not be looked up");
+            Vec::new()
+        });
+        let also = match also.filter(|also| devices.iter().all(|device| device.id() != Some(*also))) {
+            Some(also) => self.certificate(account, DeviceIds::from(also)).await,
+            None => None,
         };
+        let also = also.map(|found| found.chain).filter(|chain| self.revocations.check(chain).is_ok());
+        let also = also.as_ref().map(Chain::public_key);
+        let announced = devices.iter().filter_map(Device::key);
+        let keys: BTreeMap<ShortId, &PublicKey> =
+            announced.chain(also).map(|key| (key.short_id(), key)).collect();
         let own = self.node.identity().short_id();
-        let puts = devices.iter().filter(|device| device.short_id() != own).map(async |device| {
-            let Some(key) = device.key() else { return false };
+        let puts = keys.into_iter().filter(|(device, _)| *device != own).map(async |(device, key)| {
             let value = Value::new(0, TRUST_REQUEST, message.encode());
             match self.node.dht().put_encrypted(inbox::key(key.short_id()), key, value).await {
                 Ok(_) => true,
                 Err(error) => {
-                    tracing::debug!(%account, device = %device.short_id(), %error, "not sent");
+                    tracing::debug!(%account, %device, %error, "not sent");
                     false
                 }
             }

@@ -54,6 +54,35 @@ fn asked_accepted_confirmed_and_then_connected() {
     });
 }
 
+/// Who asks may be gone when it is accepted, and its announcement with it. The answer lies in its inbox then.
+#[test]
+fn an_answer_waits_for_who_asked() {
+    long_story(41, async |world| {
+        let lab = Lab::new(world).await;
+        let (alice_device, alice, _, bob) = two(&lab).await;
+        let mut seen = bob.events();
+        alice.add_contact(bob.id()).await.unwrap();
+        until(&mut seen, ContactEvent::Requested(alice.id())).await;
+        alice.shutdown().await;
+        pass(Duration::from_mins(15)).await;
+        assert!(bob.devices(alice.id()).await.unwrap().is_empty());
+        bob.accept(alice.id()).await.unwrap();
+        let sent = event(&mut seen, |event| match event {
+            AccountEvent::Sent { account, confirmation: true, devices } => Some((*account, *devices)),
+            _ => None,
+        });
+        assert_eq!(sent.await, (alice.id(), 1));
+        assert_eq!(bob.contacts().get(alice.id()).unwrap().name.as_deref(), Some("Somebody"));
+        let alice = alice_device.start().await;
+        let confirmed = async {
+            while !alice.contacts().get(bob.id()).is_some_and(|contact| contact.confirmed) {
+                pass(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), confirmed).await.unwrap();
+    });
+}
+
 #[test]
 fn a_refused_account_is_not_heard_again() {
     long_story(2, async |world| {

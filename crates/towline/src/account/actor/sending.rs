@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::{Id, JoinError};
 use towline_dht::types::TrustRequest;
-use towline_identity::AccountId;
+use towline_identity::{AccountId, DeviceId};
 
 use super::Actor;
 use crate::account::event::AccountEvent;
@@ -17,21 +17,23 @@ const AGAIN_AFTER: [u64; 4] = [2, 5, 15, 45];
 pub(super) struct Sending {
     underway: Option<Id>,
     request: Option<TrustRequest>,
-    confirmation: Option<TrustRequest>,
+    /// With the device that asked.
+    confirmation: Option<(TrustRequest, Option<DeviceId>)>,
 }
 
 impl Sending {
-    fn next(&mut self) -> Option<TrustRequest> {
-        self.confirmation.take().or_else(|| self.request.take())
+    fn next(&mut self) -> Option<(TrustRequest, Option<DeviceId>)> {
+        self.confirmation.take().or_else(|| self.request.take().map(|request| (request, None)))
     }
 }
 
 impl Actor {
-    /// Sends a message to each device of an account, after those that are on their way to it.
-    pub(super) fn send(&mut self, account: AccountId, message: TrustRequest) {
+    /// Sends a message to each device of an account, after those that are on their way to it; and to the device `asked`,
+    /// whether it is announced or not.
+    pub(super) fn send(&mut self, account: AccountId, message: TrustRequest, asked: Option<DeviceId>) {
         let sending = self.sending.entry(account).or_default();
         if message.confirm {
-            sending.confirmation = Some(message);
+            sending.confirmation = Some((message, asked));
         } else {
             sending.request = Some(message);
         }
@@ -43,7 +45,7 @@ impl Actor {
         else {
             return;
         };
-        let Some(message) = sending.next() else {
+        let Some((message, asked)) = sending.next() else {
             self.sending.remove(&account);
             return;
         };
@@ -56,7 +58,7 @@ impl Actor {
                 tokio::time::sleep(Duration::from_secs(*pause)).await;
                 // Not held while nothing is done.
                 let Ok(_place) = places.acquire().await else { break };
-                devices = directory.send(account, &message).await;
+                devices = directory.send(account, &message, asked).await;
                 if devices > 0 {
                     break;
                 }
