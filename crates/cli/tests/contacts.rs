@@ -164,7 +164,6 @@ fn contacts_count_for_files_too() {
     let (into, file) = (world.path("in"), world.file("letter", b"Dear Ben"));
     ben.offline(&["contact", "add", &anna.account, "--no-request"]).success();
     let mut receiving = ben.receive(&into, &["--yes"]);
-    receiving.until("announced");
     // By the account: `receive` announces the device.
     anna.send(&ben.account, &[&file]).ended().success();
     receiving.until("file_received");

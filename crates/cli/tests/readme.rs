@@ -1,9 +1,10 @@
-//! The README is true: every command in it is run here as it stands there, by two devices and a shell.
+//! The READMEs are true: every command in them is run here as it stands there, by two devices and a shell.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -18,8 +19,16 @@ const SHIM: &str = r#"#!/bin/sh
 command=$1
 shift
 case $command in
-    send | receive | listen | pipe | status) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
+    send | receive | listen | pipe | status | presence | online | text) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
     node) exec "$PROGRAM" node --bind 127.0.0.1 --no-bootstrap "$@" ;;
+    contact | account)
+        word=$1
+        shift
+        case $word in
+            add | requests | accept | revoke)
+                exec "$PROGRAM" "$command" "$word" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
+            *) exec "$PROGRAM" "$command" "$word" "$@" ;;
+        esac ;;
     *) exec "$PROGRAM" "$command" "$@" ;;
 esac
 "#;
@@ -97,23 +106,66 @@ impl User {
     }
 }
 
-/// The lines of the README's shell blocks.
-fn lines() -> Vec<String> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+/// The lines of a README's shell blocks.
+fn lines(readme: &str) -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join(readme);
     let text = std::fs::read_to_string(readme).unwrap();
     let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
     blocks.flat_map(str::lines).map(str::to_owned).collect()
 }
 
+/// The line that begins so, which is not left then.
+#[track_caller]
+fn take(left: &mut BTreeSet<String>, start: &str) -> String {
+    let found = left.iter().find(|line| line.starts_with(start)).cloned();
+    let found = found.unwrap_or_else(|| panic!("`{start}` is not in the README"));
+    left.remove(&found);
+    found
+}
+
+#[test]
+fn accounts_as_the_readme_of_the_program_says() {
+    let mut left: BTreeSet<String> = lines("README.md").into_iter().collect();
+    let mut line = |start: &str| take(&mut left, start);
+    let world = World::new();
+    let (alice, bob) = (User::new(&world, "alice"), User::new(&world, "bob"));
+    std::fs::write(alice.directory.join("secret.txt"), "swordfish\n").unwrap();
+    alice.run(&line("towline account create"));
+    bob.run("towline init --key-size 2048");
+    let account = |user: &User| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&user.run("towline account show --json")).unwrap();
+        shown["account"].as_str().unwrap().to_owned()
+    };
+    let (of_alice, of_bob) = (account(&alice), account(&bob));
+    let fill = |line: String| line.replace("ALICE", &of_alice).replace("BOB", &of_bob);
+
+    let online = line("towline online");
+    let mut at_bob = bob.start(&online);
+    let mut said = BufReader::new(at_bob.0.stdout.take().unwrap()).lines();
+    // Until it is there to be found.
+    alice.run(&fill(line("towline contact add")));
+    assert!(said.any(|line| line.unwrap().contains("wants to be a contact")));
+    assert!(bob.run(&line("towline contact requests")).contains(&of_alice));
+    let _at_alice = alice.start(&online);
+    bob.run(&fill(line("towline contact accept")));
+    assert!(alice.run(&line("towline presence")).contains("Bob"));
+    alice.run(&fill(line("towline text")));
+    assert!(said.any(|line| line.unwrap().ends_with("Dinner is ready")));
+
+    let added = alice.run(&line("towline account add-device"));
+    let phone = added.split_whitespace().find(|word| word.len() == 64).unwrap();
+    assert!(alice.run(&line("towline account show")).contains("under a password"));
+    assert!(alice.run(&line("towline account revoke").replace("PHONE", phone)).contains("published on"));
+    alice.run(&line("towline account export"));
+    assert!(alice.run(&line("towline account import")).contains("with 1 contacts"));
+    assert_eq!(left, BTreeSet::new(), "commands in the README that no test runs");
+}
+
 #[test]
 fn every_command_does_what_the_readme_says() {
-    let mut left: BTreeSet<String> = lines().into_iter().collect();
-    let mut line = |start: &str| {
-        let found = left.iter().find(|line| line.starts_with(start)).cloned();
-        let found = found.unwrap_or_else(|| panic!("`{start}` is not in the README"));
-        left.remove(&found);
-        found
-    };
+    let mut left: BTreeSet<String> = lines("../../README.md").into_iter().collect();
+    let mut line = |start: &str| take(&mut left, start);
     let world = World::new();
     let (alice, bob) = (User::new(&world, "alice"), User::new(&world, "bob"));
 

@@ -126,7 +126,8 @@ pub(crate) struct Export {
     /// Do not encrypt the file: everybody who can read it is the account.
     #[arg(long)]
     pub(crate) no_password: bool,
-    /// File whose first line is the password of the account's keys, if they have one; or set `TOWLINE_PASSWORD`.
+    /// File whose first line is the password of the account's keys, if they have one and it is another than that of the
+    /// file; or set `TOWLINE_PASSWORD`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) account_password_file: Option<PathBuf>,
     /// Replace a file that exists.

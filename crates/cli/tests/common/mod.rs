@@ -341,7 +341,7 @@ impl Device {
         let mut command = self.command("receive");
         command.args(args).arg("--into").arg(into);
         let mut running = Running::spawn(command);
-        running.until("registered");
+        running.until_all(&["registered", "announced"]);
         running
     }
 

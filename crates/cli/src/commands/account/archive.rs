@@ -26,7 +26,7 @@ pub(super) async fn export(args: Export, output: &Output) -> Result<(), Failure>
     }
     let of_key = Source {
         of: "the account's key",
-        file: args.account_password_file.as_deref(),
+        file: args.account_password_file.as_deref().or(args.password_file.as_deref()),
         option: "--account-password-file",
         variable: "TOWLINE_PASSWORD",
     };
