@@ -19,7 +19,7 @@ const SHIM: &str = r#"#!/bin/sh
 command=$1
 shift
 case $command in
-    send | receive | listen | pipe | status | presence | online | text) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
+    send | receive | listen | pipe | nc | status | presence | online | text) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
     node) exec "$PROGRAM" node --bind 127.0.0.1 --no-bootstrap "$@" ;;
     contact | account)
         word=$1
@@ -198,6 +198,36 @@ fn every_command_does_what_the_readme_says() {
         std::fs::write(alice.directory.join("photos.tar"), vec![7; 200_000]).unwrap();
         alice.run(&fill(line("towline pipe")));
         bob.finds("backup.tar", &vec![7; 200_000]);
+    }
+    {
+        // What stands on port 8080 says what it is told.
+        let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = service.local_addr().unwrap().port().to_string();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = service.accept() {
+                let mut answer = stream.try_clone().unwrap();
+                // A caller that goes away is none of its business.
+                let _ = std::io::copy(&mut stream, &mut answer);
+                let _ = answer.shutdown(std::net::Shutdown::Write);
+            }
+        });
+        let _listener = bob.start(&fill(line("towline nc -l").replace("8080", &port)));
+        std::fs::write(alice.directory.join("request"), "what is the time?").unwrap();
+        alice.run(&fill(line("towline nc DEVICE").replace("8080", &port)));
+        alice.finds("answer", b"what is the time?");
+    }
+    {
+        let other = |line: String| line.replace("ACCOUNT", &ids[1].1);
+        let online = line("towline online");
+        let mut at_bob = bob.start(&online);
+        let mut said = BufReader::new(at_bob.0.stdout.take().unwrap()).lines();
+        alice.run(&other(line("towline contact add")));
+        assert!(said.any(|line| line.unwrap().contains("wants to be a contact")));
+        let _at_alice = alice.start(&online);
+        bob.run(&fill(line("towline contact accept")));
+        assert!(alice.run(&line("towline presence")).contains(&ids[1].1));
+        alice.run(&other(line("towline text")));
+        assert!(said.any(|line| line.unwrap().ends_with("Dinner is ready")));
     }
     {
         // Port 4222 may be taken on the machine that tests.
