@@ -252,6 +252,10 @@ impl Jamid {
     async fn registered(&mut self, mark: Mark) -> Result<()> {
         let registered = |signal: &Signal| signal.text(0) == self.account && signal.text(1) == "REGISTERED";
         self.signals().wait(mark, "registrationStateChanged", REGISTRATION, registered).await?;
+        let announced = |signal: &Signal| {
+            signal.text(0) == self.account && signal.member(1, "Account.deviceAnnounced") == "true"
+        };
+        self.signals().wait(mark, "volatileAccountDetailsChanged", REGISTRATION, announced).await?;
         let details = self.configuration("getAccountDetails", &self.account).await?;
         let volatile = self.configuration("getVolatileAccountDetails", &self.account).await?;
         let member =
