@@ -70,7 +70,8 @@ impl VCard {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// Reads the first card in a text, with any line ends. Of a property that is there twice the first counts.
+    /// Reads the first card in a text, with any line ends. Of a property that is there twice the first counts. Control
+    /// characters in name and id become spaces.
     pub fn parse(card: &[u8]) -> Result<Self, VCardError> {
         if card.len() > MAX_VCARD_LEN {
             return Err(VCardError::TooLong(card.len()));
@@ -152,13 +153,15 @@ fn property(line: &str) -> Option<Property<'_>> {
     Some(Property { name: name.trim(), parameters, value })
 }
 
-/// A text, in version 3.0 without its escapes.
+/// A text, in version 3.0 without its escapes. It comes from strangers and ends on terminals: control characters become
+/// spaces.
 fn field(value: &str, escaped: bool) -> Result<String, VCardError> {
     if value.len() > MAX_FIELD_LEN {
         return Err(VCardError::Field(value.len()));
     }
+    let value = value.replace(char::is_control, " ");
     if !escaped {
-        return Ok(value.to_owned());
+        return Ok(value);
     }
     let mut text = String::with_capacity(value.len());
     let mut characters = value.chars();

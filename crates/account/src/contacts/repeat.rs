@@ -52,7 +52,7 @@ impl Contacts {
         };
         self.online.insert(account);
         // A clock that was set back is no reason to wait.
-        let since = now - contact.asked_at;
+        let since = now.saturating_sub(contact.asked_at);
         if !contact.awaits_answer() || (0..AT_LEAST).contains(&since) {
             return Vec::new();
         }

@@ -29,6 +29,13 @@ fn cards_of_others_are_read() {
     );
     let photo = Photo { format: "JPEG".into(), bytes: vec![1, 2, 3, 4] };
     assert_eq!(card, Ok(VCard { name: "Doe, Jane X".into(), uid: String::new(), photo: Some(photo) }));
+    let commands =
+        VCard::parse("BEGIN:VCARD\nVERSION:2.1\nFN:\x1b[2JBob\u{9b}\x07\nUID:\0\nEND:VCARD".as_bytes());
+    assert_eq!(
+        commands,
+        Ok(VCard { uid: " ".into(), ..VCard::named(" [2JBob  ") }),
+        "nothing for a terminal to obey"
+    );
     let old = VCard::parse(b"BEGIN:VCARD\nVERSION:2.1\nPHOTO;PNG;BASE64:AQID\nEND:VCARD").unwrap();
     assert_eq!(old.photo, Some(Photo { format: "PNG".into(), bytes: vec![1, 2, 3] }));
     let elsewhere =
