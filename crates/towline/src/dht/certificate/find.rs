@@ -61,8 +61,8 @@ impl Dht {
     /// chain must match each id that is given. Dropping the future ends the lookup.
     ///
     /// Any account can issue a certificate for the key of any device and publish it. So the lookup goes on past
-    /// chains that `prefer` does not like; if it comes to its end without one it does like, the first chain that belongs
-    /// to the device and holds is returned. No more than 32 chains are checked.
+    /// chains that `prefer` does not like; if it comes to its end without one it does like, the chain that the device has
+    /// signed is returned, or else the first that belongs to the device and holds. No more than 32 chains are checked.
     pub async fn find_certificate_preferring(
         &self,
         device: impl Into<DeviceIds>,
@@ -105,7 +105,12 @@ impl Dht {
                         if prefer(&found.chain) {
                             return Ok(found);
                         }
-                        second_best.get_or_insert(found);
+                        if value.value_type() == types::CERTIFICATE {
+                            second_best.get_or_insert(found);
+                        } else {
+                            // A copy: this is what the device says of itself.
+                            second_best = Some(found);
+                        }
                     }
                     if hunt.checked >= CHECKED {
                         break;
