@@ -104,7 +104,7 @@ pub(super) struct Actor {
     watched: BTreeMap<AccountId, watch::Sender<AccountPresence>>,
     /// Accounts that the account itself wants watched.
     kept: BTreeMap<AccountId, PresenceWatch>,
-    /// Chains of announced devices, where they were found.
+    /// Chains of announced devices; `None` while one is looked for.
     chains: BTreeMap<(AccountId, ShortId), Option<Chain>>,
     /// Long ids of announced devices, from the announcement or the certificate.
     ids: BTreeMap<(AccountId, ShortId), DeviceId>,
@@ -234,6 +234,7 @@ impl Actor {
             }
             Command::Lists { account, lists, issuer, done } => {
                 self.take_lists(account, lists, &issuer).await;
+                self.tell_presence().await;
                 let _ = done.send(());
             }
             Command::Revoke { list, done } => self.revoke(list, done).await,
@@ -282,6 +283,7 @@ impl Actor {
         let banned = match &change {
             Change::Ban(account) => Some(Target::from(*account)),
             Change::BanDevice { device, banned: true } => Some(Target::from(*device)),
+            Change::Restore { account, contact } if contact.banned => Some(Target::from(*account)),
             _ => None,
         };
         let contacts = &mut self.contacts;

@@ -12,7 +12,6 @@ use towline_identity::PublicKey;
 
 use super::actor::News;
 use crate::dht::{ListenEvent, SecureValue};
-use crate::eras::DeviceIds;
 use crate::node::Node;
 
 /// How long before a listen that ended is begun anew.
@@ -93,7 +92,7 @@ async fn look_up(node: &Node, letter: Letter, lookups: &Semaphore, news: &mpsc::
     for pause in AGAIN_AFTER.iter().map(Some).chain([None]) {
         let found = {
             let _place = lookups.acquire().await;
-            node.find(DeviceIds::from(&sender)).await
+            node.find_writer(&sender).await
         };
         match found {
             Ok(chain) => {

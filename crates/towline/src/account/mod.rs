@@ -308,7 +308,8 @@ impl Account {
     }
 
     /// Publishes a revocation list that this account's key has made ([`Identity::revoke`]), keeps it published while this
-    /// device runs, and enforces it here. Ready when connections of the devices it revokes have ended.
+    /// device runs, and enforces it here. Ready when connections of the devices it revokes have ended. With
+    /// [`AccountError::NotSaved`] all that was done, and a later run does not know of it.
     #[doc(alias = "revokeDevice")]
     pub async fn revoke(&self, list: RevocationList) -> Result<(), AccountError> {
         self.ask(|done| Command::Revoke { list, done }).await

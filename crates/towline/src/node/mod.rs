@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use towline_identity::{AccountId, Chain, DeviceId, Identity};
+use towline_identity::{AccountId, Chain, DeviceId, Identity, PublicKey};
 use towline_mux::{OpenOptions, Priority};
 use towline_net::Net;
 
@@ -299,7 +299,20 @@ impl Node {
     /// Devices since OpenDHT 3.7.2 cannot be found by their short id. A chain that this node's policy admits is preferred,
     /// if there are several. Cancel safe.
     pub async fn find(&self, device: impl Into<DeviceIds>) -> Result<Chain, ConnectError> {
-        let wanted = device.into();
+        self.seek(device.into(), |_| true).await
+    }
+
+    /// [`find`](Self::find) for whoever wrote to us unasked: remembered if the policy admits it. Strangers would
+    /// otherwise push others out of the memory, and be no strangers any more.
+    pub(crate) async fn find_writer(&self, writer: &PublicKey) -> Result<Chain, ConnectError> {
+        self.seek(DeviceIds::from(writer), |chain| self.inner.ctx.admits_chain(chain)).await
+    }
+
+    async fn seek(
+        &self,
+        wanted: DeviceIds,
+        memorable: impl Fn(&Chain) -> bool,
+    ) -> Result<Chain, ConnectError> {
         let (reply, known) = oneshot::channel();
         self.command(Command::Recall { wanted, reply }).await?;
         let ctx = &self.inner.ctx;
@@ -310,7 +323,9 @@ impl Node {
         let found = attempt::find_certificate(ctx, wanted, |chain| ctx.admits_chain(chain)).await?;
         ctx.peer(&found.chain)?;
         let chain = found.chain.clone();
-        self.command(Command::Remember { known: found.into() }).await?;
+        if memorable(&chain) {
+            self.command(Command::Remember { known: found.into() }).await?;
+        }
         Ok(chain)
     }
 

@@ -19,7 +19,6 @@ use super::receiver::Text;
 use super::texts::Inner;
 use crate::account::Account;
 use crate::dht::{ListenEvent, SecureValue};
-use crate::eras::DeviceIds;
 use crate::policy::Peer;
 
 /// How long before a listen that ended is begun anew.
@@ -82,7 +81,7 @@ fn read(value: &SecureValue, now: i64) -> Option<Letter> {
 /// Tells the text if its sender may send any, and acknowledges it. What is not taken is sent again.
 async fn take(account: &Account, letter: Letter, texts: &Weak<Inner>) {
     let Letter { sender, message } = letter;
-    let chain = match account.node().find(DeviceIds::from(&sender)).await {
+    let chain = match account.node().find_writer(&sender).await {
         Ok(chain) => chain,
         Err(error) => {
             tracing::debug!(device = %sender.device_id(), %error, "the sender of a message was not found");

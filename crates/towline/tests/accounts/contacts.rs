@@ -54,6 +54,22 @@ fn asked_accepted_confirmed_and_then_connected() {
     });
 }
 
+#[test]
+fn who_asks_is_a_stranger_all_the_same() {
+    story(12, async |world| {
+        let lab = Lab::new(world).await;
+        let alice = Device::new(&lab, &person(0), 0).start().await;
+        let mut bob_device = Device::new(&lab, &person(1), 0);
+        bob_device.config.limits.answers_to_strangers = 0;
+        let bob = bob_device.start().await;
+        let mut seen = bob.events();
+        alice.add_contact(bob.id()).await.unwrap();
+        until(&mut seen, ContactEvent::Requested(alice.id())).await;
+        let refused = alice.node().dial(bob.node().device()).await.unwrap_err();
+        assert_eq!(refused, ConnectError::Refused(RefusalReason::Busy));
+    });
+}
+
 /// Who asks may be gone when it is accepted, and its announcement with it. The answer lies in its inbox then.
 #[test]
 fn an_answer_waits_for_who_asked() {

@@ -65,6 +65,9 @@ impl AccountStore for Memory {
     }
 
     fn save_revocation_list(&self, issuer: &Certificate, list: &RevocationList) -> io::Result<()> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.lists.lock().unwrap().push((issuer.clone(), list.clone()));
         Ok(())
     }
@@ -76,7 +79,7 @@ pub struct Device {
     pub store: Arc<Memory>,
     pub identity: Identity,
     pub person: Person,
-    config: Config,
+    pub config: Config,
 }
 
 impl Device {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use towline::account::presence::PresenceState::{Announced, Connected, Offline};
+use towline::dht::PutOptions;
 use towline::net::now;
+use towline_account::announcement::{self, DeviceAnnouncement};
 
 use crate::common::{Lab, pass};
 use crate::people::{Device, friends, long_story, person, two};
@@ -68,6 +70,33 @@ fn a_device_that_was_restarted_stays_online() {
         assert_eq!(watch.current().devices.len(), 1);
         watch.wait_for(|alice| alice.state == Offline).await.unwrap();
     });
+}
+
+/// What an account has signed anybody can store, as often as he likes.
+#[test]
+fn announcements_without_number_are_looked_into_once() {
+    let requests = |copies: u64| {
+        long_story(25, async |world| {
+            let lab = Lab::new(world).await;
+            let bob = Device::new(&lab, &person(1), 0).start().await;
+            let mallory = lab.bare_dht("mallory", person(2).devices[0].clone()).await;
+            // Of a device that is not there, and whose certificate is nowhere.
+            let gone = person(0);
+            let mut value = DeviceAnnouncement::sign(&gone.account, gone.devices[0].key().public());
+            let key = announcement::key(gone.id());
+            for id in 1..=copies {
+                value.id = id;
+                mallory.put(key, value.clone(), PutOptions::default()).await.unwrap();
+            }
+            let before = bob.node().dht().stats().await.unwrap().requests;
+            let mut watch = bob.presence(gone.id()).await.unwrap();
+            watch.wait_for(|gone| gone.state == Announced).await.unwrap();
+            pass(Duration::from_secs(20)).await;
+            bob.node().dht().stats().await.unwrap().requests - before
+        })
+    };
+    let (one, many) = (requests(1), requests(100));
+    assert!(many <= one + 10, "{many} requests, and {one} because of a single announcement");
 }
 
 #[test]

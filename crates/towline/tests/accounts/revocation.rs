@@ -1,8 +1,9 @@
 //! Devices that are revoked.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use towline::account::AccountEvent;
+use towline::account::{AccountError, AccountEvent};
 use towline::identity::RevocationList;
 use towline::{CloseReason, ConnectError};
 
@@ -85,6 +86,25 @@ fn a_list_is_kept_over_restarts_and_found_by_who_looks_later() {
         assert!(turned_away(&refused), "{refused:?}");
         let refused = stolen.node().dial(good.node().device()).await.unwrap_err();
         assert!(turned_away(&refused), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_revocation_that_is_not_saved_counts_and_says_so() {
+    long_story(44, async |world| {
+        let lab = Lab::new(world).await;
+        let good_device = Device::new(&lab, &person(0), 0);
+        let good = good_device.start().await;
+        let stolen = Device::new(&lab, &person(0), 1).start().await;
+        good.node().dial(stolen.node().device()).await.unwrap();
+        good_device.store.broken.store(true, Ordering::Relaxed);
+        let full = Err(AccountError::NotSaved(std::io::ErrorKind::StorageFull));
+        assert_eq!(good.revoke(revoking(0, 1)).await, full);
+        assert!(good.node().connection(stolen.node().device()).is_none(), "in force all the same");
+        assert_eq!(good.revoke(revoking(0, 1)).await, full, "not because it is known");
+        good_device.store.broken.store(false, Ordering::Relaxed);
+        good.revoke(revoking(0, 1)).await.unwrap();
+        assert_eq!(good_device.setup().revocations.snapshot().lists().count(), 1);
     });
 }
 

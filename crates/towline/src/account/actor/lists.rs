@@ -54,8 +54,13 @@ impl Actor {
         }
         let mut news = false;
         for list in lists {
-            match self.take_list(list, issuer).await {
-                Ok(new) => news |= new,
+            match self.revocations.insert(list.clone(), issuer) {
+                Ok(false) => {}
+                Ok(true) => {
+                    news = true;
+                    // It is in force for this run all the same, and on the DHT for the next one.
+                    let _ = self.keep_list(list, issuer).await;
+                }
                 Err(error) => tracing::debug!(%account, %error, "revocation list not taken"),
             }
         }
@@ -64,19 +69,14 @@ impl Actor {
         }
     }
 
-    /// `true` if it says something new.
-    async fn take_list(&mut self, list: RevocationList, issuer: &Certificate) -> Result<bool, AccountError> {
-        if !self.revocations.insert(list.clone(), issuer)? {
-            return Ok(false);
-        }
+    async fn keep_list(&mut self, list: RevocationList, issuer: &Certificate) -> Result<(), AccountError> {
         let store = Arc::clone(&self.config.store);
         let issuer = issuer.clone();
         let saved = self.net.offload(move || store.save_revocation_list(&issuer, &list)).await;
-        if let Err(error) = saved {
-            // It is in force for this run all the same, and on the DHT for the next one.
+        saved.map_err(|error| {
             self.tell(AccountEvent::NotSaved(error.kind()));
-        }
-        Ok(true)
+            AccountError::NotSaved(error.kind())
+        })
     }
 
     fn lists_changed(&mut self, account: AccountId) {
@@ -118,15 +118,22 @@ impl Actor {
     pub(super) async fn revoke(&mut self, list: RevocationList, done: Done) {
         let (own, issuer) = (self.own, self.issuer(self.own));
         let issuer = issuer.expect("a node has an identity with an account");
-        let result = self.take_list(list, &issuer).await;
-        if let Ok(true) = result {
-            self.lists_changed(own);
-            self.tell_presence().await;
-        }
+        let result = match self.revocations.insert(list.clone(), &issuer) {
+            Ok(new) => {
+                // Known is not saved: that may have failed before.
+                let kept = self.keep_list(list, &issuer).await;
+                if new {
+                    self.lists_changed(own);
+                    self.tell_presence().await;
+                }
+                kept
+            }
+            Err(error) => Err(error.into()),
+        };
         let node = self.node.clone();
         self.chores.spawn(async move {
             node.enforce_policy().await;
-            let _ = done.send(result.map(drop));
+            let _ = done.send(result);
         });
     }
 

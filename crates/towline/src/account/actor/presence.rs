@@ -76,22 +76,22 @@ impl Actor {
 
     /// Compares the connections that stand with those that stood.
     pub(super) async fn look_at_connections(&mut self) {
-        let standing: BTreeMap<DeviceId, (AccountId, ShortId)> = self
-            .node
-            .established()
+        let connections = self.node.established();
+        // The policy is asked about who dials; who was dialled from here may be banned, too. That is looked at each time:
+        // a connection may have taken the place of one that was closed, so that the same devices are connected.
+        for peer in connections.iter().map(Connection::peer) {
+            if self.contacts.kind_of(&peer.chain, self.own) == PeerKind::Banned {
+                let (node, device) = (self.node.clone(), peer.device);
+                self.chores.spawn(async move { node.close_with(device).await });
+            }
+        }
+        let standing: BTreeMap<DeviceId, (AccountId, ShortId)> = connections
             .iter()
             .map(Connection::peer)
             .map(|peer| (peer.device, (peer.account, peer.chain.short_id())))
             .collect();
         if standing == self.connected {
             return;
-        }
-        // The policy is asked about who dials; who was dialled from here may be banned, too.
-        for peer in self.node.established().iter().map(Connection::peer) {
-            if self.contacts.kind_of(&peer.chain, self.own) == PeerKind::Banned {
-                let (node, device) = (self.node.clone(), peer.device);
-                self.chores.spawn(async move { node.close_with(device).await });
-            }
         }
         for (account, device) in self.connected.values() {
             if !standing.values().any(|other| other == &(*account, *device)) {
@@ -117,11 +117,10 @@ impl Actor {
         }
         for Announced { value_id, device, key } in announced {
             self.presence.handle_value(account, value_id, device);
-            let known = self.chains.get(&(account, device)).is_some_and(Option::is_some);
-            if known || (account == self.own && device == self.node.identity().short_id()) {
-                continue;
-            }
-            if !self.chains.contains_key(&(account, device)) && !self.has_room_for_chain(account) {
+            // Known, or looked for: anybody can store an announcement again and again.
+            let known = self.chains.contains_key(&(account, device));
+            let this = account == self.own && device == self.node.identity().short_id();
+            if known || this || !self.has_room_for_chain(account) {
                 continue;
             }
             self.chains.insert((account, device), None);
