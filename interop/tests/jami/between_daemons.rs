@@ -55,6 +55,7 @@ pub(crate) async fn call(steps: &mut Steps, what: &str, a: &Jamid, b: &Jamid) ->
     let over = |state: &interop::jami::Signal| state.text(1) == call && state.text(2) == "OVER";
     let over = a.wait(mark_a, "callStateChanged", over).await?;
     steps.record(DAEMONS, "call: refused, over", over.at - refused);
+    steps.record(DAEMONS, "call: placed, refused, over", over.at - placed);
     let states: Vec<_> = a.signals().since(mark_a);
     let states = states.iter().filter(|signal| signal.name == "callStateChanged");
     let states: Vec<_> = states.map(|state| format!("{} {}", state.text(2), state.number(3))).collect();

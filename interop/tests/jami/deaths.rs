@@ -209,3 +209,45 @@ async fn answers(daemon: &Jamid, us: &Ours) -> Result<()> {
     ensure!(refused.number(3) == 103, "{refused:?}");
     Ok(())
 }
+
+/// Longer than a connection without a sign of life is believed in.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Nobody says anything, not even the system of the other side.
+#[test]
+fn the_cable_is_pulled() -> Result<()> {
+    Lab::run(|lab| {
+        Box::pin(async move {
+            let steps = Steps::default();
+            let mut daemon = lab.jamid("a").await?;
+            daemon.add_account(&[]).await?;
+            let us = Ours::start(lab, Setup::default()).await?;
+            us.befriend(&daemon).await?;
+            us.texts.send(account_of(&daemon)?, "text/plain", "connected").await?;
+            let theirs = us.device_of(account_of(&daemon)?).await?;
+            let mut events = us.account.node().events();
+
+            lab.set_plugged("a", false)?;
+            let pulled = Instant::now();
+            let ended = async {
+                while us.account.node().connection(theirs).is_some() {
+                    if let Event::Disconnected { reason, .. } = events.recv().await? {
+                        steps.say(format_args!("after {} ms: {reason}", pulled.elapsed().as_millis()));
+                    }
+                }
+                anyhow::Ok(())
+            };
+            tokio::time::timeout(SILENCE, ended).await.context("the connection still stands")??;
+
+            lab.set_plugged("a", true)?;
+            let plugged = Instant::now();
+            let text = eventually("a text", async || {
+                Ok(us.texts.send(account_of(&daemon)?, "text/plain", "plugged in again").await?)
+            });
+            text.await?;
+            steps.say(format_args!("plugged in again: a text after {} ms", plugged.elapsed().as_millis()));
+            us.account.shutdown().await;
+            Ok(())
+        })
+    })
+}

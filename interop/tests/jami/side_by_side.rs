@@ -125,6 +125,7 @@ fn from_the_request_to_the_call() -> Result<()> {
             between_daemons::text(&mut steps, "text: first, or soon after the request", &a, &b).await?;
             between_daemons::text(&mut steps, "text: connected", &a, &b).await?;
             between_daemons::call(&mut steps, "call: placed, rings", &a, &b).await?;
+            between_daemons::text(&mut steps, "text: after a call", &b, &a).await?;
             for connection in us.account.node().established() {
                 let info = connection.info();
                 steps.say(format_args!(
