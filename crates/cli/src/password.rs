@@ -62,9 +62,13 @@ impl Source<'_> {
         let terminal = terminal::Silent::open().map_err(|_| nowhere())?;
         let mut reader = terminal.reader().map_err(|_| nowhere())?;
         output.ask(question);
-        let line = tokio::task::spawn_blocking(move || {
+        let (read, line) = tokio::sync::oneshot::channel();
+        // A thread of its own: it may stay in the read until the process ends.
+        std::thread::spawn(move || {
             let mut line = Zeroizing::new(String::new());
-            std::io::BufRead::read_line(&mut reader, &mut line).map(|_| line)
+            let result = std::io::BufRead::read_line(&mut reader, &mut line).map(|_| line);
+            // Whoever asked may have been interrupted.
+            let _ = read.send(result);
         });
         let line = line.await.map_err(|error| Failure::Internal(error.to_string()))?;
         drop(terminal);

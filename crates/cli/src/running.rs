@@ -55,10 +55,13 @@ impl Running {
             ban_distrusted(&mut contacts, &home.trust()?, own);
         }
         store.contacts().assume(&contacts);
-        let (config, receipt) = match role {
+        let (mut config, receipt) = match role {
             Role::Reachable => (network.config(ConnectionPolicy::OwnAccount), home.receipt(&identity)?),
             Role::Dialling => (network.passing_config(ConnectionPolicy::RefuseAll), None),
         };
+        if role == Role::Reachable {
+            config.treated_path = Some(home.treated());
+        }
         if role == Role::Reachable && receipt.is_none() {
             output.say(&Event::Warning {
                 message: "there is no receipt, so contacts do not see this device online; it is made where the account's \

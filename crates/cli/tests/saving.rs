@@ -100,6 +100,8 @@ fn killed_in_the_middle_of_saving() {
         assert!(kept.is_superset(&known) && kept.len() <= known.len() + 1, "{known:?} became {kept:?}");
         known = kept;
     }
+    let left = names(home.as_ref());
+    assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
     // Nobody holds the lock any more.
     Running::spawn(add(&home, &account(1000))).ended().success();
     known.insert(account(1000));

@@ -20,6 +20,7 @@ pub(crate) async fn run(args: Listen, output: &Output, interrupt: Interrupt) -> 
     let policy = Admission::without_questions(&args.admission).policy(&identity, Some(&known));
     let mut config = args.network.config(policy);
     config.revocations = known.revocations();
+    config.treated_path = Some(home.treated());
     let session = Session::start(identity, config, Role::Reachable, output).await?;
     let session = session.knowing(Some(known), Role::Reachable, output);
     session

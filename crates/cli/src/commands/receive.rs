@@ -45,6 +45,7 @@ pub(crate) async fn run(args: Receive, output: &Output, interrupt: Interrupt) ->
     let known = Known::load(&home, &identity)?;
     let mut config = args.network.config(admission.policy(&identity, Some(&known)));
     config.revocations = known.revocations();
+    config.treated_path = Some(home.treated());
     let session = Session::start(identity, config, Role::Reachable, output).await?;
     let session = session.knowing(Some(known), Role::Reachable, output);
     let questions = asks.then(|| Questions::new(output));

@@ -28,11 +28,16 @@ pub(crate) async fn run(args: Text, output: &Output, interrupt: Interrupt) -> Re
     let running = Running::start(&home, &args.network, Role::Dialling, output).await?;
     running
         .run(&interrupt, async |running| {
+            let id = args.account.0;
+            if running.account().contacts().get(id).is_some_and(|contact| contact.banned) {
+                return Err(Failure::Usage(format!(
+                    "{id} is banned here: see `towline contact unban`, and the file `trust` of the home directory"
+                )));
+            }
             running.joined().await?;
             let options = TextOptions { display, patience: args.timeout, ..TextOptions::default() };
             let texts = Texts::start_with(running.account(), options)
                 .map_err(|error| Failure::Internal(error.to_string()))?;
-            let id = args.account.0;
             if let Some(text) = &args.line {
                 return send(&texts, id, text, output).await;
             }

@@ -84,7 +84,7 @@ impl ContactsFile {
     pub(crate) fn save(&self, contacts: &Contacts) -> io::Result<()> {
         let ours = to_value(contacts);
         let mut state = self.state();
-        let _lock = Lock::take(&self.lock)?;
+        let lock = Lock::take(&self.lock)?;
         let current = self.read()?;
         let mut merged = to_value(&current);
         merge::apply(&state.ours, &ours, &mut merged);
@@ -93,7 +93,7 @@ impl ContactsFile {
         // Two processes together may know more than is kept; the file stays as it is then.
         let merged = Contacts::from_json(&text).map_err(io::Error::other)?;
         if merged != current || !self.path.exists() {
-            files::write(&self.path, text.as_bytes(), true)?;
+            files::replace(&self.path, text.as_bytes(), &lock)?;
         }
         let news = changes(&state.seen, &current);
         state.foreign.extend(news);
@@ -108,12 +108,12 @@ impl ContactsFile {
         &self,
         change: impl FnOnce(&mut Contacts) -> Result<T, Failure>,
     ) -> Result<(T, Contacts), Failure> {
-        let _lock = Lock::take(&self.lock).map_err(|error| self.failure(&error))?;
+        let lock = Lock::take(&self.lock).map_err(|error| self.failure(&error))?;
         let mut contacts = self.read().map_err(|error| self.failure(&error))?;
         let before = contacts.clone();
         let done = change(&mut contacts)?;
         if to_value(&contacts) != to_value(&before) {
-            let written = files::write(&self.path, contacts.to_json().as_bytes(), true);
+            let written = files::replace(&self.path, contacts.to_json().as_bytes(), &lock);
             written.map_err(|error| self.failure(&error))?;
         }
         Ok((done, contacts))

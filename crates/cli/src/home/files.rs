@@ -59,6 +59,25 @@ pub(crate) fn write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> 
     sync(directory)
 }
 
+/// Like [`write()`], for a file that only the holder of a lock writes: the new one has a fixed name until it is whole, so
+/// that processes that are killed leave no more than one behind.
+pub(crate) fn replace(path: &Path, bytes: &[u8], _lock: &Lock) -> io::Result<()> {
+    let new = path.with_added_extension("new");
+    let mut options = File::options();
+    options.create(true).truncate(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| {
+        // It is of no use; the one that counts is as it was.
+        let _ = std::fs::remove_file(&new);
+    })?;
+    sync(path.parent().unwrap_or(Path::new(".")))
+}
+
 /// Puts the names in a directory on the disk.
 #[cfg(unix)]
 fn sync(directory: &Path) -> io::Result<()> {

@@ -42,6 +42,8 @@ const CONTACTS_FILE: &str = "contacts.json";
 const LOCK_FILE: &str = "contacts.lock";
 /// The card that others see.
 const PROFILE_FILE: &str = "profile.vcf";
+/// Connection requests that were answered.
+const TREATED_FILE: &str = "treated";
 /// Revocation lists.
 const REVOKED_DIRECTORY: &str = "revoked";
 /// Certificates of other devices of the account.
@@ -88,6 +90,12 @@ impl Home {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Where a node remembers which requests it has answered, so that those of devices that are gone do not keep it busy
+    /// when it is started again.
+    pub(crate) fn treated(&self) -> PathBuf {
+        self.0.join(TREATED_FILE)
     }
 
     fn revoked(&self) -> PathBuf {

@@ -111,7 +111,7 @@ impl Settings {
     /// busy when it is started again.
     pub(super) fn treated_path(&self) -> Option<PathBuf> {
         match &self.home {
-            Some(home) => Some(home.path().join("treated")),
+            Some(home) => Some(home.treated()),
             None => {
                 let directory = directories::ProjectDirs::from("", "", "towline")?.cache_dir().to_owned();
                 // Without it the listener works as well; it is not worth a word.

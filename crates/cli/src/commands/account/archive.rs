@@ -6,7 +6,7 @@ use towline::account::archive::{Archive, ArchiveError, MAX_ARCHIVE_LEN};
 use towline::account::vcard::{MAX_FIELD_LEN, VCard};
 
 use super::device::Plan;
-use super::{account, blocking};
+use super::{KEY_VARIABLE, account, blocking};
 use crate::args::{Export, Import};
 use crate::event::AccountEvent;
 use crate::failure::Failure;
@@ -24,11 +24,13 @@ pub(super) async fn export(args: Export, output: &Output) -> Result<(), Failure>
     if !args.force && args.file.symlink_metadata().is_ok() {
         return Err(Failure::Local(format!("{} exists; replace it with --force", args.file.display())));
     }
+    // Often they are the same, as in Jami.
+    let same = args.password_file.as_deref().filter(|_| std::env::var_os(KEY_VARIABLE).is_none());
     let of_key = Source {
         of: "the account's key",
-        file: args.account_password_file.as_deref().or(args.password_file.as_deref()),
+        file: args.account_password_file.as_deref().or(same),
         option: "--account-password-file",
-        variable: "TOWLINE_PASSWORD",
+        variable: KEY_VARIABLE,
     };
     let (account, key_password) = account(&home, &this, of_key, output).await?;
     let password = if args.no_password {

@@ -3,7 +3,7 @@
 use towline::account::vcard::VCard;
 use towline::identity::GenerateOptions;
 
-use super::blocking;
+use super::{KEY_VARIABLE, blocking};
 use crate::args::{Create, key_size};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub(crate) async fn run(args: Create, output: &Output) -> Result<(), Failure> {
         of: "the account's keys",
         file: args.password_file.as_deref(),
         option: "--password-file",
-        variable: "TOWLINE_PASSWORD",
+        variable: KEY_VARIABLE,
     };
     let password = source.given()?;
     let key_size = key_size(&args.key_size);

@@ -31,13 +31,16 @@ pub(crate) async fn run(args: Account, output: &Output, interrupt: Interrupt) ->
     interrupt.stops(work).await
 }
 
+/// The variable with the password of the account's keys.
+const KEY_VARIABLE: &str = "TOWLINE_PASSWORD";
+
 /// The password of the account's keys.
 fn key_source(args: &AccountPassword) -> Source<'_> {
     Source {
         of: "the account's key",
         file: args.password_file.as_deref(),
         option: "--password-file",
-        variable: "TOWLINE_PASSWORD",
+        variable: KEY_VARIABLE,
     }
 }
 
