@@ -1,12 +1,13 @@
 //! From what the user names to a device that answers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 use towline::dht::{FindCertificateError, GetError, Query};
+use towline::identity::PublicKey;
 use towline::{AccountId, Channel, ConnectError, DeviceId, ShortId};
 use towline_account::announcement::{self, DeviceAnnouncement};
 
@@ -18,6 +19,20 @@ use crate::session::Session;
 
 /// Devices of an account that are dialled.
 const MOST_DEVICES: usize = 16;
+
+/// A device to dial.
+struct Device {
+    id: DeviceId,
+    /// What its account announces. Where its certificate lies that does not tell: programs of 2023 publish at the short
+    /// id only, so that it is looked for by both.
+    key: Option<PublicKey>,
+}
+
+impl From<DeviceId> for Device {
+    fn from(id: DeviceId) -> Self {
+        Self { id, key: None }
+    }
+}
 
 impl Session {
     /// Connects to the device that is meant, or to the first that answers if there are several.
@@ -60,20 +75,23 @@ impl Session {
         Err(summary(failures))
     }
 
-    fn dials(
-        &self,
-        devices: &[DeviceId],
-    ) -> FuturesUnordered<impl Future<Output = Result<DeviceId, Failure>>> {
-        devices.iter().map(|device| async { self.dial(*device).await.map(|_| *device) }).collect()
+    fn dials(&self, devices: &[Device]) -> FuturesUnordered<impl Future<Output = Result<DeviceId, Failure>>> {
+        let dial = async |device: &Device| {
+            if let Some(key) = &device.key {
+                self.node().find(key).await.map_err(|error| self.explain(&error))?;
+            }
+            self.dial(device.id).await.map(|_| device.id)
+        };
+        devices.iter().map(dial).collect()
     }
 
     /// The devices that are meant; at least one.
-    async fn devices(&self, remote: &Remote, output: &Output) -> Result<Vec<DeviceId>, Failure> {
+    async fn devices(&self, remote: &Remote, output: &Output) -> Result<Vec<Device>, Failure> {
         let id = match remote {
-            Remote::Device(device) => return Ok(vec![*device]),
+            Remote::Device(device) => return Ok(vec![Device::from(*device)]),
             Remote::Certificate(chain) => {
                 self.node().remember(chain.clone()).await;
-                return Ok(vec![chain.device_id()]);
+                return Ok(vec![Device::from(chain.device_id())]);
             }
             Remote::Short(id) => *id,
         };
@@ -83,13 +101,13 @@ impl Session {
         self.joined().await?;
         let devices =
             timeout(self.patience(), self.look_up(id)).await.unwrap_or_else(|_| Err(not_found(id)))?;
-        let list = devices.iter().map(DeviceId::to_string).collect();
+        let list = devices.iter().map(|device| device.id.to_string()).collect();
         output.say(&Event::Resolved { id: id.to_string(), devices: list });
         Ok(devices)
     }
 
     /// Asks the DHT what 40 digits are: a device, or an account with devices.
-    async fn look_up(&self, id: ShortId) -> Result<Vec<DeviceId>, Failure> {
+    async fn look_up(&self, id: ShortId) -> Result<Vec<Device>, Failure> {
         let (device, account) = (self.by_short_id(id), self.announced_by(id.into()));
         tokio::pin!(device, account);
         // A device is found sooner, as it has one certificate and an account any number of devices.
@@ -105,9 +123,11 @@ impl Session {
             },
         };
         let own = self.node().device();
-        let found: Vec<_> = device.into_iter().chain(account).collect();
-        match found.iter().copied().filter(|device| *device != own).collect::<Vec<_>>() {
-            none if none.is_empty() && found.is_empty() => Err(not_found(id)),
+        let mut found: Vec<_> = device.map(Device::from).into_iter().chain(account).collect();
+        let nothing = found.is_empty();
+        found.retain(|device| device.id != own);
+        match found {
+            none if none.is_empty() && nothing => Err(not_found(id)),
             none if none.is_empty() => Err(Failure::connecting(&ConnectError::OwnDevice(own), None)),
             others => Ok(others),
         }
@@ -127,22 +147,22 @@ impl Session {
     }
 
     /// The devices that an account announces.
-    async fn announced_by(&self, account: AccountId) -> Result<Vec<DeviceId>, Failure> {
+    async fn announced_by(&self, account: AccountId) -> Result<Vec<Device>, Failure> {
         let mut values = self.node().dht().get(announcement::key(account), Query::default());
-        let mut devices = BTreeSet::new();
+        let mut devices = BTreeMap::new();
         while let Some(value) = values.next().await.map_err(no_lookup)? {
             let Ok(announcement) = DeviceAnnouncement::read(&value.value, account) else { continue };
             // Announcements of the first years have no key in them.
-            let device = match announcement.device_id() {
-                None => self.by_short_id(announcement.device).await?,
-                device => device,
+            let device = match announcement.key {
+                None => self.by_short_id(announcement.device).await?.map(Device::from),
+                Some(key) => Some(Device { id: key.device_id(), key: Some(key) }),
             };
-            devices.extend(device);
+            devices.extend(device.map(|device| (device.id, device)));
             if devices.len() == MOST_DEVICES {
                 break;
             }
         }
-        Ok(Vec::from_iter(devices))
+        Ok(devices.into_values().collect())
     }
 }
 

@@ -6,8 +6,11 @@ mod common;
 use std::sync::Arc;
 
 use common::{DEADLINE, Device, Running, World, names, towline};
+use towline::account::receipt::Receipt;
+use towline::account::{Account, AccountConfig};
 use towline::dht::{Dht, DhtConfig};
-use towline::identity::{Chain, Identity, PrivateKey, PublicKey};
+use towline::identity::{Chain, GenerateOptions, Hierarchy, Identity, KeySize, PrivateKey, PublicKey};
+use towline::{Admit, Config, Eras, Pattern};
 use towline_account::announcement::{self, DeviceAnnouncement};
 
 /// The account of a device, which can sign for it.
@@ -94,4 +97,37 @@ fn short_ids_certificates_and_what_was_printed() {
     command.args(["--timeout", "5", "--to", &"ab".repeat(20)]).arg(&file);
     let lost = Running::spawn(command).ended().fails_with(3);
     assert!(lost.event("error")["message"].as_str().unwrap().contains("64 digits"), "{lost:?}");
+}
+
+/// A device of 2023 is found by its account, though the key of its long id holds no certificate.
+#[test]
+fn an_account_stands_for_devices_of_the_short_id() {
+    let world = World::new();
+    let anna = world.device("anna");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let ben = runtime.block_on(async {
+        let mut options = GenerateOptions::new(1_700_000_000);
+        options.key_size = KeySize::Rsa2048;
+        let keys = Hierarchy::generate(&options).unwrap();
+        let mut config = Config::loopback();
+        config.dht.bootstrap = vec![world.bootstrap.clone()];
+        config.eras = Eras::ShortOnly;
+        let account = AccountConfig {
+            receipt: Some(Receipt::make(&keys.account, keys.device.key().public())),
+            strangers_may_connect: true,
+            ..AccountConfig::default()
+        };
+        let ben = Account::start(Arc::new(towline::net::Os), config, keys.device, account).await.unwrap();
+        tokio::time::timeout(DEADLINE, ben.announced()).await.unwrap();
+        ben
+    });
+    let mut route = ben.router().serve(Pattern::exact("talk"), Admit::EVERYBODY, 1).unwrap();
+    let taken = runtime.spawn(async move { route.next().await.unwrap().accept().await.unwrap() });
+    let mut command = anna.command("pipe");
+    command.args([&*ben.id().to_string(), "talk"]);
+    let mut piping = Running::spawn(command);
+    runtime.block_on(async { tokio::time::timeout(DEADLINE, taken).await.unwrap().unwrap() });
+    piping.end_input();
+    piping.ended().success();
+    runtime.block_on(ben.shutdown());
 }

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use towline_identity::{AccountId, DeviceId, ShortId};
+use towline_identity::{AccountId, Chain, DeviceId, ShortId};
 use towline_mux::Code;
 use towline_net::{now, sleep_until};
 use towline_sip::{Config, Endpoint, HeaderName, OutgoingRequest, RequestError, Status};
@@ -69,7 +69,10 @@ impl Texts {
                     tracing::debug!(account = %of, %error, "the devices of an account were not found");
                     Vec::new()
                 });
-                devices.iter().filter_map(Device::id).collect()
+                // Nothing is had with who is banned, not even a connection.
+                let banned = |chain: &Chain| finder.kind_of(chain) == PeerKind::Banned;
+                let wanted = devices.iter().filter(|device| !device.chain.as_ref().is_some_and(banned));
+                wanted.filter_map(Device::id).collect()
             }
             .boxed()
         })?;

@@ -130,3 +130,16 @@ fn acknowledgement(value: &SecureValue) -> Option<u64> {
     assert!(value.encrypted && message.message.is_empty());
     Some(message.id)
 }
+
+#[test]
+fn who_is_banned_is_not_even_dialled() {
+    story(68, async |world| {
+        let lab = Lab::new(world).await;
+        let (_alice, a, _bob, b) = friends(&lab).await;
+        let texts = Texts::start(&a).unwrap();
+        a.ban(b.id()).await.unwrap();
+        let mut steps = a.node().events();
+        assert_eq!(texts.send(b.id(), media::TEXT, "why?").await, Err(TextError::Nobody(b.id())));
+        assert!(steps.try_recv().is_err(), "no attempt was made");
+    });
+}
