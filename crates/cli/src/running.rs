@@ -12,12 +12,12 @@ use towline::account::vcard::VCard;
 use towline::account::{
     Account, AccountConfig, AccountError, AccountEvent, AccountPresence, AccountStartError,
 };
-use towline::dht::Query;
+use towline::dht::{Query, Status};
 use towline::identity::{CertificateId, Trust, TrustStore};
-use towline::{AccountId, ConnectionPolicy, DeviceId, SharedRevocations};
+use towline::{AccountId, Config, ConnectionPolicy, DeviceId, SharedRevocations};
 use towline_account::inbox;
 
-use crate::args::Network;
+use crate::args::{Network, limit_steps};
 use crate::event::{self, Event};
 use crate::failure::Failure;
 use crate::home::{Home, Store};
@@ -41,13 +41,27 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the account of a home directory. Only a device that is there to be dialled is announced.
-    pub(crate) async fn start(
+    /// Starts the account of a home directory to be there for others.
+    pub(crate) async fn reachable(home: &Home, network: &Network, output: &Output) -> Result<Self, Failure> {
+        let mut config = network.config(ConnectionPolicy::OwnAccount);
+        config.treated_path = Some(home.treated());
+        Self::start(home, config, Role::Reachable, output).await
+    }
+
+    /// Starts the account of a home directory to do something soon, of which no step takes longer than `longest`. This
+    /// device is not announced: it is gone when others look for it.
+    pub(crate) async fn passing(
         home: &Home,
         network: &Network,
-        role: Role,
+        longest: Duration,
         output: &Output,
     ) -> Result<Self, Failure> {
+        let mut config = network.passing_config(ConnectionPolicy::RefuseAll);
+        limit_steps(&mut config, longest);
+        Self::start(home, config, Role::Dialling, output).await
+    }
+
+    async fn start(home: &Home, config: Config, role: Role, output: &Output) -> Result<Self, Failure> {
         let identity = home.identity()?;
         let store = Arc::new(home.store());
         let mut contacts = store.contacts().load()?;
@@ -55,13 +69,10 @@ impl Running {
             ban_distrusted(&mut contacts, &home.trust()?, own);
         }
         store.contacts().assume(&contacts);
-        let (mut config, receipt) = match role {
-            Role::Reachable => (network.config(ConnectionPolicy::OwnAccount), home.receipt(&identity)?),
-            Role::Dialling => (network.passing_config(ConnectionPolicy::RefuseAll), None),
+        let receipt = match role {
+            Role::Reachable => home.receipt(&identity)?,
+            Role::Dialling => None,
         };
-        if role == Role::Reachable {
-            config.treated_path = Some(home.treated());
-        }
         if role == Role::Reachable && receipt.is_none() {
             output.say(&Event::Warning {
                 message: "there is no receipt, so contacts do not see this device online; it is made where the account's \
@@ -93,6 +104,11 @@ impl Running {
     /// Where it keeps what it learns.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Whether the DHT answers.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.account.node().dht().status() == Status::Connected
     }
 
     /// Waits for the DHT.

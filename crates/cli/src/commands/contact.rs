@@ -12,7 +12,6 @@ use crate::ids::PeerId;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::running::{Running, account_failure, contact_failure, shown_contact, shown_request};
-use crate::session::Role;
 
 pub(crate) async fn run(args: Contact, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     match args {
@@ -152,10 +151,8 @@ async fn told(
             Ok(())
         }
         Some(_) => Err(unreachable("devices", "none of its devices announces itself now")),
-        None => match running.joined().await {
-            Ok(()) => Err(unreachable("devices", "its devices were not found in time")),
-            Err(_) => Err(unreachable("dht", "no node of the DHT answers")),
-        },
+        None if running.is_joined() => Err(unreachable("devices", "its devices were not found in time")),
+        None => Err(unreachable("dht", "no node of the DHT answers")),
     }
 }
 
@@ -167,7 +164,7 @@ async fn online(
     work: impl AsyncFnOnce(&Running, Instant) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let home = Home::find(&reach.home)?;
-    let running = Running::start(&home, &reach.network, Role::Dialling, output).await?;
+    let running = Running::passing(&home, &reach.network, reach.timeout, output).await?;
     let until = Instant::now() + reach.timeout;
     running.run(interrupt, async |running| work(running, until).await).await
 }

@@ -19,12 +19,11 @@ use crate::interrupt::Interrupt;
 use crate::known::LOOK;
 use crate::output::Output;
 use crate::running::{Running, account_failure, name_of, shown_contact, shown_presence, shown_request};
-use crate::session::Role;
 
 pub(crate) async fn run(args: Online, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let home = Home::find(&args.home)?;
     let display = home.profile()?.map(|card| card.name).filter(|name| !name.is_empty());
-    let running = Running::start(&home, &args.network, Role::Reachable, output).await?;
+    let running = Running::reachable(&home, &args.network, output).await?;
     running
         .run(&interrupt, async |running| {
             let options = TextOptions { display, ..TextOptions::default() };

@@ -17,11 +17,10 @@ use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::running::{Running, account_failure, shown_presence};
-use crate::session::Role;
 
 pub(crate) async fn run(args: Presence, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let home = Home::find(&args.online.home)?;
-    let running = Running::start(&home, &args.online.network, Role::Dialling, output).await?;
+    let running = Running::passing(&home, &args.online.network, args.online.timeout, output).await?;
     running
         .run(&interrupt, async |running| {
             let until = Instant::now() + args.online.timeout;

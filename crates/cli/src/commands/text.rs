@@ -14,7 +14,6 @@ use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::running::Running;
-use crate::session::Role;
 use crate::text::milliseconds;
 
 /// Longest line that is read, in bytes. What of it can be sent, the protocol says.
@@ -25,7 +24,7 @@ const LINES: usize = 16;
 pub(crate) async fn run(args: Text, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let home = Home::find(&args.home)?;
     let display = home.profile()?.map(|card| card.name).filter(|name| !name.is_empty());
-    let running = Running::start(&home, &args.network, Role::Dialling, output).await?;
+    let running = Running::passing(&home, &args.network, args.timeout, output).await?;
     running
         .run(&interrupt, async |running| {
             let id = args.account.0;
