@@ -6,7 +6,7 @@ mod sending;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -27,6 +27,11 @@ use crate::node::{Node, Target};
 use crate::revocations::SharedRevocations;
 
 use sending::Sending;
+
+/// What changed without a consequence, as by a request that repeats another, is on disk this long after it came. A save
+/// takes all contacts and waiting cards, so this bounds what strangers can have us write; what a crash takes away
+/// meanwhile is told again by the DHT.
+const SAVE_AFTER: Duration = Duration::from_secs(30);
 
 /// What the tasks that listen have found.
 #[derive(Debug)]
@@ -98,8 +103,10 @@ pub(super) struct Actor {
     contacts: Contacts,
     /// What the policy, the router and the handles see of the contacts.
     published: watch::Sender<Arc<Contacts>>,
-    /// Saving failed the last time.
+    /// Saving failed the last time, or has been put off.
     unsaved: bool,
+    /// When what was put off is to be saved.
+    save_at: Option<Instant>,
     presence: Presence,
     watched: BTreeMap<AccountId, watch::Sender<AccountPresence>>,
     /// Accounts that the account itself wants watched.
@@ -152,6 +159,7 @@ impl Actor {
             contacts: std::mem::take(&mut config.contacts),
             published,
             unsaved: false,
+            save_at: None,
             presence: Presence::new(config.limits.presence.clone()),
             watched: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -211,9 +219,9 @@ impl Actor {
             let seconds = due.saturating_sub(self.unix_now()).max(0);
             Duration::from_secs(seconds.unsigned_abs())
         });
-        let presence =
-            self.presence.poll_timeout().map(|due| due.saturating_duration_since(towline_net::now()));
-        contacts.into_iter().chain(presence).min()
+        let due = self.presence.poll_timeout().into_iter().chain(self.save_at).min();
+        let due = due.map(|due| due.saturating_duration_since(towline_net::now()));
+        contacts.into_iter().chain(due).min()
     }
 
     async fn handle_timeout(&mut self) {
@@ -272,6 +280,7 @@ impl Actor {
         }
         let now = self.unix_now();
         match self.contacts.handle_request(now, self.own, sender, value_id, request) {
+            Ok(effects) if effects.is_empty() => self.save_later(),
             Ok(effects) => self.apply_unasked(effects).await,
             Err(why) => tracing::debug!(device = %sender.device_id(), %why, "request ignored"),
         }
@@ -364,12 +373,28 @@ impl Actor {
         saved
     }
 
-    async fn save(&mut self) -> Result<(), AccountError> {
-        if !self.contacts.take_changed() && !self.unsaved {
-            return Ok(());
+    /// What changed is in force at once, and saved with what changes next or in a while.
+    fn save_later(&mut self) {
+        if self.contacts.take_changed() {
+            self.unsaved = true;
+            self.publish();
+            self.save_at.get_or_insert(towline_net::now() + SAVE_AFTER);
         }
+    }
+
+    fn publish(&self) -> Arc<Contacts> {
         let contacts = Arc::new(self.contacts.clone());
         self.published.send_replace(Arc::clone(&contacts));
+        contacts
+    }
+
+    async fn save(&mut self) -> Result<(), AccountError> {
+        let due = self.unsaved && self.save_at.is_none_or(|at| at <= towline_net::now());
+        if !self.contacts.take_changed() && !due {
+            return Ok(());
+        }
+        self.save_at = None;
+        let contacts = self.publish();
         let store = Arc::clone(&self.config.store);
         let saved = self.net.offload(move || store.save_contacts(&contacts)).await;
         self.unsaved = saved.is_err();

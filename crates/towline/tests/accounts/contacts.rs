@@ -70,6 +70,41 @@ fn who_asks_is_a_stranger_all_the_same() {
     });
 }
 
+#[test]
+fn requests_without_number_are_not_so_many_writes() {
+    long_story(13, async |world| {
+        let lab = Lab::new(world).await;
+        let bob_device = Device::new(&lab, &person(1), 0);
+        let bob = bob_device.start().await;
+        let mallory = lab.bare_dht("mallory", person(2).devices[0].clone()).await;
+        let published = mallory.publish_certificate();
+        published.announced().await.unwrap();
+        let mut seen = bob.events();
+        let ask = async |payload: usize| {
+            let payload = vec![b'x'; payload];
+            let request = TrustRequest { service: "cx.ring".to_owned(), payload, ..TrustRequest::default() };
+            let value = Value::new(0, TRUST_REQUEST, request.encode());
+            let (key, to) = (inbox::key(bob_device.identity.short_id()), bob_device.identity.key().public());
+            mallory.put_encrypted(key, to, value).await.unwrap();
+        };
+        ask(1).await;
+        until(&mut seen, ContactEvent::Requested(person(2).id())).await;
+        let saves = || bob_device.store.saves.load(Ordering::Relaxed);
+        let before = saves();
+        let payload = || bob.requests()[0].1.payload.len();
+        for len in 2..22 {
+            ask(len).await;
+            while payload() != len {
+                pass(Duration::from_millis(10)).await;
+            }
+        }
+        pass(Duration::from_mins(1)).await;
+        let after = saves() - before;
+        assert!((1..=2).contains(&after), "{after} writes");
+        assert_eq!(bob_device.setup().contacts.request(person(2).id()).unwrap().payload.len(), 21);
+    });
+}
+
 /// Who asks may be gone when it is accepted, and its announcement with it. The answer lies in its inbox then.
 #[test]
 fn an_answer_waits_for_who_asked() {

@@ -2,7 +2,7 @@
 #![allow(unreachable_pub, reason = "as in the other common parts")]
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub struct Memory {
     contacts: Mutex<Option<String>>,
     lists: Mutex<Vec<(Certificate, RevocationList)>>,
     pub broken: AtomicBool,
+    /// How often contacts were saved.
+    pub saves: AtomicUsize,
 }
 
 impl AccountStore for Memory {
@@ -60,6 +62,7 @@ impl AccountStore for Memory {
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        self.saves.fetch_add(1, Ordering::Relaxed);
         *self.contacts.lock().unwrap() = Some(contacts.to_json());
         Ok(())
     }
