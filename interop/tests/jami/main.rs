@@ -12,6 +12,7 @@ mod eras;
 mod lost_confirmation;
 mod offline;
 mod ours;
+mod program;
 mod requests;
 mod side_by_side;
 mod texts;
