@@ -260,6 +260,45 @@ fn windows_grow_to_the_bandwidth_delay_product_and_stay_inside_the_budget() {
 }
 
 #[test]
+fn a_window_asked_back_while_its_channel_wakes_up_is_given_anew() {
+    let config = Config { receive_budget: 1 << 20, initial_window: 64 << 10, ..Config::default() };
+    let mut pair = Pair::with(Dialect::Native, Config::default(), config);
+    let (mine, sleeper) = pair.channel("sleeper");
+    let window = pair.server.mux.info(sleeper).unwrap().receive_window.unwrap();
+    assert_eq!(window, 16 << 10);
+    let (ours, theirs) = pair.channel("busy");
+    // Until the busy one has all windows there are, and the sleeper is asked for its own.
+    let asked = |pair: &Pair| pair.server.sent.windows(3).any(|bytes| bytes == [0x93, 7, 1]);
+    pair.server.sent.clear();
+    while !asked(&pair) {
+        while let Ok(()) = pair.client.mux.write(ours, Chunk::copy_from(&[0; MAX_BODY])) {}
+        pair.send();
+        pair.now += pair.delay;
+        pair.deliver();
+        pair.server.read(pair.now, theirs);
+        pair.send();
+    }
+    // Just then it sends something, too little for new credit, and that is read before the answer comes.
+    pair.client.write(mine, &[1; 6000]);
+    pair.send();
+    let mut read = 0;
+    while read < 6000 {
+        pair.now += pair.delay / 10;
+        pair.deliver();
+        read += pair.server.read(pair.now, sleeper).len();
+    }
+    pair.settle();
+    // It gave back all that it had left; what it says next needs another window.
+    pair.client.write(mine, &[2; 6000]);
+    let mut got = 0;
+    for _ in 0..10 {
+        pair.settle();
+        got += pair.server.read(pair.now, sleeper).len();
+    }
+    assert_eq!(got, 6000);
+}
+
+#[test]
 fn idle_windows_are_asked_back_for_a_busy_channel() {
     let config = Config { receive_budget: 1 << 20, initial_window: 64 << 10, ..Config::default() };
     let mut pair = Pair::with(Dialect::Native, Config::default(), config);

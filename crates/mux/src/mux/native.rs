@@ -314,7 +314,7 @@ impl Mux {
                 }
                 Ok(())
             }
-            Message::Shrunk { number, credit } => self.on_shrunk(number, credit),
+            Message::Shrunk { number, credit } => self.on_shrunk(now, number, credit),
             Message::Ping { nonce } => {
                 self.reply(Message::Pong { nonce });
                 Ok(())
@@ -385,18 +385,25 @@ impl Mux {
         Ok(())
     }
 
-    fn on_shrunk(&mut self, number: u16, credit: u64) -> Result<(), PeerFault> {
+    /// The peer gave credit back, perhaps all it had, while the channel was waking up: what arrived meanwhile may be
+    /// read already, and then nothing else would bring new credit.
+    fn on_shrunk(&mut self, now: Instant, number: u16, credit: u64) -> Result<(), PeerFault> {
+        let least = self.config.min_window;
         let Some(channel) = self.answered(number).filter(|channel| !channel.incoming.is_ended()) else {
             return Ok(());
         };
+        let id = channel.id;
         let incoming = &mut channel.incoming;
         if !mem::replace(&mut incoming.shrinking, false) || credit > incoming.limit - incoming.received {
             return Err(PeerFault::BadCredit(number));
         }
         incoming.limit -= credit;
         if incoming.side == RecvSide::Open {
-            incoming.window -= credit;
-            self.committed -= credit;
+            let before = incoming.window;
+            incoming.window = before.saturating_sub(credit).max(least);
+            let after = incoming.window;
+            self.committed = self.committed - before + after;
+            self.consider_credit(now, id);
         }
         Ok(())
     }
