@@ -119,7 +119,8 @@ pub enum ListenEvent<V = SecureValue> {
     /// Values with these ids are gone: no node near the key has them any more. Never empty.
     Expired(Vec<u64>),
     /// So many new values were dropped, because those waiting to be taken had reached
-    /// [`DhtLimits::listen_backlog`](crate::dht::DhtLimits::listen_backlog). A get brings what is still there.
+    /// [`DhtLimits::listen_backlog`](crate::dht::DhtLimits::listen_backlog). Told after those that were kept. A get brings
+    /// what is still there.
     Missed(u64),
 }
 
@@ -161,11 +162,12 @@ impl RawListening {
     /// in [`ListenEvent::Missed`].
     pub async fn next(&mut self) -> Option<ListenEvent<Arc<Value>>> {
         loop {
-            if self.missed > 0 {
-                return Some(ListenEvent::Missed(std::mem::take(&mut self.missed)));
-            }
+            // Last of all: who begins anew because of it has then dealt with what did come.
             if !self.new.is_empty() {
                 return Some(ListenEvent::New(std::mem::take(&mut self.new)));
+            }
+            if self.missed > 0 {
+                return Some(ListenEvent::Missed(std::mem::take(&mut self.missed)));
             }
             let Ok(subscription) = &mut self.subscription else { return None };
             let Some(batch) = subscription.take().await else {
@@ -272,6 +274,17 @@ mod tests {
         outbox.expired(&[2, 4, 5]);
         assert_eq!(taken(&mut outbox), Some((vec![2, 4], vec![], 0)), "5 was never shown");
         assert_eq!(outbox.held, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_is_told_after_what_came() {
+        let subscription = Err(ListenEnd::Closed);
+        let raw = RawListening { subscription, new: vec![value(1, 0)], missed: 3 };
+        let mut listening = Listening::new(raw, Opener::new(Arc::new(towline_net::Os), None));
+        let Some(ListenEvent::New(new)) = listening.next().await else { panic!("nothing came") };
+        assert_eq!(new[0].value.id, 1);
+        assert_eq!(listening.next().await, Some(ListenEvent::Missed(3)));
+        assert_eq!(listening.next().await, None);
     }
 
     #[test]
