@@ -204,7 +204,8 @@ impl Home {
     fn fill(&self, new: &NewHome<'_>, replace: bool) -> io::Result<()> {
         files::make_directory(&self.0)?;
         if replace {
-            for name in [RECEIPT_FILE, CONTACTS_FILE, PROFILE_FILE] {
+            // The device's files first: an end halfway leaves no mixture of two devices.
+            for name in [KEY_FILE, CHAIN_FILE, RECEIPT_FILE, CONTACTS_FILE, PROFILE_FILE] {
                 absent(std::fs::remove_file(self.0.join(name)))?;
             }
             absent(std::fs::remove_dir_all(self.0.join(DEVICES_DIRECTORY)))?;
