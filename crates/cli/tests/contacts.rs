@@ -218,3 +218,16 @@ fn without_a_network() {
     let lost = run(&["account", "revoke", &ben.id]).fails_with(3);
     assert!(message(&lost).contains("@FILE"), "{lost:?}");
 }
+
+#[test]
+fn an_answer_that_is_faster_than_the_news_of_the_question() {
+    let world = World::new();
+    let (anna, ben) = (world.device("anna"), world.device("ben"));
+    let mut at_ben = ben.online(&["--accept-requests"]);
+    let mut at_anna = anna.online(&[]);
+    // One process asks; the answer comes to the other, which may not know of the question yet.
+    anna.run(&["contact", "add", &ben.account]).success();
+    assert_eq!(at_anna.until("contact_confirmed")["account"], *ben.account);
+    assert_eq!(anna.offline(&["contact", "list"]).success().event("contact")["state"], "confirmed");
+    at_ben.until_such("contact", |contact| contact["state"] == "confirmed");
+}

@@ -62,15 +62,38 @@ impl Person {
         found.with_context(|| format!("{}: no {event} in {out}", words.join(" ")))
     }
 
-    async fn online(&self) -> Result<Process> {
+    /// `towline online`, registered and announced.
+    async fn online(&self) -> Result<Online> {
         let mut process = Process::start("towline online", self.command(&["online"], true))?;
-        for event in ["announced", "registered"] {
-            // In any order, but the second is not passed over.
-            process
-                .expect(event, LIMIT, |line| named(line, "announced").or(named(line, "registered")))
-                .await?;
+        let (mut missing, mut passed) = (vec!["announced", "registered"], Vec::new());
+        while !missing.is_empty() {
+            let line = process.expect("that it is there", LIMIT, |line| Some(line.to_owned())).await?;
+            missing.retain(|event| named(&line, event).is_none());
+            passed.push(line);
         }
-        Ok(process)
+        Ok(Online { process, passed })
+    }
+}
+
+/// `towline online` while it runs.
+struct Online {
+    process: Process,
+    /// What it said before it was there.
+    passed: Vec<String>,
+}
+
+impl Online {
+    /// The next event of that name that fits.
+    async fn next(&mut self, event: &str, limit: Duration, fits: impl Fn(&Json) -> bool) -> Result<Json> {
+        let pick = |line: &str| named(line, event).filter(&fits);
+        if let Some((place, found)) =
+            self.passed.iter().enumerate().find_map(|(place, line)| Some((place, pick(line)?)))
+        {
+            self.passed.drain(..=place);
+            return Ok(found);
+        }
+        self.passed.clear();
+        self.process.expect(event, limit, pick).await
     }
 }
 
@@ -81,7 +104,7 @@ fn named(line: &str, event: &str) -> Option<Json> {
 }
 
 /// A contact, asked by the program; presence, and texts both ways.
-async fn befriend(steps: &mut Steps, us: &Person, online: &mut Process, daemon: &Jamid) -> Result<String> {
+async fn befriend(steps: &mut Steps, us: &Person, online: &mut Online, daemon: &Jamid) -> Result<String> {
     let shown = us.run(&["account", "show"], false, "account").await?;
     let own = shown["account"].as_str().context("an id")?.to_owned();
     let (mark, begun) = (daemon.mark(), Instant::now());
@@ -92,7 +115,7 @@ async fn befriend(steps: &mut Steps, us: &Person, online: &mut Process, daemon: 
     steps.record("program-jamid", "contact add -> incoming", request.at - begun);
     let begun = Instant::now();
     daemon.accept(&own).await?;
-    online.expect("contact_confirmed", LIMIT, |line| named(line, "contact_confirmed")).await?;
+    online.next("contact_confirmed", LIMIT, |_| true).await?;
     steps.took("program-jamid", "accepted -> shown", begun);
     let present = us.run(&["presence"], true, "presence").await?;
     ensure!(present["name"] == "Jami" && present["state"] == "announced", "{present}");
@@ -106,7 +129,7 @@ async fn befriend(steps: &mut Steps, us: &Person, online: &mut Process, daemon: 
     steps.record("program-jamid", "towline text -> told", got.at - begun);
     let begun = Instant::now();
     daemon.send_text(&own, "and back").await?;
-    let text = online.expect("a text", LIMIT, |line| named(line, "text")).await?;
+    let text = online.next("text", LIMIT, |_| true).await?;
     ensure!(text["text"] == "and back" && text["name"] == "Jami", "{text}");
     steps.took("program-jamid", "text -> shown", begun);
     Ok(own)
@@ -135,13 +158,9 @@ fn program_contact() -> Result<()> {
                 .await?;
             steps.say("its call was refused");
             us.run(&["contact", "ban", daemon.uri()], false, "contact").await?;
-            online
-                .expect("the ban", LIMIT, |line| {
-                    named(line, "contact").filter(|contact| contact["state"] == "banned")
-                })
-                .await?;
+            online.next("contact", LIMIT, |contact| contact["state"] == "banned").await?;
             daemon.send_text(&own, "anybody there?").await?;
-            let heard = online.expect("a text", Duration::from_secs(3), |line| named(line, "text")).await;
+            let heard = online.next("text", Duration::from_secs(3), |_| true).await;
             ensure!(heard.is_err(), "it was heard: {heard:?}");
             steps.say(format_args!("the sum:\n{steps}"));
             Ok(())
@@ -184,11 +203,7 @@ fn program_devices() -> Result<()> {
             let device = imported["device"].as_str().context("an id")?.to_owned();
             daemon.wait(mark, "knownDevicesChanged", |known| !known.member(1, &device).is_empty()).await?;
             steps.took("program-jamid", "account import -> known to the daemon", begun);
-            online
-                .expect("the daemon's device", LIMIT, |line| {
-                    named(line, "own_device").filter(|own| own["device"] == daemon.device())
-                })
-                .await?;
+            online.next("own_device", LIMIT, |own| own["device"] == daemon.device()).await?;
 
             // And the daemon one of ours, until it is revoked.
             let ours = person("ours");
@@ -201,11 +216,7 @@ fn program_devices() -> Result<()> {
             second
                 .add_account(&[("Account.archivePath", &file), ("Account.archivePassword", "our secret")])
                 .await?;
-            online
-                .expect("the daemon's device", LIMIT, |line| {
-                    named(line, "own_device").filter(|own| own["device"] == second.device())
-                })
-                .await?;
+            online.next("own_device", LIMIT, |own| own["device"] == second.device()).await?;
             steps.took("program-jamid", "account export, imported -> shown", begun);
             let revoked = ours.run(&["account", "revoke", second.device()], true, "device_revoked").await?;
             ensure!(revoked["published_on"].as_u64() >= Some(1), "{revoked}");

@@ -1,5 +1,6 @@
 //! The task of an account: the one place where contacts and presence change.
 
+mod early;
 mod lists;
 mod presence;
 mod sending;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use towline_account::contacts::{Contact, ContactEffect, ContactError, ContactEvent, Contacts};
+use towline_account::contacts::{Contact, ContactEffect, ContactError, ContactEvent, Contacts, Ignored};
 use towline_account::presence::Presence;
 use towline_dht::types::TrustRequest;
 use towline_identity::{AccountId, Certificate, Chain, DeviceId, RevocationList, ShortId};
@@ -26,6 +27,7 @@ use crate::event::Event;
 use crate::node::{Node, Target};
 use crate::revocations::SharedRevocations;
 
+use early::EarlyAnswers;
 use sending::Sending;
 
 /// What changed without a consequence, as by a request that repeats another, is on disk this long after it came. A save
@@ -125,6 +127,8 @@ pub(super) struct Actor {
     /// Our own lists on the DHT.
     lists: Vec<Announcement>,
     sending: BTreeMap<AccountId, Sending>,
+    /// Answers of those this process has not asked.
+    early: EarlyAnswers,
     card: Arc<[u8]>,
     directory: Directory,
     config: AccountConfig,
@@ -171,6 +175,7 @@ impl Actor {
             parked: BTreeMap::new(),
             lists: Vec::new(),
             sending: BTreeMap::new(),
+            early: EarlyAnswers::default(),
             card,
             directory,
             places: Arc::new(Semaphore::new(config.limits.at_once.max(1))),
@@ -279,10 +284,17 @@ impl Actor {
             return;
         }
         let now = self.unix_now();
+        // The answer may be faster than the news that another process of this device has asked.
+        let request_without_card = TrustRequest { payload: Vec::new(), ..request.clone() };
         match self.contacts.handle_request(now, self.own, sender, value_id, request) {
             Ok(effects) if effects.is_empty() => self.save_later(),
             Ok(effects) => self.apply_unasked(effects).await,
-            Err(why) => tracing::debug!(device = %sender.device_id(), %why, "request ignored"),
+            Err(why) => {
+                tracing::debug!(device = %sender.device_id(), %why, "request ignored");
+                if why == Ignored::Unasked {
+                    self.early.keep(sender.clone(), value_id, request_without_card);
+                }
+            }
         }
     }
 
@@ -293,6 +305,10 @@ impl Actor {
             Change::Ban(account) => Some(Target::from(*account)),
             Change::BanDevice { device, banned: true } => Some(Target::from(*device)),
             Change::Restore { account, contact } if contact.banned => Some(Target::from(*account)),
+            _ => None,
+        };
+        let restored = match &change {
+            Change::Restore { account, .. } => Some(*account),
             _ => None,
         };
         let contacts = &mut self.contacts;
@@ -309,7 +325,11 @@ impl Actor {
             Change::Restore { account, contact } => restore(contacts, own, account, *contact),
         };
         let result = match effects {
-            Ok(effects) => {
+            Ok(mut effects) => {
+                for (sender, value_id, answer) in restored.map(|of| self.early.take(of)).unwrap_or_default() {
+                    let answered = self.contacts.handle_request(now, own, &sender, value_id, answer);
+                    effects.extend(answered.unwrap_or_default());
+                }
                 let enforce = effects.contains(&ContactEffect::Enforce);
                 let applied = self.apply(effects).await;
                 if enforce {
