@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::str::FromStr;
 
+use towline::account::contacts::Contacts;
 use towline::identity::{Chain, IdError, MAX_CHAIN_LEN};
 use towline::{AccountId, DeviceId, Peer, ShortId};
+
+use crate::failure::Failure;
 
 /// A device or an account: who may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,54 @@ impl FromStr for Account {
             Named::Long(id) => Err(format!(
                 "{id} is a device; an account has 40 digits (`towline id` and `towline status` show them)"
             )),
+        }
+    }
+}
+
+/// An account, or the name of a contact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// By its id.
+    Account(AccountId),
+    /// By what it is called here.
+    Named {
+        /// The name.
+        name: String,
+        /// Why it is no id.
+        error: String,
+    },
+}
+
+impl Contact {
+    /// The account, given the contacts there are.
+    pub(crate) fn resolve(&self, contacts: &Contacts) -> Result<AccountId, Failure> {
+        let (name, error) = match self {
+            Self::Account(id) => return Ok(*id),
+            Self::Named { name, error } => (name, error),
+        };
+        let called = |contact: &towline::account::contacts::Contact| contact.name.as_ref() == Some(name);
+        let mut found = contacts.active().filter(|(_, contact)| called(contact)).map(|(id, _)| id);
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id),
+            (None, _) => {
+                Err(Failure::Usage(format!("no contact is called {name:?}, and it is no id: {error}")))
+            }
+            // Names come from cards that the contacts have written.
+            (Some(_), Some(_)) => Err(Failure::Usage(format!(
+                "several contacts are called {name:?}: say which by its 40 digits (`towline contact list`)"
+            ))),
+        }
+    }
+}
+
+impl FromStr for Contact {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Account>() {
+            Ok(account) => Ok(Self::Account(account.0)),
+            Err(error) if text.starts_with('@') || text.is_empty() => Err(error),
+            Err(error) => Ok(Self::Named { name: text.to_owned(), error }),
         }
     }
 }
@@ -187,6 +238,24 @@ mod tests {
         }
         let two = format!("CA {id}\ndevice {}", "cd".repeat(20));
         assert!(two.parse::<Remote>().unwrap_err().contains("more than one short id"));
+    }
+
+    #[test]
+    fn contacts_go_by_their_names() {
+        let mut contacts = Contacts::default();
+        for (number, name) in [(1, "Ben"), (2, "Anna"), (3, "Anna")] {
+            let id = AccountId([number; 20]);
+            contacts.add(1_800_000_000, AccountId([9; 20]), id, "").unwrap();
+            contacts.set_name(id, Some(name.to_owned())).unwrap();
+        }
+        let resolve = |text: &str| text.parse::<Contact>().unwrap().resolve(&contacts);
+        assert_eq!(resolve("Ben").unwrap(), AccountId([1; 20]));
+        assert_eq!(resolve(&"07".repeat(20)).unwrap(), AccountId([7; 20]));
+        for (wrong, why) in [("Anna", "several contacts"), ("ben", "no contact is called")] {
+            let error = resolve(wrong).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!("@/nowhere".parse::<Contact>().is_err());
     }
 
     #[test]

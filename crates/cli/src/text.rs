@@ -17,6 +17,11 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A number of things.
+pub(crate) fn number(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// Bytes per second.
 pub(crate) fn rate(count: u64, time: Duration) -> String {
     let seconds = time.as_secs_f64().max(1e-6);

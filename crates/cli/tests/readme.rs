@@ -158,7 +158,7 @@ fn accounts_as_the_readme_of_the_program_says() {
     assert!(alice.run(&line("towline account show")).contains("under a password"));
     assert!(alice.run(&line("towline account revoke").replace("PHONE", phone)).contains("published on"));
     alice.run(&line("towline account export"));
-    assert!(alice.run(&line("towline account import")).contains("with 1 contacts"));
+    assert!(alice.run(&line("towline account import")).contains("with 1 contact"));
     assert_eq!(left, BTreeSet::new(), "commands in the README that no test runs");
 }
 

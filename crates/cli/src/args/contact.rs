@@ -39,7 +39,7 @@ pub(crate) struct AtHome {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  towline contact add 9c40…40 digits…1a --name Ben\n  \
                         towline contact add @ben.crt --no-request\n\n\
-                        The request lies at each device of the account for seven days. `towline online` asks again, \
+                        The request lies at each device of the account for ten minutes. `towline online` asks again, \
                         until the contact answers, whenever it is online.")]
 pub(crate) struct Add {
     /// Account: 40 digits, or @FILE with them or with a certificate of one of its devices.
@@ -48,7 +48,7 @@ pub(crate) struct Add {
     /// Do not ask it: it has this account as a contact already, or need not.
     #[arg(long)]
     pub(crate) no_request: bool,
-    /// What to call it here.
+    /// What to call it here; a contact that asks brings a name along.
     #[arg(long, value_parser = super::device_name)]
     pub(crate) name: Option<String>,
     #[command(flatten)]

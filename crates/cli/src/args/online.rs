@@ -6,16 +6,16 @@ use super::contact::Reach;
 use super::network::{HomeArg, Network};
 use super::seconds;
 
-use crate::ids::Account;
+use crate::ids::Contact;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  towline presence\n  towline presence 9c40…40 digits…1a --watch\n\n\
                         A device that has just gone may be shown for ten minutes more: so long its announcement lives \
                         on the DHT.")]
 pub(crate) struct Presence {
-    /// Accounts, 40 digits each; all contacts if none is named.
+    /// Accounts: names of contacts, or 40 digits each; all contacts if none is named.
     #[arg(value_name = "ACCOUNT")]
-    pub(crate) accounts: Vec<Account>,
+    pub(crate) accounts: Vec<Contact>,
     /// Go on, and show changes.
     #[arg(long)]
     pub(crate) watch: bool,
@@ -40,13 +40,13 @@ pub(crate) struct Online {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  towline text 9c40…40 digits…1a 'Dinner is ready'\n  \
+#[command(after_help = "Examples:\n  towline text Ben 'Dinner is ready'\n  \
                         tail -f door.log | towline text 9c40…40 digits…1a\n\n\
                         It reaches the devices that are online now. Others do not get it later.")]
 pub(crate) struct Text {
-    /// Account: 40 digits, or @FILE with them.
+    /// Account: the name of a contact, 40 digits, or @FILE with them.
     #[arg(value_name = "ACCOUNT")]
-    pub(crate) account: Account,
+    pub(crate) account: Contact,
     /// The text; without it, each line of the standard input is one.
     #[arg(value_name = "LINE")]
     pub(crate) line: Option<String>,

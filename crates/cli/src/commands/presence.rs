@@ -25,9 +25,11 @@ pub(crate) async fn run(args: Presence, output: &Output, interrupt: Interrupt) -
         .run(&interrupt, async |running| {
             let until = Instant::now() + args.online.timeout;
             let account = running.account();
-            let mut accounts: Vec<AccountId> = args.accounts.iter().map(|id| id.0).collect();
+            let contacts = account.contacts();
+            let named = args.accounts.iter().map(|contact| contact.resolve(&contacts));
+            let mut accounts = named.collect::<Result<Vec<AccountId>, Failure>>()?;
             if accounts.is_empty() {
-                accounts = account.contacts().active().map(|(id, _)| id).collect();
+                accounts = contacts.active().map(|(id, _)| id).collect();
             }
             if accounts.is_empty() {
                 output.remark("No contacts; name an account, or ask somebody with `towline contact add`");

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Text, output: &Output, interrupt: Interrupt) -> Re
     let running = Running::passing(&home, &args.network, args.timeout, output).await?;
     running
         .run(&interrupt, async |running| {
-            let id = args.account.0;
+            let id = args.account.resolve(&running.account().contacts())?;
             if running.account().contacts().get(id).is_some_and(|contact| contact.banned) {
                 return Err(Failure::Usage(format!(
                     "{id} is banned here: see `towline contact unban`, and the file `trust` of the home directory"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Weight, from_ms, ids};
-use crate::text::printable;
+use crate::text::{number, printable};
 
 /// Something about accounts that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,20 +143,22 @@ impl AccountEvent {
             Self::Imported { home, device, short_id, account, contacts, ms } => (
                 Result,
                 format!(
-                    "This is a device of the account now ({}), with {contacts} contacts, in {}\n{}",
+                    "This is a device of the account now ({}), with {}, in {}\n{}",
                     from_ms(*ms),
+                    number(*contacts, "contact", "contacts"),
                     home.display(),
                     ids(device, short_id, account)
                 ),
             ),
             Self::Exported { path, encrypted, contacts, .. } => {
                 let how = if *encrypted { "encrypted" } else { "NOT encrypted" };
-                (Result, format!("Wrote {} ({how}, {contacts} contacts)", path.display()))
+                let contacts = number(*contacts, "contact", "contacts");
+                (Result, format!("Wrote {} ({how}, {contacts})", path.display()))
             }
             Self::DeviceRevoked { device, published_on, list, .. } => {
                 let published = match published_on {
                     0 => "not published yet; `towline online` does that".to_owned(),
-                    nodes => format!("published on {nodes} DHT nodes"),
+                    nodes => format!("published on {}", number(*nodes, "DHT node", "DHT nodes")),
                 };
                 (Result, format!("Revoked {device}\nThe list is in {}, {published}", list.display()))
             }
@@ -167,7 +169,7 @@ impl AccountEvent {
             }
             Self::RequestSent { account, confirmation, devices } => {
                 let what = if *confirmation { "The answer" } else { "The request" };
-                (Notice, format!("{what} lies at {devices} devices of {account}"))
+                (Notice, format!("{what} lies at {} of {account}", number(*devices, "device", "devices")))
             }
             Self::ContactRequest { account, name, .. } => {
                 let name = if name.is_empty() { String::new() } else { format!("  {}", printable(name)) };
@@ -192,7 +194,11 @@ impl AccountEvent {
                 (Detail, format!("{account}: {bytes} bytes of {}", printable(content_type)))
             }
             Self::TextSent { account, devices, failed, ms, .. } => {
-                let mut line = format!("{account}: taken by {} devices in {}", devices.len(), from_ms(*ms));
+                let mut line = format!(
+                    "{account}: taken by {} in {}",
+                    number(devices.len(), "device", "devices"),
+                    from_ms(*ms)
+                );
                 for TextFailure { device, reason } in failed {
                     line.extend(["\n  not by ", device, ": ", reason]);
                 }
@@ -224,8 +230,11 @@ impl std::fmt::Display for AccountShown {
         }
         write!(
             f,
-            "{} contacts, {} requests, {} banned, {} devices revoked",
-            self.contacts, self.requests, self.banned, self.revoked
+            "{}, {}, {} banned, {} revoked",
+            number(self.contacts, "contact", "contacts"),
+            number(self.requests, "request", "requests"),
+            self.banned,
+            number(self.revoked, "device", "devices")
         )
     }
 }
