@@ -162,7 +162,7 @@ impl Session {
             Step::Certificate if self.node.dht().status() != Status::Connected => Some(NO_DHT),
             Step::Certificate => Some(
                 "The DHT answers, but the device is not there: is the id right, and does `towline receive` or \
-                 `towline listen` run on it?",
+                 `towline listen` run on it? A device of Jami of 2023 is found by its account or its 40 digits, not by 64.",
             ),
             Step::Signalling => Some(
                 "The device was there lately, but does not answer now. It may be gone, or busy with another program.",

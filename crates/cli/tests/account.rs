@@ -223,13 +223,13 @@ fn what_is_no_archive() {
     }
     fails(&shelf, &sealed, &wrong, "wrong password");
     fails(&shelf, &shelf.text("nowhere"), &right, "no such file");
-    for (name, content) in [
-        ("empty", Vec::new()),
-        ("garbage", vec![0x5a; 1000]),
-        ("cut", std::fs::read(&sealed).unwrap()[..1000].to_vec()),
-        ("text", b"{}".to_vec()),
+    for (name, content, why) in [
+        ("empty", Vec::new(), "not an archive"),
+        ("text", b"{}".to_vec(), "not an archive"),
+        ("garbage", vec![0x5a; 1000], "wrong password, or a damaged file"),
+        ("cut", std::fs::read(&sealed).unwrap()[..1000].to_vec(), "wrong password, or a damaged file"),
     ] {
-        fails(&shelf, &shelf.file(name, content), &right, "wrong password, or a damaged file");
+        fails(&shelf, &shelf.file(name, content), &right, why);
     }
     let cut = std::fs::read(&plain).unwrap();
     fails(&shelf, &shelf.file("cut-plain", &cut[..cut.len() / 2]), &right, "");

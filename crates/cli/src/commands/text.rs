@@ -33,6 +33,11 @@ pub(crate) async fn run(args: Text, output: &Output, interrupt: Interrupt) -> Re
                     "{id} is banned here: see `towline contact unban`, and the file `trust` of the home directory"
                 )));
             }
+            if running.account().is_revoked() {
+                return Err(Failure::Local(
+                    "this device is revoked by its account: contacts refuse it".to_owned(),
+                ));
+            }
             running.joined().await?;
             let options = TextOptions { display, patience: args.timeout, ..TextOptions::default() };
             let texts = Texts::start_with(running.account(), options)

@@ -226,7 +226,7 @@ impl std::fmt::Display for AccountShown {
             writeln!(f, "receipt   missing: contacts do not see this device online")?;
         }
         for device in &self.own_devices {
-            writeln!(f, "device    {device} (short id), another one of this account")?;
+            writeln!(f, "device    {device} (short id), seen as another one of this account")?;
         }
         write!(
             f,

@@ -243,7 +243,8 @@ impl Home {
             .find(|name| self.0.join(name).symlink_metadata().is_ok());
         match there {
             Some(name) if !replace => Err(Failure::Local(format!(
-                "there is an identity already: {} exists; use another directory, or --force to replace it for good",
+                "there is an identity already, or a part of one: {} exists; use another directory, or --force to replace \
+                 it for good",
                 self.0.join(name).display()
             ))),
             _ => Ok(()),

@@ -17,6 +17,8 @@ use crate::text::milliseconds;
 
 /// The member of the archive with the name that contacts see.
 const DISPLAY_NAME: &str = "Account.displayName";
+/// Nothing shorter is an archive, in bytes: salt, nonce and tag of an encrypted one.
+const SHORTEST: usize = 16 + 12 + 16;
 
 pub(super) async fn export(args: Export, output: &Output) -> Result<(), Failure> {
     let home = Home::find(&args.home)?;
@@ -126,6 +128,9 @@ async fn open(args: &Import, output: &Output) -> Result<(Archive, Option<Passwor
     let wrong = |error: &dyn std::fmt::Display| Failure::Local(format!("{}: {error}", args.file.display()));
     let file = home::read(&args.file, MAX_ARCHIVE_LEN as u64).map_err(|error| wrong(&error))?;
     let file = file.ok_or_else(|| wrong(&"no such file"))?;
+    if file.len() < SHORTEST {
+        return Err(wrong(&"not an archive of an account"));
+    }
     let source = source(args.password_file.as_deref());
     // A password that is not needed is not used for the keys either.
     let mut password = None;
