@@ -159,6 +159,19 @@ impl Value {
             _ => false,
         }
     }
+
+    /// Whether this is a later version of `other`: under the same id, by the same owner, of the same types, and with a
+    /// higher sequence number. Only worth as much as the signatures, which are not checked here.
+    ///
+    /// A signature binds no id: without the types, anything its owner ever signed could stand before `other`.
+    pub fn supersedes(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.owner().is_some()
+            && self.owner() == other.owner()
+            && self.value_type() == other.value_type()
+            && self.user_type() == other.user_type()
+            && self.seq() > other.seq()
+    }
 }
 
 impl Body {

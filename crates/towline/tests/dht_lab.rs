@@ -152,6 +152,25 @@ fn a_device_that_moves_keeps_its_listens() {
 }
 
 #[test]
+fn nodes_that_disagree_about_an_id_are_all_heard() {
+    run(18, async |world| {
+        let nodes = network(&world, world.internet(), 3).await;
+        let mut listening = nodes[0].1.listen(key("disputed"), Query::all());
+        let mut heard = async |told: &[u8]| match soon("a content", listening.next()).await {
+            Some(ListenEvent::New(values)) => {
+                assert_eq!((values.len(), values[0].value.id, values[0].value.data()), (1, 1, told));
+            }
+            other => panic!("{other:?}"),
+        };
+        nodes[1].1.put(key("disputed"), Value::new(1, 0, *b"lie"), PutOptions::default()).await.unwrap();
+        heard(b"lie").await;
+        // The others have something under this id already; a node stores what it puts itself.
+        let _ = nodes[2].1.put(key("disputed"), Value::new(1, 0, *b"truth"), PutOptions::default()).await;
+        heard(b"truth").await;
+    });
+}
+
+#[test]
 fn a_lossy_network_still_works() {
     run(16, async |world| {
         let internet = world.internet();

@@ -81,18 +81,19 @@ pub enum Event {
         /// How many nodes say (or, with [`PutOptions::read_back`], were seen) to have it.
         stored_at: usize,
     },
-    /// A listen found new values, or new versions of known ones.
+    /// A listen found new values, or new versions of known ones. Nodes that disagree about an id have their values
+    /// told side by side: which of them holds is for the program to decide.
     Listened {
         /// The listen.
         op: OpId,
         /// The values. Those with an owner carry a signature that holds.
         new: Vec<Arc<Value>>,
     },
-    /// Values are not stored anywhere any more.
+    /// Under these ids nothing is stored anywhere any more.
     Expired {
         /// The listen.
         op: OpId,
-        /// Their ids.
+        /// The ids.
         ids: Vec<u64>,
     },
     /// The state of our connection to the network has changed.

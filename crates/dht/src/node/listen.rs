@@ -1,12 +1,15 @@
 //! Listens: the four nearest nodes tell us what comes and goes at a key (`dht.md` 2.10).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod known;
+
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
+use self::known::Known;
 use super::Node;
 use super::event::{Event, OpId};
 use super::family::Family;
@@ -14,7 +17,7 @@ use super::ops::Op;
 use super::search::{Ask, Heads, LISTEN_NODES, Pace, Search, SearchKey};
 use super::timers::Timer;
 use crate::store::{Change, Listener, Subscribed};
-use crate::{InfoHash, Query, Request, Token, Value, types};
+use crate::{InfoHash, Query, Request, Token, Value};
 
 /// A listen is renewed this often, so that address mappings on the way stay open.
 const RENEW: Duration = Duration::from_secs(20);
@@ -30,19 +33,7 @@ pub(super) struct Listen {
     query: Query,
     /// Socket id under which the local storage tells this listen, and the name it goes by there.
     pub(super) local: (u32, InfoHash),
-    known: BTreeMap<u64, Known>,
-    /// Ids in the order of arrival: the oldest is forgotten first.
-    arrivals: BTreeMap<u64, u64>,
-    next_arrival: u64,
-}
-
-/// A value somebody has.
-#[derive(Debug)]
-struct Known {
-    value: Arc<Value>,
-    arrival: u64,
-    /// Who has it, and until when; the local storage tells when it expires there.
-    holders: BTreeMap<Holder, Option<Instant>>,
+    known: Known,
 }
 
 /// Where a value is stored.
@@ -101,14 +92,7 @@ impl Node {
         let query = Query { select: Vec::new(), restrictions: query.restrictions };
         let local = (self.draw_socket(), InfoHash(self.rng.random()));
         self.sockets.insert(local.0, Socket::Local(op));
-        let listen = Listen {
-            key,
-            query: query.clone(),
-            local,
-            known: BTreeMap::new(),
-            arrivals: BTreeMap::new(),
-            next_arrival: 0,
-        };
+        let listen = Listen { key, query: query.clone(), local, known: Known::default() };
         self.ops.insert(op, Op::Listen(listen));
         self.listen_here(now, op);
         for family in self.families() {
@@ -138,13 +122,7 @@ impl Node {
         let Some(shared) = search.subscriptions.values().find(|it| it.ops.contains(&op)) else { return };
         let Some(other) = shared.ops.iter().find(|other| **other != op) else { return };
         let Some(Op::Listen(other)) = self.ops.get(other) else { return };
-        let mut by_holder: BTreeMap<Holder, Vec<Arc<Value>>> = BTreeMap::new();
-        for known in other.known.values() {
-            for holder in known.holders.keys().filter(|holder| **holder != Holder::Here) {
-                by_holder.entry(*holder).or_default().push(Arc::clone(&known.value));
-            }
-        }
-        for (holder, values) in by_holder {
+        for (holder, values) in other.known.at_nodes() {
             self.learn_values(now, op, holder, values);
         }
     }
@@ -326,19 +304,14 @@ impl Node {
             if !listen.query.matches(&value) {
                 continue;
             }
-            let until = (holder != Holder::Here).then(|| now + types::expiry(value.value_type()));
-            if let Some(known) = listen.known.get_mut(&value.id)
-                && (known.value.same_content(&value) || value.seq() <= known.value.seq())
-            {
-                // Another content of no higher rank is not news, but the id is still there.
-                known.holders.insert(holder, until);
+            if listen.known.note(now, &value, holder) {
                 continue;
             }
             if value.owner().is_some() && value.check_signature().is_err() {
                 self.stats.forged += 1;
                 continue;
             }
-            listen.enter(&value, holder, until, self.config.limits.values_per_operation);
+            listen.known.enter(now, &value, holder, self.config.limits.values_per_operation);
             new.push(value);
         }
         self.rearm_listen(op);
@@ -350,20 +323,14 @@ impl Node {
     fn learn_refreshed(&mut self, now: Instant, op: OpId, holder: Holder, ids: &[u64]) {
         let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
         for id in ids {
-            if let Some(known) = listen.known.get_mut(id)
-                && let Some(until) = known.holders.get_mut(&holder)
-            {
-                *until = Some(now + types::expiry(known.value.value_type()));
-            }
+            listen.known.refresh(now, *id, holder);
         }
     }
 
     fn learn_expired(&mut self, op: OpId, holder: Holder, ids: &[u64]) {
         let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
         for id in ids {
-            if let Some(known) = listen.known.get_mut(id) {
-                known.holders.remove(&holder);
-            }
+            listen.known.release(*id, holder);
         }
         self.report_expired(op);
     }
@@ -372,20 +339,14 @@ impl Node {
     pub(super) fn listen_timeout(&mut self, now: Instant, op: OpId) {
         self.listen_here(now, op);
         let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
-        for known in listen.known.values_mut() {
-            known.holders.retain(|_, until| until.is_none_or(|until| until > now));
-        }
+        listen.known.release_overdue(now);
         self.report_expired(op);
         self.rearm_listen(op);
     }
 
     fn report_expired(&mut self, op: OpId) {
         let Some(Op::Listen(listen)) = self.ops.get_mut(&op) else { return };
-        let lost: Vec<u64> =
-            listen.known.iter().filter(|(_, known)| known.holders.is_empty()).map(|(id, _)| *id).collect();
-        for id in &lost {
-            listen.forget(*id);
-        }
+        let lost = listen.known.take_lost();
         if !lost.is_empty() {
             self.push_event(Event::Expired { op, ids: lost });
         }
@@ -393,30 +354,8 @@ impl Node {
 
     fn rearm_listen(&mut self, op: OpId) {
         let Some(Op::Listen(listen)) = self.ops.get(&op) else { return };
-        let soonest = listen.known.values().flat_map(|known| known.holders.values().flatten()).min();
-        if let Some(at) = soonest {
-            self.timers.set_sooner(Timer::Listen(op), *at);
-        }
-    }
-}
-
-impl Listen {
-    fn enter(&mut self, value: &Arc<Value>, holder: Holder, until: Option<Instant>, limit: usize) {
-        self.forget(value.id);
-        while self.known.len() >= limit {
-            let Some((_, oldest)) = self.arrivals.pop_first() else { break };
-            self.known.remove(&oldest);
-        }
-        let arrival = self.next_arrival;
-        self.next_arrival += 1;
-        self.arrivals.insert(arrival, value.id);
-        let holders = BTreeMap::from([(holder, until)]);
-        self.known.insert(value.id, Known { value: Arc::clone(value), arrival, holders });
-    }
-
-    fn forget(&mut self, id: u64) {
-        if let Some(known) = self.known.remove(&id) {
-            self.arrivals.remove(&known.arrival);
+        if let Some(at) = listen.known.next_overdue() {
+            self.timers.set_sooner(Timer::Listen(op), at);
         }
     }
 }

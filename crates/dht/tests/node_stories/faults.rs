@@ -43,7 +43,12 @@ impl Puppet {
     }
 
     /// Lives for a while, answering every request as `answer` says.
-    fn live(&mut self, sim: &mut Sim, time: Duration, mut answer: impl FnMut(&Request) -> Body) -> usize {
+    pub(crate) fn live(
+        &mut self,
+        sim: &mut Sim,
+        time: Duration,
+        mut answer: impl FnMut(&Request) -> Body,
+    ) -> usize {
         let end = sim.elapsed() + time;
         let mut requests = 0;
         while sim.elapsed() < end {
@@ -65,7 +70,7 @@ impl Puppet {
     }
 
     /// What an honest node with nothing to tell says.
-    fn plain_answer(&self, request: &Request) -> Body {
+    pub(crate) fn plain_answer(&self, request: &Request) -> Body {
         let token = match request {
             Request::Find { .. } | Request::Get { .. } => Token::new([1; 32]),
             _ => None,

@@ -1,10 +1,12 @@
 //! Listening: what comes, changes and goes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use towline_dht::node::{Config, Node, PutOptions};
-use towline_dht::{Query, Request, Restriction, Value};
+use towline_dht::node::{Config, Event, Node, OpId, PutOptions};
+use towline_dht::{Query, Request, Restriction, Value, ValueItem};
 
+use crate::faults::Puppet;
 use crate::sim::{Sim, key, secs, v4_only, value};
 
 #[test]
@@ -143,4 +145,146 @@ fn hears_what_its_own_node_stores() {
     assert_eq!(sim.heard(alone, op), [1]);
     sim.with(alone, |node, now| node.cancel_put(now, put));
     assert_eq!(sim.heard(alone, op), [1, -1]);
+}
+
+/// A network in which one of the nodes that node 0 listens at says what the test wants.
+struct Deceived {
+    sim: Sim,
+    liar: Puppet,
+    socket: u32,
+    op: OpId,
+}
+
+impl Deceived {
+    fn new(seed: u64) -> Self {
+        let (mut sim, mut liar) = (Sim::network(seed, 3), Puppet::new("liar", "10.9.0.1:4222"));
+        liar.ask(&mut sim, 0, 1, Request::Ping);
+        live(&mut liar, &mut sim, secs(1));
+        let op = sim.listen(0, key("disputed"));
+        let socket = live(&mut liar, &mut sim, secs(1)).expect("it is listened at");
+        Self { sim, liar, socket, op }
+    }
+
+    fn run(&mut self, time: Duration) {
+        live(&mut self.liar, &mut self.sim, time);
+    }
+
+    /// The liar tells node 0 what it has, keeps and has no more.
+    fn say(&mut self, values: &[&Value], refreshed: &[u64], expired: &[u64]) {
+        let update = Request::Update {
+            key: Some(key("disputed")),
+            socket: self.socket,
+            token: None,
+            values: values.iter().map(|value| ValueItem::Inline(Arc::new((*value).clone()))).collect(),
+            refreshed: refreshed.to_vec(),
+            expired: expired.to_vec(),
+        };
+        self.liar.ask(&mut self.sim, 0, 2, update);
+        self.run(secs(1));
+    }
+
+    /// Node 1 puts a value, honestly.
+    fn put(&mut self, value: Value) {
+        self.sim.with(1, |node, now| node.put(now, key("disputed"), value, PutOptions::default()));
+        self.run(secs(1));
+    }
+
+    /// What node 0 was told: contents, and ids that are gone.
+    fn told(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for (_, event) in &self.sim.hosts[0].events {
+            match event {
+                Event::Listened { op, new } if *op == self.op => {
+                    told.extend(new.iter().map(|it| String::from_utf8_lossy(it.data()).into_owned()));
+                }
+                Event::Expired { op, ids } if *op == self.op => {
+                    told.extend(ids.iter().map(|id| format!("-{id}")));
+                }
+                _ => {}
+            }
+        }
+        told
+    }
+}
+
+/// Lives as an honest node would; the socket id if it is listened at.
+fn live(liar: &mut Puppet, sim: &mut Sim, time: Duration) -> Option<u32> {
+    let (me, mut listened) = (Puppet::new("liar", "10.9.0.1:4222"), None);
+    liar.live(sim, time, |request| {
+        if let Request::Listen { socket, .. } = request {
+            listened = Some(*socket);
+        }
+        me.plain_answer(request)
+    });
+    listened
+}
+
+#[test]
+fn a_lie_that_comes_first_hides_nothing() {
+    let mut here = Deceived::new(29);
+    here.say(&[&value(1, "lie")], &[], &[]);
+    assert_eq!(here.told(), ["lie"]);
+    here.put(value(1, "truth"));
+    assert_eq!(here.told(), ["lie", "truth"]);
+    // Nor does it matter that the liar then says as everybody does.
+    here.say(&[&value(1, "truth")], &[], &[]);
+    assert_eq!(here.told(), ["lie", "truth"]);
+}
+
+#[test]
+fn the_end_of_a_lie_is_not_the_end_of_the_truth() {
+    let mut here = Deceived::new(30);
+    here.say(&[&value(1, "lie")], &[], &[]);
+    here.put(value(1, "truth"));
+    here.say(&[], &[], &[1]);
+    here.run(Duration::from_mins(9));
+    assert_eq!(here.told(), ["lie", "truth"]);
+    here.run(Duration::from_mins(2));
+    assert_eq!(here.told(), ["lie", "truth", "-1"]);
+}
+
+#[test]
+fn the_end_of_the_truth_is_not_the_end_of_what_others_say() {
+    let mut here = Deceived::new(31);
+    here.put(value(1, "truth"));
+    here.say(&[&value(1, "lie")], &[], &[]);
+    here.run(Duration::from_mins(6));
+    here.say(&[], &[1], &[]);
+    here.run(Duration::from_mins(6));
+    assert_eq!(here.told(), ["truth", "lie"], "the truth is gone, but something is left under the id");
+    // What comes again is news.
+    here.put(value(1, "truth"));
+    assert_eq!(here.told(), ["truth", "lie", "truth"]);
+    here.say(&[], &[], &[1]);
+    here.run(Duration::from_mins(11));
+    assert_eq!(here.told(), ["truth", "lie", "truth", "-1"]);
+}
+
+#[test]
+fn a_later_version_replaces_only_what_it_is_a_version_of() {
+    let version = |by: &str, user_type: &str, seq: u16, text: &str| {
+        let mut value = value(1, text).with_user_type(user_type);
+        value.sign(&crate::common::key(by), seq).expect("it fits");
+        value
+    };
+    let mut here = Deceived::new(32);
+    let [first, second] = [1, 2].map(|seq| version("alice", "list", seq, &format!("list {seq}")));
+    here.put(first.clone());
+    here.put(second.clone());
+    here.say(&[&first], &[], &[]);
+    assert_eq!(here.told(), ["list 1", "list 2"], "an old version is not news");
+    let mut forged = second.clone();
+    if let towline_dht::value::Content::Plain(body) = &mut forged.content {
+        body.ownership.as_mut().expect("it was signed").seq = 9;
+        body.data = b"forged".to_vec();
+    }
+    here.say(&[&forged], &[], &[]);
+    assert_eq!(here.told(), ["list 1", "list 2"]);
+    // What somebody else signed, or she for another purpose, hides no version that comes after it.
+    let others = [version("bob", "list", 50, "of bob"), version("alice", "other", 60, "for another purpose")];
+    for other in &others {
+        here.say(&[other], &[], &[]);
+    }
+    here.put(version("alice", "list", 3, "list 3"));
+    assert_eq!(here.told(), ["list 1", "list 2", "of bob", "for another purpose", "list 3"]);
 }

@@ -2,6 +2,8 @@
 
 mod anything;
 mod basics;
+#[path = "../common/mod.rs"]
+mod common;
 mod faults;
 mod keeping;
 mod listening;

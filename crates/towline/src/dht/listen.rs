@@ -106,17 +106,20 @@ fn remember(ids: &mut BTreeSet<u64>, more: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// Whether `new` is a later version of `old`.
+/// Whether `old` need not be shown besides `new`: that is the same again, or a later version. Another content under its
+/// id may be a lie, which must not hide it.
 fn replaces(new: &Value, old: &Value) -> bool {
-    new.id == old.id && new.owner().is_some() && new.owner() == old.owner() && new.seq() >= old.seq()
+    new.supersedes(old) || (new.id == old.id && new.same_content(old))
 }
 
 /// What happened at a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ListenEvent<V = SecureValue> {
     /// Values came, or later versions of known ones. Never empty.
+    ///
+    /// Nodes that disagree about an id, for instance because one of them lies, have their values shown side by side.
     New(Vec<V>),
-    /// Values with these ids are gone: no node near the key has them any more. Never empty.
+    /// All values with these ids are gone: no node near the key has anything under them any more. Never empty.
     Expired(Vec<u64>),
     /// So many new values were dropped, because those waiting to be taken had reached
     /// [`DhtLimits::listen_backlog`](crate::dht::DhtLimits::listen_backlog). Told after those that were kept. A get brings
@@ -273,6 +276,10 @@ mod tests {
         assert_eq!(taken(&mut outbox), Some((vec![1], vec![4], 0)), "3 came and went");
         outbox.expired(&[2, 4, 5]);
         assert_eq!(taken(&mut outbox), Some((vec![2, 4], vec![], 0)), "5 was never shown");
+        outbox.listened(vec![value(6, 0), value(6, 1), value(6, 0)]);
+        assert_eq!(taken(&mut outbox), Some((vec![], vec![6, 6], 0)), "each content once");
+        outbox.expired(&[6]);
+        assert_eq!(taken(&mut outbox), Some((vec![6], vec![], 0)));
         assert_eq!(outbox.held, 0);
     }
 
