@@ -55,6 +55,9 @@ pub enum RevocationListError {
     /// Its number is no integer of 1 to 20 bytes.
     #[error("the number of the revocation list is no integer of 1 to {MAX_NUMBER_LEN} bytes")]
     Number,
+    /// What it says of its signature differs within and without (RFC 5280 5.1.1.2).
+    #[error("the revocation list names two signature algorithms")]
+    Algorithms,
 }
 
 /// An authority's list of certificates that it takes back. Cloning costs a reference count; equality is that of the
@@ -97,6 +100,9 @@ impl RevocationList {
             return Err(RevocationListError::Trailing);
         }
         let list = &parsed.tbs_cert_list;
+        if list.signature != parsed.signature_algorithm {
+            return Err(RevocationListError::Algorithms);
+        }
         let within = |part: &[u8]| {
             let start = part.as_ptr().addr() - der.as_ptr().addr();
             start..start + part.len()

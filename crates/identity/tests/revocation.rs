@@ -235,3 +235,18 @@ fn damage_is_found() {
         }
     }
 }
+
+#[test]
+fn the_signature_algorithm_is_the_same_within_and_without() {
+    const SHA512_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d];
+    let list = ALICE.account.revoke(None, &[], NOW).unwrap();
+    let places: Vec<_> =
+        (0..list.der().len()).filter(|start| list.der()[*start..].starts_with(SHA512_WITH_RSA)).collect();
+    assert_eq!(places.len(), 2);
+    for place in places {
+        let mut der = list.der().to_vec();
+        // SHA-256 with RSA.
+        der[place + SHA512_WITH_RSA.len() - 1] = 0x0b;
+        assert_eq!(RevocationList::from_der(&der), Err(RevocationListError::Algorithms));
+    }
+}
