@@ -44,12 +44,16 @@ impl Directory {
             Known::Looking(looking) => looking,
             Known::Found(devices) => return devices,
         };
-        let devices = looking.await;
+        let devices = looking.clone().await;
         let mut known = self.known();
-        if devices.is_empty() {
-            known.remove(&account);
-        } else if let Some(entry @ Entry { known: Known::Looking(_), .. }) = known.get_mut(&account) {
-            *entry = self.entry(Known::Found(devices.clone()));
+        // A newer lookup, or what it found, stays.
+        let is_ours = |entry: &Entry| matches!(&entry.known, Known::Looking(now) if now.ptr_eq(&looking));
+        if known.get(&account).is_some_and(is_ours) {
+            if devices.is_empty() {
+                known.remove(&account);
+            } else {
+                known.insert(account, self.entry(Known::Found(devices.clone())));
+            }
         }
         devices
     }
@@ -88,5 +92,42 @@ impl Directory {
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Entry>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const ACCOUNT: AccountId = AccountId([1; 20]);
+
+    #[test]
+    fn an_old_lookup_leaves_a_newer_one_alone() {
+        for found in [vec![], vec![DeviceId([2; 32])]] {
+            let (answers, lookups): (Vec<_>, VecDeque<_>) =
+                (0..2).map(|_| oneshot::channel::<Vec<DeviceId>>()).unzip();
+            let lookups = Mutex::new(lookups);
+            let lookup = move |_| {
+                let answer = lookups.lock().unwrap().pop_front().unwrap();
+                async move { answer.await.unwrap() }.boxed()
+            };
+            // What is known is out of date at once.
+            let directory = Directory::new(Box::new(lookup), Duration::ZERO);
+            let (mut old, mut new) = (directory.find(ACCOUNT).boxed(), directory.find(ACCOUNT).boxed());
+            assert!((&mut old).now_or_never().is_none() && (&mut new).now_or_never().is_none());
+            let [first, second] = <[_; 2]>::try_from(answers).unwrap();
+            first.send(found.clone()).unwrap();
+            assert_eq!(old.now_or_never(), Some(found));
+            assert!(matches!(directory.known()[&ACCOUNT].known, Known::Looking(_)));
+            second.send(vec![DeviceId([3; 32])]).unwrap();
+            assert_eq!(new.now_or_never(), Some(vec![DeviceId([3; 32])]));
+            assert!(
+                matches!(&directory.known()[&ACCOUNT].known, Known::Found(devices) if devices[..] == [DeviceId([3; 32])])
+            );
+        }
     }
 }
