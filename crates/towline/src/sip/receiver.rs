@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use towline_identity::AccountId;
 use towline_sip::{HeaderName, Request, Status};
 
 use super::treated::Treated;
@@ -25,7 +26,7 @@ pub struct Text {
 #[derive(Debug, Clone)]
 pub(super) struct Receiver {
     texts: mpsc::Sender<Text>,
-    treated: Arc<Mutex<Treated>>,
+    treated: Arc<Mutex<Treated<AccountId>>>,
 }
 
 impl Receiver {
