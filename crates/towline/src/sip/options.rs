@@ -26,7 +26,8 @@ pub struct TextOptions {
     pub devices_remembered: Duration,
     /// Texts of one device that wait for room on its channel.
     pub waiting_per_device: usize,
-    /// Ids of received texts that are remembered, so that one that comes twice is told once.
+    /// Ids of received texts that are remembered, so that one that comes twice is told once; as many of texts that lay in
+    /// the inbox are acknowledged once. Whoever has sent most is forgotten first.
     pub treated: usize,
     /// Wait for a device to be found, connected to, and to answer.
     pub patience: Duration,

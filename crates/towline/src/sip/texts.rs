@@ -32,6 +32,10 @@ use crate::router::{Overlap, Pattern, PeerKind, Route, Router};
 const MAX_LOST: usize = 1;
 
 /// Sends and takes texts. Cheap to clone; the last clone ends it.
+///
+/// A text that comes twice is told once, as long as this exists: which texts came is not stored. One that lies in the inbox
+/// on the DHT is told again if the program starts anew within ten minutes of its date; a program that minds keeps the latest
+/// [`Text::message_id`] of each account.
 #[derive(Clone)]
 pub struct Texts {
     inner: Arc<Inner>,
@@ -77,7 +81,7 @@ impl Texts {
             .boxed()
         })?;
         let weak = Arc::downgrade(&texts.inner);
-        texts.inner.spawn(letters::listen(account.clone(), weak));
+        texts.inner.spawn(letters::listen(account.clone(), weak, texts.inner.options.treated));
         Ok(texts)
     }
 
