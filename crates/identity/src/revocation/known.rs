@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{MAX_REVOCATION_LIST_LEN, RevocationList, canonical};
-use crate::{Certificate, Chain, DeviceId, LinkError};
+use crate::{Certificate, Chain, DeviceId, LinkError, ShortId};
 
 /// Most bytes of lists that [`Revocations`] keeps of one issuer: four of the longest.
 pub const MAX_REVOCATION_BYTES_PER_ISSUER: usize = 4 * MAX_REVOCATION_LIST_LEN;
@@ -41,6 +41,8 @@ pub struct Revoked {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocations {
     issuers: BTreeMap<DeviceId, Issuer>,
+    /// Short ids of the same.
+    short_ids: BTreeSet<ShortId>,
     /// Bytes of all lists.
     len: usize,
 }
@@ -86,6 +88,7 @@ impl Revocations {
             return Err(RevocationError::Full);
         }
         self.len = len;
+        self.short_ids.insert(issuer.short_id());
         let known = self.issuers.entry(issuer.device_id()).or_default();
         known.len = len_of_issuer;
         known.lists.retain(|old| !replaced(old));
@@ -108,6 +111,11 @@ impl Revocations {
             }
         }
         Ok(())
+    }
+
+    /// Whether any list of this issuer is known.
+    pub fn has_lists_of(&self, issuer: ShortId) -> bool {
+        self.short_ids.contains(&issuer)
     }
 
     /// All lists, by the long ids of their issuers' keys; of each issuer in the order in which they came.
