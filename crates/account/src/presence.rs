@@ -7,6 +7,10 @@
 //!
 //! The machine draws no conclusions from silence of its own: a listen that had to be renewed says so
 //! ([`Presence::listen_renewed`]), and what it does not show again within [`Limits::renewal`] has gone.
+//!
+//! Anybody can store an announcement again and again. Where that exceeds a bound, values are passed over, and when those that
+//! were noted are gone, nothing is known: then the machine asks for a renewal ([`Presence::poll_renewal`]) before it tells
+//! anybody that the device has gone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -87,6 +91,8 @@ pub struct Presence {
     limits: Limits,
     accounts: BTreeMap<AccountId, Account>,
     events: VecDeque<PresenceEvent>,
+    /// Accounts whose listen is to be begun anew.
+    renewals: BTreeSet<AccountId>,
 }
 
 #[derive(Debug, Default)]
@@ -98,12 +104,20 @@ struct Account {
     state: PresenceState,
     /// When values of before the last renewal stop to count.
     stale_until: Option<Instant>,
+    /// Only devices whose certificate was found count by what they announce.
+    strict: bool,
+    /// A renewal was asked for.
+    renewing: bool,
 }
 
 #[derive(Debug, Default)]
 struct Device {
     /// Live values, and whether the listen has shown them since it was last renewed.
     values: BTreeMap<u64, Seen>,
+    /// Other values were passed over, and when.
+    passed_over: Option<Seen>,
+    /// Its certificate was found.
+    proven: bool,
     connected: bool,
     state: PresenceState,
 }
@@ -115,10 +129,14 @@ enum Seen {
 }
 
 impl Device {
-    fn current(&self) -> PresenceState {
+    fn is_announced(&self) -> bool {
+        !self.values.is_empty() || self.passed_over.is_some()
+    }
+
+    fn current(&self, strict: bool) -> PresenceState {
         if self.connected {
             PresenceState::Connected
-        } else if !self.values.is_empty() {
+        } else if self.is_announced() && (self.proven || !strict) {
             PresenceState::Announced
         } else {
             PresenceState::Offline
@@ -129,7 +147,7 @@ impl Device {
 impl Presence {
     /// Watches nobody yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, accounts: BTreeMap::new(), events: VecDeque::new() }
+        Self { limits, accounts: BTreeMap::new(), events: VecDeque::new(), renewals: BTreeSet::new() }
     }
 
     /// Begins to watch an account. Does nothing if it is watched already.
@@ -146,6 +164,7 @@ impl Presence {
     /// Stops to watch an account and forgets what was known. No event tells of it.
     pub fn unwatch(&mut self, account: AccountId) {
         self.accounts.remove(&account);
+        self.renewals.remove(&account);
     }
 
     /// Accounts that are watched.
@@ -174,9 +193,11 @@ impl Presence {
         {
             return;
         }
-        let values = &mut known.devices.entry(device).or_default().values;
-        if values.contains_key(&value_id) || values.len() < limits.values {
-            values.insert(value_id, Seen::Now);
+        let device = known.devices.entry(device).or_default();
+        if device.values.contains_key(&value_id) || device.values.len() < limits.values {
+            device.values.insert(value_id, Seen::Now);
+        } else {
+            device.passed_over = Some(Seen::Now);
         }
         self.settle(account);
     }
@@ -196,8 +217,12 @@ impl Presence {
     /// until it has had time to show it again. Nobody goes offline by that alone.
     pub fn listen_renewed(&mut self, now: Instant, account: AccountId) {
         let Some(known) = self.accounts.get_mut(&account) else { return };
-        let values = known.devices.values_mut().flat_map(|device| device.values.values_mut());
-        values.for_each(|seen| *seen = Seen::BeforeRenewal);
+        for device in known.devices.values_mut() {
+            let seen = device.values.values_mut().chain(&mut device.passed_over);
+            seen.for_each(|seen| *seen = Seen::BeforeRenewal);
+        }
+        self.renewals.remove(&account);
+        known.renewing = false;
         known.stale_until = Some(now + self.limits.renewal);
     }
 
@@ -228,6 +253,7 @@ impl Presence {
         }
         if let Some(device) = known.devices.get_mut(&device) {
             device.values.clear();
+            device.passed_over = None;
         }
         self.settle(account);
     }
@@ -247,10 +273,34 @@ impl Presence {
                 account.stale_until = None;
                 for device in account.devices.values_mut() {
                     device.values.retain(|_, seen| *seen == Seen::Now);
+                    device.passed_over = device.passed_over.filter(|seen| *seen == Seen::Now);
                 }
             }
             self.settle(id);
         }
+    }
+
+    /// The account revokes devices, by their certificates: from now on those whose certificate was not
+    /// [found](Self::prove) may be revoked, too, and do not count by what they announce.
+    pub fn require_proof(&mut self, account: AccountId) {
+        if let Some(known) = self.accounts.get_mut(&account) {
+            known.strict = true;
+        }
+        self.settle(account);
+    }
+
+    /// The certificate of a device was found. To be told again for a device that is announced after it was gone.
+    pub fn prove(&mut self, account: AccountId, device: ShortId) {
+        let known = self.accounts.get_mut(&account).and_then(|known| known.devices.get_mut(&device));
+        if let Some(device) = known {
+            device.proven = true;
+        }
+        self.settle(account);
+    }
+
+    /// The next account whose listen is to be begun anew, which [`listen_renewed`](Self::listen_renewed) then tells.
+    pub fn poll_renewal(&mut self) -> Option<AccountId> {
+        self.renewals.pop_first()
     }
 
     /// The next change.
@@ -262,13 +312,18 @@ impl Presence {
     fn settle(&mut self, id: AccountId) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
         for (device, known) in &mut account.devices {
-            let state = known.current();
+            let state = known.current(account.strict);
             if state != known.state {
                 known.state = state;
                 self.events.push_back(PresenceEvent::Device { account: id, device: *device, state });
             }
         }
-        account.devices.retain(|_, device| device.state.is_online());
+        account.devices.retain(|_, device| device.state.is_online() || device.is_announced());
+        let unknown = |device: &Device| device.values.is_empty() && device.passed_over == Some(Seen::Now);
+        if !account.renewing && account.devices.values().any(unknown) {
+            account.renewing = true;
+            self.renewals.insert(id);
+        }
         let state = account.devices.values().map(|device| device.state).max().unwrap_or_default();
         if state != account.state {
             account.state = state;
@@ -373,6 +428,63 @@ mod tests {
             events(&mut presence),
             [device(PHONE, Announced), account(Announced), device(PHONE, Offline), account(Offline)]
         );
+    }
+
+    #[test]
+    fn replayed_announcements_do_not_hide_the_genuine_one() {
+        let mut presence = Presence::new(Limits { values: 2, ..Limits::default() });
+        presence.watch(ALICE).unwrap();
+        // Two replays, then the genuine one; the replays expire.
+        for id in 1..=3 {
+            presence.handle_value(ALICE, id, PHONE);
+        }
+        events(&mut presence);
+        assert_eq!(presence.poll_renewal(), None);
+        presence.handle_expired(ALICE, &[1, 2]);
+        assert_eq!(events(&mut presence), []);
+        assert_eq!(presence.poll_renewal(), Some(ALICE));
+        assert_eq!(presence.poll_renewal(), None, "once");
+        let now = Instant::now();
+        let later = now + Limits::default().renewal;
+        presence.listen_renewed(now, ALICE);
+        presence.handle_value(ALICE, 3, PHONE);
+        presence.handle_timeout(later);
+        assert_eq!((events(&mut presence), presence.poll_renewal()), (vec![], None), "seen at last");
+        presence.handle_expired(ALICE, &[3]);
+        assert_eq!(events(&mut presence), [device(PHONE, Offline), account(Offline)]);
+        // And when the genuine one is gone, the renewal shows that.
+        for id in 4..=6 {
+            presence.handle_value(ALICE, id, PHONE);
+        }
+        presence.handle_expired(ALICE, &[4, 5, 6]);
+        assert_eq!(presence.poll_renewal(), Some(ALICE));
+        events(&mut presence);
+        presence.listen_renewed(later, ALICE);
+        assert_eq!(events(&mut presence), []);
+        presence.handle_timeout(later + Limits::default().renewal);
+        assert_eq!(events(&mut presence), [device(PHONE, Offline), account(Offline)]);
+        assert_eq!(presence.poll_renewal(), None);
+    }
+
+    #[test]
+    fn where_devices_are_revoked_those_without_a_certificate_do_not_count() {
+        let mut presence = watching();
+        presence.handle_value(ALICE, 1, PHONE);
+        presence.handle_value(ALICE, 2, LAPTOP);
+        presence.prove(ALICE, LAPTOP);
+        events(&mut presence);
+        presence.require_proof(ALICE);
+        assert_eq!(events(&mut presence), [device(PHONE, Offline)]);
+        presence.connected(ALICE, PHONE);
+        presence.disconnected(ALICE, PHONE);
+        let flash =
+            [device(PHONE, Connected), account(Connected), device(PHONE, Offline), account(Announced)];
+        assert_eq!(events(&mut presence), flash);
+        presence.prove(ALICE, PHONE);
+        assert_eq!(events(&mut presence), [device(PHONE, Announced)]);
+        presence.prove(AccountId([2; 20]), PHONE);
+        presence.require_proof(AccountId([2; 20]));
+        assert_eq!(events(&mut presence), []);
     }
 
     #[test]
