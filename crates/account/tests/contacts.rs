@@ -57,8 +57,12 @@ fn event(event: ContactEvent) -> ContactEffect {
 }
 
 fn confirmation(to: &Chain, conversation_id: &str) -> ContactEffect {
-    let (account, device) = (to.account_id().unwrap(), to.device_id());
-    ContactEffect::SendConfirmation { account, device, conversation_id: conversation_id.to_owned() }
+    ContactEffect::SendConfirmation {
+        account: to.account_id().unwrap(),
+        device: to.device_id(),
+        short_id: Some(to.short_id()),
+        conversation_id: conversation_id.to_owned(),
+    }
 }
 
 fn asking(account: AccountId, conversation_id: &str) -> ContactEffect {
@@ -292,6 +296,63 @@ fn a_contact_reads_as_in_the_archive_of_jami() {
     let mut contacts = Contacts::default();
     assert!(contacts.restore(bob().1, banned));
     assert_eq!(contacts.kind_of(bob().0, OWN), PeerKind::Banned);
+}
+
+#[test]
+fn times_that_no_clock_has_shown_do_no_harm() {
+    let (device, account) = bob();
+    let mut contacts = Contacts::default();
+    for (added, removed) in [(i64::MAX, i64::MAX), (0, i64::MAX), (i64::MAX, 0), (i64::MIN, i64::MIN)] {
+        let contact = Contact { added, removed, ..Contact::default() };
+        assert!(contacts.restore(account, contact));
+        if contacts.get(account).is_some_and(Contact::is_active) {
+            contacts.remove(NOW, account).unwrap();
+        }
+        for later in 1..4 {
+            contacts.add(NOW + later * 10, OWN, account, "").unwrap();
+            assert!(contacts.get(account).unwrap().is_active(), "{added} {removed}");
+            contacts.remove(NOW + later * 10 + 1, account).unwrap();
+            assert!(!contacts.get(account).unwrap().is_active(), "{added} {removed}");
+        }
+    }
+    let contact = Contact { removed: i64::MAX, ..Contact::default() };
+    assert!(contacts.restore(account, contact));
+    let invited = TrustRequest { invited_ms: Some(NOW * 1000), ..request("") };
+    let told = contacts.handle_request(NOW, OWN, device, 1, invited);
+    assert_eq!(told, Ok(vec![event(ContactEvent::Requested(account))]));
+}
+
+#[test]
+fn a_ban_stands_although_there_is_a_request() {
+    let (device, account) = bob();
+    let mut contacts = Contacts::default();
+    contacts.handle_request(NOW, OWN, device, 1, request("")).unwrap();
+    // As a file may say that was put together from two.
+    let mut file: serde_json::Value = serde_json::from_str(&contacts.to_json()).unwrap();
+    file["contacts"][account.to_string()] = serde_json::json!({ "banned": true });
+    let mut contacts = Contacts::from_json(&file.to_string()).unwrap();
+    assert!(contacts.request(account).is_some());
+    assert_eq!(contacts.add(NOW, OWN, account, ""), Err(ContactError::Banned));
+    assert_eq!(contacts.accept(NOW, account), Err(ContactError::Banned));
+    assert!(contacts.get(account).unwrap().banned);
+}
+
+#[test]
+fn the_short_id_of_who_asked_is_kept_and_may_be_missing() {
+    let (device, account) = bob();
+    let mut contacts = Contacts::default();
+    contacts.handle_request(NOW, OWN, device, 1, request("")).unwrap();
+    let mut contacts = Contacts::from_json(&contacts.to_json()).unwrap();
+    assert_eq!(contacts.request(account).unwrap().short_id, Some(device.short_id()));
+    let mut file: serde_json::Value = serde_json::from_str(&contacts.to_json()).unwrap();
+    let request = file["requests"][account.to_string()].as_object_mut().unwrap();
+    request.remove("shortId").unwrap();
+    let mut old = Contacts::from_json(&file.to_string()).unwrap();
+    assert_eq!(old.request(account).unwrap().short_id, None);
+    let asked = |effects: Vec<ContactEffect>| effects.iter().find_map(ContactEffect::device).unwrap();
+    assert_eq!(asked(old.accept(NOW, account).unwrap()), (device.device_id(), None));
+    let known = (device.device_id(), Some(device.short_id()));
+    assert_eq!(asked(contacts.accept(NOW, account).unwrap()), known);
 }
 
 #[test]

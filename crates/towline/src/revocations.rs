@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use towline_identity::{Certificate, Chain, RevocationError, RevocationList, Revocations, Revoked};
+use towline_identity::{
+    AccountId, Certificate, Chain, RevocationError, RevocationList, Revocations, Revoked,
+};
 
 /// Revocation lists, shared between the program, which collects them, and its nodes, which go by them. Clones are the
 /// same lists.
@@ -26,6 +28,11 @@ impl SharedRevocations {
     /// Whether every certificate of a chain still counts with its issuer, as far as the lists tell.
     pub fn check(&self, chain: &Chain) -> Result<(), Revoked> {
         self.read().check(chain)
+    }
+
+    /// Whether there is a list of an account: who has revoked one device may have revoked another.
+    pub(crate) fn has_lists_of(&self, account: AccountId) -> bool {
+        self.read().has_lists_of(account.into())
     }
 
     /// The lists as they are now.

@@ -47,11 +47,11 @@ impl Contacts {
         if !limits::is_conversation_id(conversation_id) {
             return Err(ContactError::ConversationId);
         }
+        if self.is_banned(account) {
+            return Err(ContactError::Banned);
+        }
         if self.requests.contains_key(&account) {
             return self.accept(now, account);
-        }
-        if self.known.get(&account).is_some_and(|contact| contact.banned) {
-            return Err(ContactError::Banned);
         }
         if !self.make_room(account) {
             return Err(ContactError::Full { limit: self.limits.contacts });
@@ -73,7 +73,11 @@ impl Contacts {
     /// Takes an account that has asked as contact, and tells it. It gets the name on its card, if it has none here.
     pub fn accept(&mut self, now: i64, account: AccountId) -> Effects {
         let request = self.requests.get(&account).ok_or(ContactError::NoRequest)?;
-        let (device, conversation_id) = (request.device, request.conversation_id.clone());
+        if self.is_banned(account) {
+            return Err(ContactError::Banned);
+        }
+        let (device, short_id) = (request.device, request.short_id);
+        let conversation_id = request.conversation_id.clone();
         let mut name = VCard::parse(&request.payload).ok().map(|card| card.name);
         limits::shorten(&mut name);
         if !self.make_room(account) {
@@ -89,7 +93,7 @@ impl Contacts {
         self.changed = true;
         Ok(vec![
             ContactEffect::Event(ContactEvent::Added(account)),
-            ContactEffect::SendConfirmation { account, device, conversation_id },
+            ContactEffect::SendConfirmation { account, device, short_id, conversation_id },
         ])
     }
 
@@ -152,6 +156,10 @@ impl Contacts {
         Ok(if changed && banned { vec![ContactEffect::Enforce] } else { Vec::new() })
     }
 
+    fn is_banned(&self, account: AccountId) -> bool {
+        self.known.get(&account).is_some_and(|contact| contact.banned)
+    }
+
     /// Names a contact. Long names are cut to [`MAX_NAME`](super::MAX_NAME) bytes.
     pub fn set_name(&mut self, account: AccountId, mut name: Option<String>) -> Result<(), ContactError> {
         let contact = self.known.get_mut(&account).ok_or(ContactError::NotAContact)?;
@@ -162,8 +170,19 @@ impl Contacts {
     }
 }
 
+/// Times that are further ahead than clocks differ, in seconds, come from a damaged archive.
+const CLOCKS_DIFFER: i64 = 24 * 60 * 60;
+
+impl Contact {
+    /// When it was removed last; 0 for never, or if that is in the future, where no clock has been.
+    pub(super) fn removed_by(&self, now: i64) -> i64 {
+        if self.removed > now.saturating_add(CLOCKS_DIFFER) { 0 } else { self.removed }
+    }
+}
+
 /// Makes it a contact from now on.
 fn begin(contact: &mut Contact, now: i64, confirmed: bool, conversation_id: &str) {
+    contact.removed = contact.removed_by(now);
     contact.added = now.max(contact.removed.saturating_add(1));
     contact.confirmed = confirmed;
     contact.banned = false;
@@ -173,6 +192,7 @@ fn begin(contact: &mut Contact, now: i64, confirmed: bool, conversation_id: &str
 
 /// Makes it none.
 fn end(contact: &mut Contact, now: i64) {
+    contact.added = contact.added.min(now.saturating_add(CLOCKS_DIFFER));
     contact.removed = now.max(contact.added);
     contact.confirmed = false;
     (contact.asked, contact.asked_at) = (0, 0);

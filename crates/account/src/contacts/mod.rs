@@ -80,6 +80,8 @@ impl Contact {
 pub struct PendingRequest {
     /// The device that asked last.
     pub device: DeviceId,
+    /// Its short id, under which devices of 2023 publish their certificates. `None` in what was kept before it was noted.
+    pub short_id: Option<ShortId>,
     /// The conversation it proposes; may be empty.
     pub conversation_id: String,
     /// Its card (vCard text, if it keeps to the rules), at most [`MAX_PAYLOAD`] bytes.
@@ -127,6 +129,8 @@ pub enum ContactEffect {
         account: AccountId,
         /// The device that asked. It gets the answer whether it is announced or not: who asks need not stay.
         device: DeviceId,
+        /// Its short id, if it is known.
+        short_id: Option<ShortId>,
         /// The conversation of the two.
         conversation_id: String,
     },
@@ -203,6 +207,11 @@ impl Contacts {
     /// Devices that are banned, whatever account they belong to.
     pub fn banned_devices(&self) -> impl Iterator<Item = DeviceId> {
         self.banned_devices.iter().copied()
+    }
+
+    /// Whether a device is banned by itself. Its account may be banned all the same.
+    pub fn is_device_banned(&self, device: DeviceId) -> bool {
+        self.banned_devices.contains(&device)
     }
 
     /// Devices of the own account that were seen so far.

@@ -1,7 +1,7 @@
 //! Requests and answers that come (`spec/files-and-calls.md` 2.2).
 
 use towline_dht::types::TrustRequest;
-use towline_identity::{AccountId, Chain, DeviceId};
+use towline_identity::{AccountId, Chain, DeviceId, ShortId};
 
 use super::{ContactEffect, ContactEvent, Contacts, MAX_PAYLOAD, PendingRequest, REQUEST_LIFE, limits};
 use crate::PeerKind;
@@ -72,7 +72,7 @@ impl Contacts {
             return Err(Ignored::Duplicate);
         }
         let effects = match (kind, request.confirm) {
-            (PeerKind::Contact, _) => self.confirmed(account, sender.device_id(), &request),
+            (PeerKind::Contact, _) => self.confirmed(account, sender, &request),
             (_, true) => return Err(Ignored::Unasked),
             (_, false) => self.asked(now, account, sender, request)?,
         };
@@ -91,7 +91,7 @@ impl Contacts {
     fn confirmed(
         &mut self,
         account: AccountId,
-        device: DeviceId,
+        sender: &Chain,
         request: &TrustRequest,
     ) -> Vec<ContactEffect> {
         let contact = self.known.get_mut(&account).expect("it was found to be a contact");
@@ -106,7 +106,8 @@ impl Contacts {
         if !request.confirm {
             // Always, though it may have been told: it would not ask if it knew.
             let conversation_id = contact.conversation_id.clone();
-            effects.push(ContactEffect::SendConfirmation { account, device, conversation_id });
+            let (device, short_id) = (sender.device_id(), Some(sender.short_id()));
+            effects.push(ContactEffect::SendConfirmation { account, device, short_id, conversation_id });
         }
         effects
     }
@@ -121,7 +122,7 @@ impl Contacts {
         if self.refused.get(&account).is_some_and(|at| now < at.saturating_add(REQUEST_LIFE)) {
             return Err(Ignored::Refused);
         }
-        let removed = self.known.get(&account).map_or(0, |contact| contact.removed);
+        let removed = self.known.get(&account).map_or(0, |contact| contact.removed_by(now));
         if removed > 0 && request.invited_ms.is_some_and(|invited| invited / 1000 < removed) {
             return Err(Ignored::Outdated);
         }
@@ -135,6 +136,7 @@ impl Contacts {
                 pending.payload = request.payload.into();
             }
             pending.device = sender.device_id();
+            pending.short_id = Some(sender.short_id());
             return Ok(Vec::new());
         }
         if self.requests.len() >= self.limits.requests {
@@ -145,6 +147,7 @@ impl Contacts {
         }
         let pending = PendingRequest {
             device: sender.device_id(),
+            short_id: Some(sender.short_id()),
             conversation_id: request.conversation_id,
             payload: request.payload.into(),
             received: now,
@@ -196,10 +199,10 @@ impl ContactEffect {
         }
     }
 
-    /// The device that gets the message even if its account does not announce it now.
-    pub fn device(&self) -> Option<DeviceId> {
+    /// The device that gets the message even if its account does not announce it now, and its short id, if that is known.
+    pub fn device(&self) -> Option<(DeviceId, Option<ShortId>)> {
         match self {
-            Self::SendConfirmation { device, .. } => Some(*device),
+            Self::SendConfirmation { device, short_id, .. } => Some((*device, *short_id)),
             Self::SendRequest { .. } | Self::Enforce | Self::Event(_) => None,
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct Stored {
 #[serde(rename_all = "camelCase")]
 struct StoredRequest {
     device: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    short_id: Option<String>,
     #[serde(default)]
     conversation_id: String,
     #[serde(default)]
@@ -97,6 +99,7 @@ impl From<Contacts> for Stored {
     fn from(all: Contacts) -> Self {
         let request = |pending: PendingRequest| StoredRequest {
             device: pending.device.to_string(),
+            short_id: pending.short_id.map(|id| id.to_string()),
             conversation_id: pending.conversation_id,
             payload: pending.payload.as_ref().into(),
             received: pending.received,
@@ -148,6 +151,7 @@ impl TryFrom<Stored> for Contacts {
             }
             let pending = PendingRequest {
                 device: request.device.parse()?,
+                short_id: request.short_id.map(|id| id.parse()).transpose()?,
                 conversation_id: request.conversation_id,
                 payload: request.payload.read()?.into(),
                 received: request.received,

@@ -6,10 +6,11 @@ mod presence;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use towline_account::contacts::{Contact, ContactEffect, ContactError, ContactEvent, Contacts, Ignored};
 use towline_account::presence::Presence;
@@ -23,11 +24,13 @@ use super::error::AccountError;
 use super::event::AccountEvent;
 use super::watch::{AccountPresence, Announced, PresenceWatch};
 use crate::dht::Announcement;
+use crate::eras::DeviceIds;
 use crate::event::Event;
 use crate::node::{Node, Target};
 use crate::revocations::SharedRevocations;
 
 use early::EarlyAnswers;
+use lists::Parked;
 use sending::Sending;
 
 /// What changed without a consequence, as by a request that repeats another, is on disk this long after it came. A save
@@ -50,6 +53,8 @@ pub(super) enum News {
     Unwatched { account: AccountId },
     /// The chain of an announced device.
     Found { account: AccountId, device: ShortId, chain: Option<Chain> },
+    /// Genuine revocation lists that were fetched; all there are, or only some.
+    Lists { account: AccountId, issuer: Box<Certificate>, lists: Vec<RevocationList>, complete: bool },
     /// This device is announced.
     Announced,
 }
@@ -95,6 +100,10 @@ pub(super) enum Command {
     SetProfile {
         card: Arc<[u8]>,
     },
+    /// Save what is unsaved, and end.
+    Shutdown {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The account as its task sees it.
@@ -111,6 +120,8 @@ pub(super) struct Actor {
     save_at: Option<Instant>,
     presence: Presence,
     watched: BTreeMap<AccountId, watch::Sender<AccountPresence>>,
+    /// Has the listen at an account begun anew.
+    renew: BTreeMap<AccountId, Arc<Notify>>,
     /// Accounts that the account itself wants watched.
     kept: BTreeMap<AccountId, PresenceWatch>,
     /// Chains of announced devices; `None` while one is looked for.
@@ -123,7 +134,7 @@ pub(super) struct Actor {
     connected: BTreeMap<DeviceId, (AccountId, ShortId)>,
     revocations: SharedRevocations,
     /// Lists whose issuer's certificate is not known yet.
-    parked: BTreeMap<AccountId, Vec<RevocationList>>,
+    parked: BTreeMap<AccountId, Parked>,
     /// Our own lists on the DHT.
     lists: Vec<Announcement>,
     sending: BTreeMap<AccountId, Sending>,
@@ -166,6 +177,7 @@ impl Actor {
             save_at: None,
             presence: Presence::new(config.limits.presence.clone()),
             watched: BTreeMap::new(),
+            renew: BTreeMap::new(),
             kept: BTreeMap::new(),
             chains: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -198,7 +210,7 @@ impl Actor {
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    Some(command) => self.handle_command(command).await,
+                    Some(command) => if self.handle_command(command).await.is_break() { return },
                     None => return,
                 },
                 Some(news) = news.recv() => self.handle_news(news).await,
@@ -211,6 +223,8 @@ impl Actor {
                 Some(_) = self.chores.join_next() => {}
                 () = sleep(timeout) => self.handle_timeout().await,
             }
+            // Whatever it was, it may have begun watches of who is there already.
+            self.tell_presence().await;
         }
     }
 
@@ -236,7 +250,8 @@ impl Actor {
         self.apply_unasked(effects).await;
     }
 
-    async fn handle_command(&mut self, command: Command) {
+    /// Breaks if that was the end.
+    async fn handle_command(&mut self, command: Command) -> ControlFlow<()> {
         match command {
             Command::Change { change, done } => self.change(change, done).await,
             Command::Watch { account, reply } => {
@@ -252,7 +267,14 @@ impl Actor {
             }
             Command::Revoke { list, done } => self.revoke(list, done).await,
             Command::SetProfile { card } => self.card = card,
+            Command::Shutdown { done } => {
+                self.save_rest().await;
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+                return ControlFlow::Break(());
+            }
         }
+        ControlFlow::Continue(())
     }
 
     async fn handle_news(&mut self, news: News) {
@@ -268,6 +290,9 @@ impl Actor {
             News::Renewed { account } => self.presence.listen_renewed(towline_net::now(), account),
             News::Unwatched { account } => self.unwatched(account),
             News::Found { account, device, chain } => self.handle_found(account, device, chain).await,
+            News::Lists { account, issuer, lists, complete } => {
+                self.handle_fetched(account, &issuer, lists, complete).await;
+            }
             News::Announced => self.tell(AccountEvent::Announced),
         }
     }
@@ -362,13 +387,11 @@ impl Actor {
     /// Carries out effects: what changed is in force at once, and saved before anything is sent.
     async fn apply(&mut self, effects: Vec<ContactEffect>) -> Result<(), AccountError> {
         let saved = self.save().await;
+        self.stop_sending();
         let mut added = Vec::new();
         for effect in effects {
             match effect {
                 ContactEffect::Event(event) => {
-                    if let ContactEvent::Removed(account) | ContactEvent::Banned(account) = event {
-                        self.sending.remove(&account);
-                    }
                     if let ContactEvent::Added(account) = event {
                         added.push(account);
                     }
@@ -378,7 +401,11 @@ impl Actor {
                     if saved.is_ok() =>
                 {
                     if let Some((account, message)) = effect.message(&self.card) {
-                        self.send(account, message, effect.device());
+                        let asked = effect.device().map(|(device, short_id)| match short_id {
+                            Some(short_id) => DeviceIds::both(device, short_id),
+                            None => DeviceIds::from(device),
+                        });
+                        self.send(account, message, asked);
                     }
                 }
                 // Enforcing is what the change waits for; it is done there. Messages wait until they are asked for again.
@@ -424,6 +451,14 @@ impl Actor {
         })
     }
 
+    /// Saves what was put off or could not be saved before.
+    async fn save_rest(&mut self) {
+        self.save_at = None;
+        if let Err(error) = self.save().await {
+            tracing::warn!(%error, "contacts at the end");
+        }
+    }
+
     /// Tells whoever listens.
     fn tell(&self, event: AccountEvent) {
         // Without listeners there is nobody to tell.
@@ -449,9 +484,13 @@ fn restore(
         return Err(ContactError::OwnAccount);
     }
     let active = contact.is_active();
+    let was_active = contacts.get(account).is_some_and(Contact::is_active);
     if !contacts.restore(account, contact) {
         return Err(ContactError::Full { limit: contacts.limits().contacts });
     }
-    let event = ContactEffect::Event(ContactEvent::Added(account));
-    Ok(if active { vec![event] } else { vec![ContactEffect::Enforce] })
+    Ok(match (active, was_active) {
+        (true, true) => Vec::new(),
+        (true, false) => vec![ContactEffect::Event(ContactEvent::Added(account))],
+        (false, _) => vec![ContactEffect::Enforce],
+    })
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use towline_account::announcement::{self, DeviceAnnouncement};
+use towline_account::contacts::Contacts;
 use towline_account::inbox;
 use towline_dht::types::{Payload as _, TRUST_REQUEST, TrustRequest};
 use towline_dht::{Query, Value};
@@ -56,6 +57,7 @@ impl Device {
 pub(super) struct Directory {
     node: Node,
     eras: Eras,
+    contacts: watch::Receiver<Arc<Contacts>>,
     revocations: SharedRevocations,
     limits: Arc<AccountLimits>,
     places: Arc<Semaphore>,
@@ -67,12 +69,13 @@ impl Directory {
     pub(super) fn new(
         node: Node,
         eras: Eras,
+        contacts: watch::Receiver<Arc<Contacts>>,
         revocations: SharedRevocations,
         limits: AccountLimits,
         commands: mpsc::WeakSender<Command>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.at_once.max(1)));
-        Self { node, eras, revocations, limits: Arc::new(limits), places, commands }
+        Self { node, eras, contacts, revocations, limits: Arc::new(limits), places, commands }
     }
 
     /// The certificate of a device, if there is one of this account.
@@ -98,7 +101,8 @@ impl Directory {
         }
     }
 
-    /// The devices an account announces now, without those it has revoked.
+    /// The devices an account announces now, without those it has revoked. Lists tell of certificates: where there is one, a
+    /// device whose certificate is not found may be revoked, too, and is left out.
     pub(super) async fn devices(&self, account: AccountId) -> Result<Vec<Device>, GetError> {
         let mut get = self.node.dht().get(announcement::key(account), Query::all());
         let mut values = Vec::new();
@@ -144,34 +148,42 @@ impl Directory {
                 }
             }
         }
-        devices.retain(|device| {
-            let chain = device.chain.as_ref();
-            chain.is_none_or(|chain| found.check(chain).is_ok() && self.revocations.check(chain).is_ok())
+        let revokes = found.lists().next().is_some() || self.revocations.has_lists_of(account);
+        devices.retain(|device| match &device.chain {
+            Some(chain) => found.check(chain).is_ok() && self.revocations.check(chain).is_ok(),
+            None => !revokes,
         });
         Ok(devices)
     }
 
     /// Puts a message into the inbox of each device of an account, and of `also`, if that is one of its devices: signed,
-    /// and for that device only. Returns how many there were.
+    /// and for that device only. Nothing is sent to who is banned. Returns how many there were.
     pub(super) async fn send(
         &self,
         account: AccountId,
         message: &TrustRequest,
-        also: Option<DeviceId>,
+        also: Option<DeviceIds>,
     ) -> usize {
         let devices = self.devices(account).await.unwrap_or_else(|error| {
             tracing::debug!(%account, %error, "its devices could not be looked up");
             Vec::new()
         });
-        let also = match also.filter(|also| devices.iter().all(|device| device.id() != Some(*also))) {
-            Some(also) => self.certificate(account, DeviceIds::from(also)).await,
+        let also = match also.filter(|also| devices.iter().all(|device| device.id() != also.long())) {
+            Some(also) => self.certificate(account, also).await,
             None => None,
         };
         let also = also.map(|found| found.chain).filter(|chain| self.revocations.check(chain).is_ok());
         let also = also.as_ref().map(Chain::public_key);
         let announced = devices.iter().filter_map(Device::key);
-        let keys: BTreeMap<ShortId, &PublicKey> =
-            announced.chain(also).map(|key| (key.short_id(), key)).collect();
+        let contacts = Arc::clone(&self.contacts.borrow());
+        if contacts.get(account).is_some_and(|contact| contact.banned) {
+            return 0;
+        }
+        let keys: BTreeMap<ShortId, &PublicKey> = announced
+            .chain(also)
+            .filter(|key| !contacts.is_device_banned(key.device_id()))
+            .map(|key| (key.short_id(), key))
+            .collect();
         let own = self.node.identity().short_id();
         let puts = keys.into_iter().filter(|(device, _)| *device != own).map(async |(device, key)| {
             let value = Value::new(0, TRUST_REQUEST, message.encode());

@@ -140,6 +140,7 @@ impl Account {
         let directory = Directory::new(
             node.clone(),
             eras,
+            contacts.clone(),
             setup.revocations.clone(),
             setup.limits.clone(),
             commands.downgrade(),
@@ -286,7 +287,8 @@ impl Account {
         self.command(Command::SetProfile { card }).await
     }
 
-    /// The devices that an account announces now, with their certificates; those it has revoked are left out. The node
+    /// The devices that an account announces now, with their certificates; those it has revoked are left out, and if it has
+    /// revoked any, those whose certificate is not found. The node
     /// remembers the certificates, so that the devices can be dialled at once. Takes as long as lookups on the DHT do, at
     /// most some 20 s. Cancel safe.
     #[doc(alias = "forEachDevice")]
@@ -315,9 +317,14 @@ impl Account {
         self.ask(|done| Command::Revoke { list, done }).await
     }
 
-    /// Closes all connections properly and ends. The announcement lives on the DHT for up to ten minutes more: the
+    /// Saves what is not saved yet, closes all connections properly and ends. The announcement lives on the DHT for up to ten minutes more: the
     /// protocol has no means to take it back.
     pub async fn shutdown(&self) {
+        let (done, saved) = oneshot::channel();
+        if self.command(Command::Shutdown { done }).await.is_ok() {
+            // An error says that the account has ended before.
+            let _ = saved.await;
+        }
         let mut tasks = {
             let mut tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             std::mem::take(&mut *tasks)

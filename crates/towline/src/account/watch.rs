@@ -1,8 +1,9 @@
 //! Watching the presence of an account.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use towline_account::announcement::{self, DeviceAnnouncement};
 use towline_account::presence::PresenceState;
 use towline_account::revocation;
@@ -103,17 +104,25 @@ pub(super) fn sort(
 /// How long before a listen that ended is begun anew.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Listens at the key of an account until nobody watches it any more, or the account of ours is gone.
+/// Listens at the key of an account until nobody watches it any more, or the account of ours is gone. Begins anew when
+/// `renew` says so.
 pub(super) async fn listen(
     dht: Dht,
     account: AccountId,
     watched: watch::Sender<AccountPresence>,
+    renew: Arc<Notify>,
     news: mpsc::Sender<News>,
 ) {
     let listening = async {
         loop {
             let mut listening = dht.listen(announcement::key(account), Query::all());
-            while let Some(event) = listening.next().await {
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    event = listening.next() => event,
+                    () = renew.notified() => None,
+                };
+                let Some(event) = event else { break };
                 let told = match event {
                     ListenEvent::New(values) => {
                         let (announced, lists) = sort(account, values);

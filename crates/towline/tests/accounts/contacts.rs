@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use towline::account::contacts::{ContactError, ContactEvent};
+use towline::account::contacts::{Contact, ContactError, ContactEvent};
+use towline::account::presence::{PresenceEvent, PresenceState};
 use towline::account::vcard::VCard;
 use towline::account::{AccountConfig, AccountError, AccountEvent};
 use towline::dht::{Announcement, Dht, DhtConfig, ListenEvent, Query, Value};
@@ -15,7 +16,7 @@ use towline_account::inbox;
 use towline_dht::types::{Payload as _, TRUST_REQUEST, TrustRequest};
 
 use crate::common::{Lab, pass, story};
-use crate::people::{Device, befriend, event, friends, long_story, person, so_far, two, until};
+use crate::people::{Device, NOW, befriend, event, friends, long_story, person, so_far, two, until};
 
 const CONVERSATION: &str = "44e9279e676b9870783cdbf65742e9145fff3b39";
 
@@ -131,6 +132,105 @@ fn an_answer_waits_for_who_asked() {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), confirmed).await.unwrap();
+    });
+}
+
+/// The confirmation is tried again for a minute when nobody is there to get it.
+#[test]
+fn a_confirmation_does_not_outlive_the_contact() {
+    long_story(47, async |world| {
+        let lab = Lab::new(world).await;
+        let bob_device = Device::new(&lab, &person(1), 0);
+        // Of a device that is not there, and whose certificate is nowhere yet.
+        let chain = person(2).devices[0].chain().clone();
+        let request = TrustRequest { service: "cx.ring".to_owned(), ..TrustRequest::default() };
+        let mut setup = bob_device.setup();
+        setup.contacts.handle_request(NOW, person(1).id(), &chain, 1, request).unwrap();
+        let bob = bob_device.start_with(setup).await;
+        let mut seen = bob.events();
+        bob.accept(person(2).id()).await.unwrap();
+        pass(Duration::from_secs(1)).await;
+        bob.ban(person(2).id()).await.unwrap();
+        let mallory = lab.bare_dht("mallory", person(2).devices[0].clone()).await;
+        let published = mallory.publish_certificate();
+        published.announced().await.unwrap();
+        pass(Duration::from_mins(2)).await;
+        let sent = |event: &AccountEvent| matches!(event, AccountEvent::Sent { .. });
+        assert!(!so_far(&mut seen).iter().any(sent), "neither told nor tried to the end");
+    });
+}
+
+#[test]
+fn a_banned_device_is_sent_nothing() {
+    long_story(48, async |world| {
+        let lab = Lab::new(world).await;
+        let (_, alice, _, bob) = two(&lab).await;
+        let mut seen = bob.events();
+        alice.add_contact(bob.id()).await.unwrap();
+        until(&mut seen, ContactEvent::Requested(alice.id())).await;
+        bob.set_device_banned(alice.node().device(), true).await.unwrap();
+        bob.accept(alice.id()).await.unwrap();
+        let sent = event(&mut seen, |event| match event {
+            AccountEvent::Sent { confirmation: true, devices, .. } => Some(*devices),
+            _ => None,
+        });
+        assert_eq!(sent.await, 0);
+        assert!(!alice.contacts().get(bob.id()).unwrap().confirmed);
+    });
+}
+
+#[test]
+fn what_was_put_off_is_saved_at_the_end() {
+    long_story(49, async |world| {
+        let lab = Lab::new(world).await;
+        let bob_device = Device::new(&lab, &person(1), 0);
+        let bob = bob_device.start().await;
+        let alice = Device::new(&lab, &person(0), 0).start().await;
+        let mut seen = bob.events();
+        bob_device.store.broken.store(true, Ordering::Relaxed);
+        alice.add_contact(bob.id()).await.unwrap();
+        until(&mut seen, ContactEvent::Requested(alice.id())).await;
+        bob_device.store.broken.store(false, Ordering::Relaxed);
+        bob.shutdown().await;
+        assert!(bob_device.setup().contacts.request(alice.id()).is_some());
+        // Once more does no harm, and nothing can be done after it.
+        bob.shutdown().await;
+        assert_eq!(bob.accept(alice.id()).await, Err(AccountError::Closed));
+    });
+}
+
+#[test]
+fn a_contact_that_is_restored_again_is_no_news() {
+    long_story(50, async |world| {
+        let lab = Lab::new(world).await;
+        let bob = Device::new(&lab, &person(1), 0).start().await;
+        let mut seen = bob.events();
+        let contact = Contact { added: 1, confirmed: true, ..Contact::default() };
+        for _ in 0..2 {
+            bob.restore(person(0).id(), contact.clone()).await.unwrap();
+        }
+        let contacts =
+            so_far(&mut seen).into_iter().filter(|event| matches!(event, AccountEvent::Contact(_)));
+        assert_eq!(contacts.count(), 1);
+    });
+}
+
+/// Who is connected already, as a stranger may be, is seen to be there as soon as it is a contact.
+#[test]
+fn a_new_contact_that_is_connected_is_shown_as_such() {
+    story(51, async |world| {
+        let lab = Lab::new(world).await;
+        let (_, alice, _, bob) = two(&lab).await;
+        let mut seen = alice.events();
+        // Once to be let in, and then to have no watch of it.
+        bob.restore(alice.id(), Contact { added: 1, confirmed: true, ..Contact::default() }).await.unwrap();
+        let _connection = alice.node().dial(bob.node().device()).await.unwrap();
+        alice.restore(bob.id(), Contact { added: 1, confirmed: true, ..Contact::default() }).await.unwrap();
+        let connected = event(&mut seen, |event| match event {
+            AccountEvent::Presence(PresenceEvent::Account { account, state }) => Some((*account, *state)),
+            _ => None,
+        });
+        assert_eq!(connected.await, (bob.id(), PresenceState::Connected));
     });
 }
 

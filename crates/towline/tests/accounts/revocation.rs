@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use towline::account::{AccountError, AccountEvent};
+use towline::account::{AccountConfig, AccountError, AccountEvent, AccountLimits};
+use towline::dht::PutOptions;
 use towline::identity::RevocationList;
 use towline::{CloseReason, ConnectError};
+use towline_account::announcement::DeviceAnnouncement;
 
 use crate::common::{Lab, event as node_event, pass};
 use crate::people::{Device, NOW, befriend, event, long_story, person};
@@ -105,6 +107,75 @@ fn a_revocation_that_is_not_saved_counts_and_says_so() {
         good_device.store.broken.store(false, Ordering::Relaxed);
         good.revoke(revoking(0, 1)).await.unwrap();
         assert_eq!(good_device.setup().revocations.snapshot().lists().count(), 1);
+    });
+}
+
+/// Anybody can store lists at the key of an account, before its certificate tells the genuine one.
+#[test]
+fn lists_of_others_do_not_push_the_genuine_one_out() {
+    long_story(45, async |world| {
+        let lab = Lab::new(world).await;
+        let good = Device::new(&lab, &person(0), 0).start().await;
+        let stolen = Device::new(&lab, &person(0), 1).start().await;
+        let bob_device = Device::new(&lab, &person(1), 0);
+        let bob = bob_device.start().await;
+        befriend(&good, &bob).await;
+        bob.shutdown().await;
+        good.revoke(revoking(0, 1)).await.unwrap();
+        // No room at all, as if somebody had been faster each time.
+        let limits = AccountLimits { lists: 0, ..AccountLimits::default() };
+        let bob = bob_device.start_with(AccountConfig { limits, ..bob_device.setup() }).await;
+        assert_eq!(bob_device.setup().revocations.snapshot().lists().count(), 0);
+        let mut seen = bob.events();
+        let mut watch = bob.presence(good.id()).await.unwrap();
+        let revoked = event(&mut seen, |event| match event {
+            AccountEvent::Revoked { devices, .. } => Some(devices.clone()),
+            _ => None,
+        });
+        assert_eq!(revoked.await, [stolen.node().identity().short_id()]);
+        watch.wait_for(|account| account.devices.len() == 1).await.unwrap();
+        assert_eq!(bob_device.setup().revocations.snapshot().lists().count(), 1);
+    });
+}
+
+/// A list names certificates, so a device whose certificate is withheld is not on any.
+#[test]
+fn where_devices_are_revoked_one_without_a_certificate_is_left_out() {
+    long_story(46, async |world| {
+        let lab = Lab::new(world).await;
+        let good = Device::new(&lab, &person(0), 0).start().await;
+        let bob_device = Device::new(&lab, &person(1), 0);
+        let bob = bob_device.start().await;
+        befriend(&good, &bob).await;
+        let thief = lab.bare_dht("thief", person(0).devices[1].clone()).await;
+        let mut value = DeviceAnnouncement::sign(&person(0).account, person(0).devices[1].key().public());
+        value.id = 7;
+        let key = towline_account::revocation::key(good.id());
+        thief.put(key, value, PutOptions::default()).await.unwrap();
+        let mut watch = bob.presence(good.id()).await.unwrap();
+        watch.wait_for(|account| account.devices.len() == 2).await.unwrap();
+        assert_eq!(bob.devices(good.id()).await.unwrap().len(), 2, "nothing speaks against it");
+
+        good.revoke(revoking(0, 1)).await.unwrap();
+        let shown = watch.wait_for(|account| account.devices.len() == 1).await.unwrap();
+        assert!(shown.devices.contains_key(&good.node().identity().short_id()));
+        let devices = bob.devices(good.id()).await.unwrap();
+        assert_eq!(
+            devices.iter().map(towline::account::Device::short_id).collect::<Vec<_>>(),
+            [good.node().identity().short_id()]
+        );
+        // Nor later, by a list that was kept, when no other device is there to tell whose it is.
+        bob.shutdown().await;
+        good.shutdown().await;
+        let bob = bob_device.start().await;
+        pass(Duration::from_mins(11)).await;
+        let mut value = DeviceAnnouncement::sign(&person(0).account, person(0).devices[1].key().public());
+        value.id = 8;
+        thief.put(key, value, PutOptions::default()).await.unwrap();
+        assert_eq!(bob.devices(person(0).id()).await.unwrap(), []);
+        let watch = bob.presence(person(0).id()).await.unwrap();
+        pass(Duration::from_secs(30)).await;
+        assert!(!watch.current().state.is_online());
     });
 }
 

@@ -4,11 +4,20 @@ use std::sync::Arc;
 
 use towline_account::contacts::Contact;
 use towline_account::{announcement, revocation};
-use towline_identity::{AccountId, Certificate, Chain, RevocationList, ShortId};
+use towline_dht::Query;
+use towline_identity::{AccountId, Certificate, Chain, RevocationList, Revocations, ShortId};
 
-use super::{Actor, Done};
+use super::{Actor, Done, News};
 use crate::account::error::AccountError;
 use crate::account::event::AccountEvent;
+
+/// Lists of an account whose certificate is not known yet, or which is of no use now.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    lists: Vec<RevocationList>,
+    /// There were others, for which there was no room: anybody can store some, before the genuine one is seen.
+    missed: bool,
+}
 
 impl Actor {
     /// Whether lists of an account are kept: everybody can publish some for accounts of his own making.
@@ -26,20 +35,75 @@ impl Actor {
     }
 
     /// Takes lists that were found at the key of an account: now, if they can be verified and are of use, and otherwise
-    /// when they can and are. Of too many the latest stay.
+    /// when they can and are. Of too many the latest stay, and all are fetched once the genuine ones can be told.
     pub(super) async fn park(&mut self, account: AccountId, mut lists: Vec<RevocationList>) {
-        lists.extend(self.parked.remove(&account).unwrap_or_default());
-        if lists.is_empty() {
+        let mut parked = self.parked.remove(&account).unwrap_or_default();
+        lists.append(&mut parked.lists);
+        if lists.is_empty() && !parked.missed {
             return;
         }
-        if let Some(issuer) = self.issuer(account).filter(|_| self.matters(account)) {
+        let matters = self.matters(account);
+        if let Some(issuer) = self.issuer(account).filter(|_| matters) {
             self.take_lists(account, lists, &issuer).await;
+            if parked.missed {
+                self.fetch_lists(account, issuer);
+            }
             return;
         }
         let limits = &self.config.limits;
-        let others: usize = self.parked.values().map(Vec::len).sum();
-        lists.truncate(limits.lists.min(limits.all_lists.saturating_sub(others)));
-        self.parked.insert(account, lists);
+        let others = self.parked.iter().filter(|(other, _)| self.matters(**other));
+        let others: usize = others.map(|(_, parked)| parked.lists.len()).sum();
+        let room = if matters { limits.lists.min(limits.all_lists.saturating_sub(others)) } else { 0 };
+        parked.missed |= lists.len() > room;
+        lists.truncate(room);
+        parked.lists = lists;
+        self.parked.insert(account, parked);
+    }
+
+    /// Looks for lists for which there was no room while the genuine ones could not be told.
+    fn fetch_lists(&mut self, account: AccountId, issuer: Certificate) {
+        let (dht, news) = (self.node.dht().clone(), self.news.clone());
+        let places = Arc::clone(&self.places);
+        self.chores.spawn(async move {
+            let Ok(_place) = places.acquire().await else { return };
+            let mut get = dht.get(revocation::key(account), Query::all());
+            // Takes only what the account has made, and of that not more than its bounds allow.
+            let mut found = Revocations::new();
+            let complete = loop {
+                match get.next().await {
+                    Ok(Some(value)) => {
+                        if let Ok(list) = revocation::read(&value.value)
+                            && let Err(error) = found.insert(list, &issuer)
+                        {
+                            tracing::debug!(%account, %error, "revocation list passed over");
+                        }
+                    }
+                    Ok(None) => break true,
+                    Err(error) => {
+                        tracing::debug!(%account, %error, "revocation lists could not be looked up");
+                        break false;
+                    }
+                }
+            };
+            let lists = found.lists().cloned().collect();
+            // Without anybody to tell, nothing is left to do.
+            let _ = news.send(News::Lists { account, issuer: Box::new(issuer), lists, complete }).await;
+        });
+    }
+
+    /// Lists were fetched: all of them, or they are to be fetched again with what is seen next.
+    pub(super) async fn handle_fetched(
+        &mut self,
+        account: AccountId,
+        issuer: &Certificate,
+        lists: Vec<RevocationList>,
+        complete: bool,
+    ) {
+        if !complete && self.watched.contains_key(&account) {
+            self.parked.entry(account).or_default().missed = true;
+        }
+        self.take_lists(account, lists, issuer).await;
+        self.tell_presence().await;
     }
 
     /// Takes lists into force: verified, saved, and enforced on the connections that stand.
@@ -80,6 +144,7 @@ impl Actor {
     }
 
     fn lists_changed(&mut self, account: AccountId) {
+        self.presence.require_proof(account);
         self.exclude_revoked(account);
         if account == self.own {
             self.publish_own_lists();

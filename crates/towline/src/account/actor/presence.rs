@@ -1,8 +1,9 @@
 //! The account's task: who is watched, and who is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use towline_account::contacts::Contact;
 use towline_account::presence::{PresenceEvent, PresenceState};
 use towline_identity::{AccountId, Chain, DeviceId, RevocationList, ShortId};
@@ -22,10 +23,11 @@ impl Actor {
             return Ok(PresenceWatch::new(account, watched.subscribe()));
         }
         self.presence.watch(account)?;
+        if self.revocations.has_lists_of(account) {
+            self.presence.require_proof(account);
+        }
         let (watched, latest) = watch::channel(AccountPresence::default());
-        let listening =
-            watching::listen(self.node.dht().clone(), account, watched.clone(), self.news.clone());
-        self.chores.spawn(listening);
+        self.listen(account, watched.clone());
         self.watched.insert(account, watched);
         for (_, device) in self.connected.values().filter(|(of, _)| *of == account) {
             self.presence.connected(account, *device);
@@ -33,18 +35,25 @@ impl Actor {
         Ok(PresenceWatch::new(account, latest))
     }
 
+    fn listen(&mut self, account: AccountId, watched: watch::Sender<AccountPresence>) {
+        let renew = Arc::new(Notify::new());
+        let (dht, news) = (self.node.dht().clone(), self.news.clone());
+        self.chores.spawn(watching::listen(dht, account, watched, Arc::clone(&renew), news));
+        self.renew.insert(account, renew);
+    }
+
     /// The listen at an account ended, as nobody watched.
     pub(super) fn unwatched(&mut self, account: AccountId) {
         let Some(watched) = self.watched.get(&account) else { return };
         if watched.receiver_count() > 0 {
             // Somebody has begun to meanwhile.
+            let watched = watched.clone();
             self.presence.listen_renewed(towline_net::now(), account);
-            let listening =
-                watching::listen(self.node.dht().clone(), account, watched.clone(), self.news.clone());
-            self.chores.spawn(listening);
+            self.listen(account, watched);
             return;
         }
         self.watched.remove(&account);
+        self.renew.remove(&account);
         self.presence.unwatch(account);
         self.contacts.handle_offline(account);
         self.parked.remove(&account);
@@ -120,6 +129,9 @@ impl Actor {
             // Known, or looked for: anybody can store an announcement again and again.
             let known = self.chains.contains_key(&(account, device));
             let this = account == self.own && device == self.node.identity().short_id();
+            if this || self.chains.get(&(account, device)).is_some_and(Option::is_some) {
+                self.presence.prove(account, device);
+            }
             if known || this || !self.has_room_for_chain(account) {
                 continue;
             }
@@ -129,7 +141,7 @@ impl Actor {
                 self.ids.insert((account, device), id);
             }
             let (directory, news) = (self.directory.clone(), self.news.clone());
-            let places = std::sync::Arc::clone(&self.places);
+            let places = Arc::clone(&self.places);
             self.chores.spawn(async move {
                 let Ok(_place) = places.acquire().await else { return };
                 let chain = directory.certificate(account, ids).await.map(|found| found.chain);
@@ -164,15 +176,29 @@ impl Actor {
         self.chains.insert((account, device), Some(chain));
         self.park(account, Vec::new()).await;
         self.exclude_revoked(account);
+        self.presence.prove(account, device);
         self.show(account);
         self.tell_presence().await;
     }
 
     /// Passes on what changed, and does what follows from it.
     pub(super) async fn tell_presence(&mut self) {
+        // What follows may begin watches of who is there already.
+        while let Some(event) = self.presence.poll_event() {
+            self.tell_presence_from(event).await;
+        }
+        while let Some(account) = self.presence.poll_renewal() {
+            if let Some(renew) = self.renew.get(&account) {
+                renew.notify_one();
+            }
+        }
+    }
+
+    async fn tell_presence_from(&mut self, first: PresenceEvent) {
         let mut changed = BTreeSet::new();
         let mut effects = Vec::new();
-        while let Some(event) = self.presence.poll_event() {
+        let mut next = Some(first);
+        while let Some(event) = next {
             let now = self.unix_now();
             match event {
                 PresenceEvent::Device { account, device, state } => {
@@ -195,6 +221,7 @@ impl Actor {
                 }
             }
             self.tell(AccountEvent::Presence(event));
+            next = self.presence.poll_event();
         }
         for account in changed {
             self.show(account);
