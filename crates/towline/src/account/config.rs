@@ -92,7 +92,8 @@ pub struct AccountLimits {
     pub at_once: usize,
     /// Certificates of devices kept. Default: 4096.
     pub certificates: usize,
-    /// Requests whose sender is being looked for, or waited for; while there are so many, further ones wait in the DHT.
+    /// Requests whose sender is being looked for, or waited for; while there are so many, further ones wait in the DHT. Those
+    /// of devices whose certificate the node remembers wait for nobody.
     /// Default: 256.
     pub senders: usize,
 }

@@ -1,5 +1,6 @@
 //! Requests that come: what lies in the inbox of this device, and who put it there.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -8,7 +9,7 @@ use towline_account::contacts::Contacts;
 use towline_account::inbox;
 use towline_dht::Query;
 use towline_dht::types::{Payload as _, TRUST_REQUEST, TrustRequest};
-use towline_identity::PublicKey;
+use towline_identity::{DeviceId, PublicKey};
 
 use super::actor::News;
 use crate::dht::{ListenEvent, SecureValue};
@@ -21,12 +22,40 @@ const AGAIN_AFTER: [u64; 3] = [1, 5, 25];
 /// Senders looked for at once; the others wait, also for their next try.
 const LOOKUPS: usize = 16;
 
+/// Letters noted to have been looked into: more than a key holds on the DHT.
+const MOST_LOOKED_FOR: usize = 4096;
+
 /// What came.
 #[derive(Debug)]
 struct Letter {
     sender: PublicKey,
     value_id: u64,
     request: TrustRequest,
+}
+
+/// Letters whose sender was or is looked for: those that are shown again are not looked into again, so that there is room
+/// for others.
+#[derive(Debug, Default)]
+struct LookedFor {
+    letters: BTreeSet<(DeviceId, u64)>,
+    order: VecDeque<(DeviceId, u64)>,
+}
+
+impl LookedFor {
+    fn contains(&self, letter: (DeviceId, u64)) -> bool {
+        self.letters.contains(&letter)
+    }
+
+    /// Notes a letter; of too many the oldest is forgotten.
+    fn insert(&mut self, letter: (DeviceId, u64)) {
+        if self.order.len() >= MOST_LOOKED_FOR
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.letters.remove(&oldest);
+        }
+        self.letters.insert(letter);
+        self.order.push_back(letter);
+    }
 }
 
 /// Listens in the inbox until the account is gone.
@@ -37,30 +66,48 @@ pub(super) async fn listen(
     news: mpsc::Sender<News>,
 ) {
     let key = inbox::key(node.identity().short_id());
-    let (places, lookups) = (Arc::new(Semaphore::new(waiting.max(1))), Arc::new(Semaphore::new(LOOKUPS)));
+    let lookups = Arc::new(Semaphore::new(LOOKUPS));
     let mut looking = JoinSet::new();
+    let mut looked_for = LookedFor::default();
+    let mut missed = false;
     loop {
         let mut listening = node.dht().listen(key, Query::all());
-        while let Some(event) = listening.next().await {
-            // Values last for minutes; what has expired was treated or is sent again.
-            let values = match event {
-                ListenEvent::New(values) => values,
-                ListenEvent::Missed(_) => break,
-                ListenEvent::Expired(_) => continue,
-            };
-            for letter in values.iter().filter_map(read) {
-                let device = letter.sender.device_id();
-                if contacts.borrow().has_treated(device, letter.value_id) {
+        loop {
+            let event = tokio::select! {
+                biased;
+                Some(_) = looking.join_next() => {
+                    if missed && looking.len() <= waiting / 2 {
+                        // There is room again: all that is there is shown anew.
+                        missed = false;
+                        break;
+                    }
                     continue;
                 }
-                // Waiting here holds up nobody else: the DHT keeps what comes meanwhile, and bounds it.
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                while looking.try_join_next().is_some() {}
-                let (node, news, lookups) = (node.clone(), news.clone(), Arc::clone(&lookups));
-                looking.spawn(async move {
-                    look_up(&node, letter, &lookups, &news).await;
-                    drop(place);
-                });
+                event = listening.next() => event,
+            };
+            // Values last for minutes; what has expired was treated or is sent again.
+            let values = match event {
+                Some(ListenEvent::New(values)) => values,
+                Some(ListenEvent::Expired(_)) => continue,
+                Some(ListenEvent::Missed(_)) | None => break,
+            };
+            for letter in values.iter().filter_map(read) {
+                let id = (letter.sender.device_id(), letter.value_id);
+                if contacts.borrow().has_treated(id.0, id.1) || looked_for.contains(id) {
+                    continue;
+                }
+                // Who is known waits for nobody: anybody can write under keys that belong to no one.
+                if let Some(sender) = node.recall_writer(&letter.sender).await {
+                    let (value_id, request) = (letter.value_id, Box::new(letter.request));
+                    // Without anybody to tell, nothing is left to do.
+                    let _ = news.send(News::Request { sender, value_id, request }).await;
+                } else if looking.len() < waiting.max(1) {
+                    looked_for.insert(id);
+                    let (node, news, lookups) = (node.clone(), news.clone(), Arc::clone(&lookups));
+                    looking.spawn(async move { look_up(&node, letter, &lookups, &news).await });
+                } else {
+                    missed = true;
+                }
             }
         }
         if news.is_closed() {

@@ -308,18 +308,27 @@ impl Node {
         self.seek(DeviceIds::from(writer), |chain| self.inner.ctx.admits_chain(chain)).await
     }
 
+    /// The chain of whoever wrote to us, if it is remembered: nothing is looked up.
+    pub(crate) async fn recall_writer(&self, writer: &PublicKey) -> Option<Chain> {
+        self.recall(DeviceIds::from(writer)).await.ok().flatten()
+    }
+
+    async fn recall(&self, wanted: DeviceIds) -> Result<Option<Chain>, ConnectError> {
+        let (reply, known) = oneshot::channel();
+        self.command(Command::Recall { wanted, reply }).await?;
+        let known = known.await.map_err(|_| ConnectError::NodeClosed)?;
+        Ok(known.filter(|chain| self.inner.ctx.peer(chain).is_ok()))
+    }
+
     async fn seek(
         &self,
         wanted: DeviceIds,
         memorable: impl Fn(&Chain) -> bool,
     ) -> Result<Chain, ConnectError> {
-        let (reply, known) = oneshot::channel();
-        self.command(Command::Recall { wanted, reply }).await?;
-        let ctx = &self.inner.ctx;
-        match known.await.map_err(|_| ConnectError::NodeClosed)? {
-            Some(chain) if ctx.peer(&chain).is_ok() => return Ok(chain),
-            _ => {}
+        if let Some(chain) = self.recall(wanted).await? {
+            return Ok(chain);
         }
+        let ctx = &self.inner.ctx;
         let found = attempt::find_certificate(ctx, wanted, |chain| ctx.admits_chain(chain)).await?;
         ctx.peer(&found.chain)?;
         let chain = found.chain.clone();

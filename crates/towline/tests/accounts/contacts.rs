@@ -7,7 +7,7 @@ use std::time::Duration;
 use towline::account::contacts::{Contact, ContactError, ContactEvent};
 use towline::account::presence::{PresenceEvent, PresenceState};
 use towline::account::vcard::VCard;
-use towline::account::{AccountConfig, AccountError, AccountEvent};
+use towline::account::{AccountConfig, AccountError, AccountEvent, AccountLimits};
 use towline::dht::{Announcement, Dht, DhtConfig, ListenEvent, Query, Value};
 use towline::signal::RefusalReason;
 use towline::{Admit, ConnectError, Pattern, PeerKind};
@@ -157,6 +157,37 @@ fn a_confirmation_does_not_outlive_the_contact() {
         pass(Duration::from_mins(2)).await;
         let sent = |event: &AccountEvent| matches!(event, AccountEvent::Sent { .. });
         assert!(!so_far(&mut seen).iter().any(sent), "neither told nor tried to the end");
+    });
+}
+
+/// Who writes under a key that belongs to nobody is looked for in vain, for half a minute.
+#[test]
+fn letters_of_nobody_keep_no_others_out() {
+    long_story(52, async |world| {
+        let lab = Lab::new(world).await;
+        let bob_device = Device::new(&lab, &person(1), 0);
+        let limits = AccountLimits { senders: 2, ..AccountLimits::default() };
+        let bob = bob_device.start_with(AccountConfig { limits, ..bob_device.setup() }).await;
+        let friend = Device::new(&lab, &person(0), 0).start().await;
+        let stranger = Device::new(&lab, &person(3), 0).start().await;
+        befriend(&friend, &bob).await;
+        let nobody = lab.bare_dht("nobody", person(2).devices[0].clone()).await;
+        let request = TrustRequest { service: "cx.ring".to_owned(), ..TrustRequest::default() };
+        for id in 1..=2 {
+            let value = Value::new(id, TRUST_REQUEST, request.encode());
+            let (key, to) = (inbox::key(bob_device.identity.short_id()), bob_device.identity.key().public());
+            nobody.put_encrypted(key, to, value).await.unwrap();
+        }
+        pass(Duration::from_secs(2)).await;
+        let (mut at_friend, mut at_bob) = (friend.events(), bob.events());
+        stranger.add_contact(bob.id()).await.unwrap();
+        friend.remove(bob.id()).await.unwrap();
+        friend.add_contact(bob.id()).await.unwrap();
+        let confirmed = until(&mut at_friend, ContactEvent::Confirmed(bob.id()));
+        tokio::time::timeout(Duration::from_secs(10), confirmed).await.unwrap();
+        // Sooner than it is asked again.
+        let requested = until(&mut at_bob, ContactEvent::Requested(stranger.id()));
+        tokio::time::timeout(Duration::from_secs(100), requested).await.unwrap();
     });
 }
 
