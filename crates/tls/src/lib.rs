@@ -7,7 +7,7 @@
 //!
 //! The handshake is the TLS library's. The records of an established TLS 1.3 session are protected here, since there is no
 //! cheaper way: received ones are decrypted where they lie in the caller's buffer, sent ones encrypted in the caller's
-//! buffer, and neither allocates. `examples/throughput.rs` compares the cost with that of the AEAD alone.
+//! buffer, and neither allocates. `examples/record_cost.rs` compares the cost with that of the AEAD alone.
 //!
 //! ```
 //! # use towline_identity::{GenerateOptions, Identity, KeySize};

@@ -2,7 +2,7 @@
 //!
 //! Medians of many writes, so that what else runs on the machine counts little.
 //!
-//! `cargo run --release -p towline-tls --example throughput`
+//! `cargo run --release -p towline-tls --example record_cost`
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 #![allow(clippy::unwrap_used, reason = "an example")]
