@@ -82,14 +82,10 @@ fn a_hundred_connects_and_a_thousand_channels() -> Result<()> {
             steps.say(format_args!("{CHANNELS} channels refused in {} ms", begun.elapsed().as_millis()));
             ensure!(begun.elapsed() < PATIENCE, "the daemon naps between channels");
             let begun = Instant::now();
-            for _ in 0..CHANNELS / 20 {
+            for _ in 0..CHANNELS {
                 ensure!(us.try_channel(theirs, "sip").await?, "the daemon takes this one");
             }
-            steps.say(format_args!(
-                "{} channels accepted in {} ms",
-                CHANNELS / 20,
-                begun.elapsed().as_millis()
-            ));
+            steps.say(format_args!("{CHANNELS} channels accepted in {} ms", begun.elapsed().as_millis()));
             let stats = node.established();
             ensure!(stats.len() == 1, "one connection for all of them: {}", stats.len());
             node.close_with(theirs).await;
