@@ -1,0 +1,74 @@
+//! What a connection may spend.
+
+use std::time::Duration;
+
+use crate::congestion::Algorithm;
+
+/// Bounds and timings of one connection. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Congestion control of datagram links. Default: BBR.
+    pub congestion: Algorithm,
+    /// Receive window that a channel starts with. Default 256 KiB.
+    pub initial_window: u64,
+    /// Receive window that a channel never grows beyond. Default 24 MiB: 1 Gbit/s at 100 ms, and as much again for repairs.
+    pub max_window: u64,
+    /// Received bytes held for the application over all channels. Default 64 MiB.
+    pub receive_budget: u64,
+    /// Written bytes held per channel until they are acknowledged or given up. Default 24 MiB.
+    pub send_buffer: u64,
+    /// Received messages that a channel holds for the application (message channels). Default 1024.
+    pub max_messages: u64,
+    /// Longest message written or taken. Default 1 MiB.
+    pub max_message: usize,
+    /// Channels that the peer may have open at once. Default 4096.
+    pub max_channels: u32,
+    /// Longest label of a channel. Default 1024.
+    pub max_label: usize,
+    /// Links at once. Default 8.
+    pub max_links: usize,
+    /// Silence after which the connection is dead. Default 30 s. Both sides' values count; the smaller one holds.
+    pub idle_timeout: Duration,
+    /// How long a handshake may take. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// Longest that an acknowledgement is held back. Default 10 ms.
+    pub max_ack_delay: Duration,
+    /// How long an ordered channel without repair waits for what was overtaken. `None`: half a round trip, 5 to 100 ms. Default `None`.
+    pub reorder_wait: Option<Duration>,
+    /// UDP payload that every path is taken to carry. Default 1200, the least allowed.
+    pub min_mtu: u16,
+    /// Largest UDP payload to search for. Default 1452: Ethernet with IPv6.
+    pub max_mtu: u16,
+    /// Largest packet on a stream link. Default 16 384; at most 65 535.
+    pub max_stream_packet: u16,
+    /// Keeps NAT mappings open while nothing is sent. Default true: the interval is learned, 15 s at first.
+    pub keep_alive: bool,
+    /// Whether datagrams are sent with ECT(0). Default true; a path that loses such packets stops it.
+    pub ecn: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            congestion: Algorithm::Bbr,
+            initial_window: 256 << 10,
+            max_window: 24 << 20,
+            receive_budget: 64 << 20,
+            send_buffer: 24 << 20,
+            max_messages: 1024,
+            max_message: 1 << 20,
+            max_channels: 4096,
+            max_label: 1024,
+            max_links: 8,
+            idle_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            max_ack_delay: Duration::from_millis(10),
+            reorder_wait: None,
+            min_mtu: 1200,
+            max_mtu: 1452,
+            max_stream_packet: 16_384,
+            keep_alive: true,
+            ecn: true,
+        }
+    }
+}

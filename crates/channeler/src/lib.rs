@@ -1,0 +1,18 @@
+//! Many independent channels between two peers, over several links at once, without I/O.
+#![allow(dead_code, reason = "the parts are being joined")]
+
+mod capabilities;
+mod config;
+mod congestion;
+mod error;
+mod event;
+mod handshake;
+mod ids;
+
+pub use capabilities::{Capabilities, Resend};
+pub use config::Config;
+pub use congestion::Algorithm;
+pub use error::{Code, ConnectionError, OpenError, ReadError, Reason, Violation, WriteError};
+pub use event::{Event, LinkReport, LinkStatus, OpenOptions, Placement, Priority, Read};
+pub use handshake::HandshakeError;
+pub use ids::{ChannelId, ConnectionId, Ecn, LinkId, PeerId, Route, Side, Transmit};
