@@ -42,7 +42,12 @@ impl State {
         let arrival =
             if port.enabled { port.up.send(now, &mut packet, &mut self.chance) } else { Err(Drop::Outage) };
         match arrival {
-            Ok(at) => self.queue.push(at, Happening::InNetwork { from, packet }),
+            Ok(at) => {
+                if port.up.repeats(&mut self.chance) {
+                    self.queue.push(at, Happening::InNetwork { from, packet: packet.clone() });
+                }
+                self.queue.push(at, Happening::InNetwork { from, packet });
+            }
             Err(why) => self.record(Event::Dropped(why), &packet),
         }
     }
@@ -88,7 +93,12 @@ impl State {
             Err(Drop::Outage)
         };
         match arrival {
-            Ok(at) => self.queue.push(at, Happening::AtPort { port: to, packet }),
+            Ok(at) => {
+                if port.down.repeats(&mut self.chance) {
+                    self.queue.push(at, Happening::AtPort { port: to, packet: packet.clone() });
+                }
+                self.queue.push(at, Happening::AtPort { port: to, packet });
+            }
             Err(why) => self.record(Event::Dropped(why), &packet),
         }
     }

@@ -4,6 +4,7 @@ mod deliver;
 mod forward;
 mod host;
 mod link;
+mod masquerade;
 mod middlebox;
 mod network;
 mod node;
@@ -20,7 +21,8 @@ mod world;
 
 pub use crate::{
     host::Host,
-    link::{Drop, Link},
+    link::{Burst, Drop, Link},
+    masquerade::{Mappings, Masquerade},
     middlebox::{Middlebox, Plain, Verdict, Way},
     network::{Network, Plan},
     node::NodeId,

@@ -19,6 +19,10 @@ pub struct Link {
     pub reorder: bool,
     /// Share of packets that are lost, 0 to 1.
     pub loss: f64,
+    /// Packets lost many at a time, beside those lost one by one.
+    pub burst: Option<Burst>,
+    /// Share of packets that arrive twice, 0 to 1.
+    pub duplicate: f64,
     /// Bytes per second, headers included. `None`: no limit.
     pub rate: Option<u64>,
     /// Bytes that may wait for their turn; more are dropped. Only meant where there is a `rate`.
@@ -26,6 +30,15 @@ pub struct Link {
     /// Longest IP packet in bytes, at least 576. Hosts cut longer datagrams into fragments to fit their own link; a
     /// later link drops what is too long for it.
     pub mtu: usize,
+}
+
+/// Loss in bursts: a good state that loses nothing and a bad one that loses everything (the Gilbert model).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Burst {
+    /// Chance of each packet of a good time to begin a bad one, 0 to 1.
+    pub begins: f64,
+    /// Packets that are lost in a bad time, on average; at least 1.
+    pub length: f64,
 }
 
 impl Link {
@@ -36,6 +49,8 @@ impl Link {
             jitter: Duration::ZERO,
             reorder: false,
             loss: 0.0,
+            burst: None,
+            duplicate: 0.0,
             rate: None,
             queue: 256 << 10,
             mtu: 1500,
@@ -102,11 +117,13 @@ pub(crate) struct Direction {
     idle_at: Duration,
     /// When the last packet accepted so far arrives.
     last_arrival: Duration,
+    /// In the bad time of `Link::burst`.
+    bad: bool,
 }
 
 impl Direction {
     pub(crate) fn new(link: Link) -> Self {
-        Self { link, out: false, idle_at: Duration::ZERO, last_arrival: Duration::ZERO }
+        Self { link, out: false, idle_at: Duration::ZERO, last_arrival: Duration::ZERO, bad: false }
     }
 
     /// Takes a packet and says when it arrives.
@@ -130,6 +147,11 @@ impl Direction {
         if self.link.loss > 0.0 && (0..packets).any(|_| chance.random_bool(self.link.loss.min(1.0))) {
             return Err(Drop::Loss);
         }
+        if let Some(burst) = self.link.burst
+            && (0..packets).fold(false, |lost, _| self.falls_into(burst, chance) || lost)
+        {
+            return Err(Drop::Loss);
+        }
         if let Some(rate) = self.link.rate.filter(|rate| *rate > 0) {
             let waiting = self.idle_at.saturating_sub(now);
             let queued = waiting.as_nanos() * u128::from(rate) / 1_000_000_000;
@@ -150,5 +172,16 @@ impl Direction {
         }
         self.last_arrival = self.last_arrival.max(arrival);
         Ok(arrival)
+    }
+    /// Whether the bursts take the next packet.
+    fn falls_into(&mut self, burst: Burst, chance: &mut StdRng) -> bool {
+        let turns = if self.bad { 1.0 / burst.length.max(1.0) } else { burst.begins.clamp(0.0, 1.0) };
+        self.bad ^= chance.random_bool(turns);
+        self.bad
+    }
+
+    /// Whether a packet that was accepted arrives once more.
+    pub(crate) fn repeats(&self, chance: &mut StdRng) -> bool {
+        self.link.duplicate > 0.0 && chance.random_bool(self.link.duplicate.min(1.0))
     }
 }
