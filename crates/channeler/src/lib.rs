@@ -4,6 +4,8 @@
 mod capabilities;
 mod config;
 mod congestion;
+mod connection;
+mod endpoint;
 mod error;
 mod event;
 mod handshake;
@@ -12,7 +14,12 @@ mod ids;
 pub use capabilities::{Capabilities, Resend};
 pub use config::Config;
 pub use congestion::Algorithm;
+pub use connection::{AddLinkError, Connection, ConnectionStats, NoChannel};
+pub use endpoint::{
+    ConnectError, ConnectionHandle, Endpoint, EndpointConfig, EndpointCounters, EndpointEvent,
+    EndpointLimits, Handled,
+};
 pub use error::{Code, ConnectionError, OpenError, ReadError, Reason, Violation, WriteError};
 pub use event::{Event, LinkReport, LinkStatus, OpenOptions, Placement, Priority, Read};
-pub use handshake::HandshakeError;
+pub use handshake::{Credentials, HandshakeError, Peer, PeerIdentity, Refused, StaticKey, Trust};
 pub use ids::{ChannelId, ConnectionId, Ecn, LinkId, PeerId, Route, Side, Transmit};
