@@ -1,0 +1,210 @@
+//! One direction of a wire: what it does to packets.
+
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, rngs::StdRng};
+use towline_channeler::Ecn;
+
+/// Bytes of IPv4 and UDP headers before every datagram: they take their time on the wire, too.
+pub const HEADERS: usize = 28;
+
+/// Losses in bursts (Gilbert and Elliott): a good state without loss, a bad one in which all is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Burst {
+    /// Chance per packet to fall into the bad state.
+    pub begin: f64,
+    /// Chance per packet to leave it: one by the mean length of a burst.
+    pub end: f64,
+}
+
+impl Burst {
+    /// This share of packets is lost, in bursts of `length` packets on average.
+    pub fn of(share: f64, length: f64) -> Self {
+        let end = 1.0 / length;
+        Self { begin: end * share / (1.0 - share), end }
+    }
+}
+
+/// Packets that are overtaken.
+#[derive(Clone, Copy, Debug)]
+pub struct Reorder {
+    /// The share of them.
+    pub share: f64,
+    /// How much longer they take.
+    pub by: Duration,
+}
+
+/// What one direction is like. `Default` is a wire that neither loses nor waits.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// From one end to the other, without queues.
+    pub delay: Duration,
+    /// Up to so much more, without overtaking.
+    pub jitter: Duration,
+    /// Bytes per second, headers included; none: no limit.
+    pub rate: Option<u64>,
+    /// Bytes that wait for the wire before packets are dropped.
+    pub queue: usize,
+    /// Share of packets that vanish.
+    pub loss: f64,
+    /// Losses in bursts, beside the others.
+    pub burst: Option<Burst>,
+    /// Packets that are overtaken.
+    pub reorder: Option<Reorder>,
+    /// Share of packets that arrive twice.
+    pub duplicate: f64,
+    /// Share of packets with one bit turned over.
+    pub corrupt: f64,
+    /// Longest datagram that passes; a longer one vanishes.
+    pub mtu: usize,
+    /// Bytes in the queue above which packets are marked, where their sender understands marks.
+    pub mark_above: Option<usize>,
+    /// Datagrams within this range of lengths vanish.
+    pub hole: Option<(usize, usize)>,
+    /// Whether anything passes.
+    pub up: bool,
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            rate: None,
+            queue: 1 << 20,
+            loss: 0.0,
+            burst: None,
+            reorder: None,
+            duplicate: 0.0,
+            corrupt: 0.0,
+            mtu: 1500,
+            mark_above: None,
+            hole: None,
+            up: true,
+        }
+    }
+}
+
+impl Path {
+    /// Half of this round trip each way, no limit of rate.
+    pub fn rtt(milliseconds: u64) -> Self {
+        Self { delay: Duration::from_micros(milliseconds * 500), ..Self::default() }
+    }
+
+    /// So many megabits per second, with a queue of one product of bandwidth and this round trip, at least 20 packets.
+    pub fn bottleneck(megabits: u64, rtt_milliseconds: u64) -> Self {
+        let rate = megabits * 1_000_000 / 8;
+        let product = usize::try_from(rate * rtt_milliseconds / 1000).unwrap();
+        Self { rate: Some(rate), queue: product.max(30_000), ..Self::rtt(rtt_milliseconds) }
+    }
+
+    pub fn with_loss(self, loss: f64) -> Self {
+        Self { loss, ..self }
+    }
+}
+
+/// What was done to the packets so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub sent: u64,
+    pub bytes: u64,
+    pub arrived: u64,
+    /// By chance, by a hole, or because the wire was down.
+    pub lost: u64,
+    /// By a full queue.
+    pub overflowed: u64,
+    pub marked: u64,
+}
+
+/// One packet as it comes out at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    pub at: Instant,
+    pub ecn: Option<Ecn>,
+    /// The bit that is turned over.
+    pub turned: Option<usize>,
+}
+
+/// One direction of a wire.
+#[derive(Debug)]
+pub struct Way {
+    pub path: Path,
+    pub tally: Tally,
+    /// When the wire will have sent all that was given to it.
+    free_at: Option<Instant>,
+    last_arrival: Option<Instant>,
+    in_burst: bool,
+}
+
+impl Way {
+    pub fn new(path: Path) -> Self {
+        Self { path, tally: Tally::default(), free_at: None, last_arrival: None, in_burst: false }
+    }
+
+    /// Bytes in the queue.
+    pub fn queued(&self, now: Instant) -> usize {
+        let waiting = self.free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        self.path.rate.map_or(0, |rate| (waiting.as_nanos() * u128::from(rate) / 1_000_000_000) as usize)
+    }
+
+    /// What becomes of a datagram of this many bytes: it arrives not at all, once or twice.
+    pub fn carry(
+        &mut self,
+        now: Instant,
+        len: usize,
+        ecn: Option<Ecn>,
+        rng: &mut StdRng,
+    ) -> [Option<Fate>; 2] {
+        self.tally.sent += 1;
+        self.tally.bytes += (len + HEADERS) as u64;
+        let path = &self.path;
+        if let Some(burst) = path.burst {
+            let chance = if self.in_burst { burst.end } else { burst.begin };
+            self.in_burst ^= rng.random_bool(chance);
+        }
+        let hole = path.hole.is_some_and(|(from, to)| (from..=to).contains(&len));
+        if !path.up || hole || len > path.mtu {
+            self.tally.lost += 1;
+            return [None, None];
+        }
+        let mut ecn = ecn;
+        let mut at = now;
+        if let Some(rate) = path.rate {
+            let queued = self.queued(now);
+            if queued + len + HEADERS > path.queue.max(len + HEADERS) {
+                self.tally.overflowed += 1;
+                return [None, None];
+            }
+            if ecn.is_some() && path.mark_above.is_some_and(|above| queued > above) {
+                ecn = Some(Ecn::Ce);
+                self.tally.marked += 1;
+            }
+            let took = Duration::from_nanos((len + HEADERS) as u64 * 1_000_000_000 / rate);
+            at = self.free_at.map_or(now, |free| free.max(now)) + took;
+            self.free_at = Some(at);
+        }
+        if self.in_burst || rng.random_bool(path.loss) {
+            self.tally.lost += 1;
+            return [None, None];
+        }
+        at += path.delay;
+        if !path.jitter.is_zero() {
+            at += path.jitter.mul_f64(rng.random_range(0.0..1.0));
+            at = at.max(self.last_arrival.unwrap_or(at));
+            self.last_arrival = Some(at);
+        }
+        if let Some(reorder) = path.reorder
+            && rng.random_bool(reorder.share)
+        {
+            at += reorder.by;
+        }
+        let turned = rng.random_bool(path.corrupt).then(|| rng.random_range(0..len * 8));
+        self.tally.arrived += 1;
+        let again = rng.random_bool(path.duplicate).then(|| Fate {
+            at: at + Duration::from_micros(rng.random_range(1..20_000)),
+            ecn,
+            turned: None,
+        });
+        [Some(Fate { at, ecn, turned }), again]
+    }
+}
