@@ -1,5 +1,5 @@
 //! Many independent channels between two peers, over several links at once, without I/O.
-#![allow(dead_code, reason = "the parts are being joined")]
+#![allow(dead_code, unused_imports, reason = "the parts are being joined")]
 
 mod capabilities;
 mod config;
@@ -10,6 +10,9 @@ mod error;
 mod event;
 mod handshake;
 mod ids;
+pub mod v0;
+mod varint;
+mod wire;
 
 pub use capabilities::{Capabilities, Resend};
 pub use config::Config;
