@@ -14,7 +14,8 @@ pub(crate) struct AbandonedRange {
     pub start: u64,
     /// How much offset space they have. `start + length` is at most 2^62 - 1.
     pub length: u64,
-    /// How many they are.
+    /// How many messages the direction has up to the end of the range: the number of the first one behind it. Twice the
+    /// same range does no harm, then.
     pub messages: u64,
 }
 
