@@ -31,7 +31,7 @@ pub use crate::{
     interface::{Changes, Interface, InterfaceAddress},
     os::Os,
     tcp::{TcpConnect, TcpListener, TcpStream},
-    udp::{Group, Received, UdpBind, UdpSocket},
+    udp::{Arrival, Burst, Ecn, Group, Received, UdpBind, UdpSocket},
 };
 
 /// A network with one host's view of it: the real one ([`Os`]) or one host of the lab.

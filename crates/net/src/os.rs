@@ -1,5 +1,6 @@
 //! The machine itself, by tokio's sockets.
 
+mod batch;
 mod interfaces;
 mod tcp;
 mod udp;
@@ -26,7 +27,12 @@ impl Net for Os {
     }
 
     fn bind_udp(&self, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
-        Ok(Box::new(udp::Socket::bind(options)?))
+        let socket = udp::bind(options)?;
+        Ok(if options.dont_fragment {
+            Box::new(batch::Socket::new(socket)?)
+        } else {
+            Box::new(udp::Socket::new(socket)?)
+        })
     }
 
     fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Box<dyn TcpListener>> {

@@ -3,9 +3,9 @@
 use std::{
     fmt,
     future::poll_fn,
-    io,
+    io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// A multicast group to join, on one interface.
@@ -35,6 +35,10 @@ pub struct UdpBind {
     pub multicast_ttl: u8,
     /// Bytes the system is asked to keep for us in each direction. It may give less. Default: 2 MiB.
     pub buffer: usize,
+    /// For a transport that looks for the longest datagram itself: none is cut into fragments, neither here nor on the
+    /// way, and one that is too long is lost. Where the system can, several datagrams move with one call
+    /// ([`UdpSocket::poll_recv_batch`], [`UdpSocket::poll_send_batch`]). Default: false.
+    pub dont_fragment: bool,
 }
 
 impl UdpBind {
@@ -48,6 +52,7 @@ impl UdpBind {
             multicast_loop: true,
             multicast_ttl: 1,
             buffer: 2 << 20,
+            dont_fragment: false,
         }
     }
 
@@ -71,6 +76,67 @@ pub struct Received {
     pub from: SocketAddr,
 }
 
+/// Congestion marks of an IP packet (RFC 3168).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ecn {
+    /// ECT(0): the sender understands marks.
+    Ect0,
+    /// ECT(1): the sender understands marks of L4S (RFC 9331).
+    Ect1,
+    /// CE: a router on the way was congested.
+    Ce,
+}
+
+/// What came into one buffer of [`UdpSocket::poll_recv_batch`]: a datagram, or several of one sender in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Bytes written to the buffer.
+    pub len: usize,
+    /// Length of each datagram but the last, which may be shorter. At least 1.
+    pub segment: usize,
+    /// Who sent them.
+    pub from: SocketAddr,
+    /// The address of this host that they were sent to, where the system tells.
+    pub to: Option<IpAddr>,
+    /// The mark that they carried, where the system tells.
+    pub ecn: Option<Ecn>,
+}
+
+impl Arrival {
+    /// A single datagram about which no more is known.
+    pub fn single(received: Received) -> Self {
+        let Received { len, from } = received;
+        Self { len, segment: len.max(1), from, to: None, ecn: None }
+    }
+
+    /// Nothing yet: what the places for arrivals hold before they are filled.
+    pub fn none() -> Self {
+        Self::single(Received { len: 0, from: (Ipv4Addr::UNSPECIFIED, 0).into() })
+    }
+
+    /// The datagrams in the buffer that belongs to this. A buffer that is too short gives those that it holds.
+    pub fn datagrams<'a>(&self, buf: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> + use<'a> {
+        let len = self.len.min(buf.len());
+        buf[..len].chunks_mut(self.segment.max(1))
+    }
+}
+
+/// What [`UdpSocket::poll_send_batch`] sends: a datagram, or several of one length to one destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Burst<'a> {
+    /// The datagrams, one behind the other.
+    pub payload: &'a [u8],
+    /// If there are several: the length of each but the last, which may be shorter. Then at most
+    /// [`UdpSocket::max_segments`] of them, and at most 65,000 bytes together.
+    pub segment: Option<usize>,
+    /// Where they go.
+    pub to: SocketAddr,
+    /// The address of this host that they come from. `None`: the system's choice.
+    pub from: Option<IpAddr>,
+    /// The mark that each of them carries.
+    pub ecn: Option<Ecn>,
+}
+
 /// A bound UDP socket.
 ///
 /// May be shared, but of the tasks that poll for the same thing (receive, send) only the last is woken.
@@ -89,6 +155,46 @@ pub trait UdpSocket: fmt::Debug + Send + Sync + 'static {
 
     /// Sends one datagram now, or fails with `WouldBlock`: then it may be dropped, as the network might have.
     fn try_send(&self, payload: &[u8], to: SocketAddr) -> io::Result<()>;
+
+    /// Receives into as many buffers as there is something for, and says at the same place in `arrivals` what came into
+    /// each. Returns how many were filled: at least 1, at most the length of the shorter slice, neither of which may be empty.
+    ///
+    /// A socket bound with [`UdpBind::dont_fragment`] may join datagrams of one sender: buffers of 65,535 bytes are long
+    /// enough for whatever comes. Unless a socket says otherwise, one datagram is received.
+    fn poll_recv_batch(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        arrivals: &mut [Arrival],
+    ) -> Poll<io::Result<usize>> {
+        let buf = bufs.first_mut().expect("there is a buffer to receive into");
+        self.poll_recv(cx, buf).map_ok(|received| {
+            arrivals[0] = Arrival::single(received);
+            1
+        })
+    }
+
+    /// Sends one datagram or several, or arranges to be woken when there is room: then none was sent.
+    ///
+    /// What the system does not take for another reason is lost, as the network might have lost it. Unless a socket says
+    /// otherwise, each datagram is sent by itself, without mark and from the address of the system's choice, and what there
+    /// is no room for behind the first is lost.
+    fn poll_send_batch(&self, cx: &mut Context<'_>, burst: &Burst<'_>) -> Poll<io::Result<()>> {
+        let segment = burst.segment.unwrap_or(burst.payload.len()).clamp(1, burst.payload.len().max(1));
+        let (first, rest) = burst.payload.split_at(segment.min(burst.payload.len()));
+        let sent = ready!(self.poll_send(cx, first, burst.to));
+        for datagram in rest.chunks(segment) {
+            // Lost, when it fails.
+            let _ = self.try_send(datagram, burst.to);
+        }
+        Poll::Ready(sent)
+    }
+
+    /// How many datagrams [`poll_send_batch`](Self::poll_send_batch) does well to be given at once. It can become 1 when
+    /// the system turns out not to have the means.
+    fn max_segments(&self) -> usize {
+        1
+    }
 }
 
 impl dyn UdpSocket {
@@ -100,5 +206,19 @@ impl dyn UdpSocket {
     /// Sends one datagram, waiting for room. Cancel safe: a datagram is sent whole or not.
     pub async fn send(&self, payload: &[u8], to: SocketAddr) -> io::Result<()> {
         poll_fn(|cx| self.poll_send(cx, payload, to)).await
+    }
+
+    /// Receives into as many buffers as there is something for ([`UdpSocket::poll_recv_batch`]). Cancel safe.
+    pub async fn recv_batch(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        arrivals: &mut [Arrival],
+    ) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_recv_batch(cx, bufs, arrivals)).await
+    }
+
+    /// Sends one datagram or several ([`UdpSocket::poll_send_batch`]), waiting for room. Cancel safe.
+    pub async fn send_batch(&self, burst: &Burst<'_>) -> io::Result<()> {
+        poll_fn(|cx| self.poll_send_batch(cx, burst)).await
     }
 }

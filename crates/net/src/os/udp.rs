@@ -19,31 +19,36 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn bind(options: &UdpBind) -> io::Result<Self> {
-        let domain = Domain::for_address(options.addr);
-        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_nonblocking(true)?;
-        if options.shared {
-            socket.set_reuse_address(true)?;
-            #[cfg(unix)]
-            socket.set_reuse_port(true)?;
-        }
-        // The system has a ceiling of its own; less than asked for is no reason to fail.
-        let _ = socket.set_recv_buffer_size(options.buffer);
-        let _ = socket.set_send_buffer_size(options.buffer);
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(true)?;
-            multicast_v6(&socket, options)?;
-        } else {
-            multicast_v4(&socket, options)?;
-        }
-        socket.bind(&options.addr.into())?;
-        for group in &options.groups {
-            join(&socket, domain, *group)?;
-        }
+    pub(super) fn new(socket: socket2::Socket) -> io::Result<Self> {
         let socket = tokio::net::UdpSocket::from_std(socket.into())?;
         Ok(Self { local: socket.local_addr()?, socket })
     }
+}
+
+/// Binds a socket with what its options say.
+pub(super) fn bind(options: &UdpBind) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(options.addr);
+    let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if options.shared {
+        socket.set_reuse_address(true)?;
+        #[cfg(unix)]
+        socket.set_reuse_port(true)?;
+    }
+    // The system has a ceiling of its own; less than asked for is no reason to fail.
+    let _ = socket.set_recv_buffer_size(options.buffer);
+    let _ = socket.set_send_buffer_size(options.buffer);
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+        multicast_v6(&socket, options)?;
+    } else {
+        multicast_v4(&socket, options)?;
+    }
+    socket.bind(&options.addr.into())?;
+    for group in &options.groups {
+        join(&socket, domain, *group)?;
+    }
+    Ok(socket)
 }
 
 fn multicast_v6(socket: &socket2::Socket, options: &UdpBind) -> io::Result<()> {
@@ -112,7 +117,7 @@ impl UdpSocket for Socket {
     }
 }
 
-fn is_of_one_destination(error: &io::Error) -> bool {
+pub(super) fn is_of_one_destination(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable)
 }
