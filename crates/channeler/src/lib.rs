@@ -5,6 +5,7 @@ mod capabilities;
 mod config;
 mod congestion;
 mod connection;
+mod crypto;
 mod endpoint;
 mod error;
 mod event;
@@ -18,6 +19,7 @@ pub use capabilities::{Capabilities, Resend};
 pub use config::Config;
 pub use congestion::Algorithm;
 pub use connection::{AddLinkError, Connection, ConnectionStats, NoChannel};
+pub use crypto::Suite;
 pub use endpoint::{
     ConnectError, ConnectionHandle, Endpoint, EndpointConfig, EndpointCounters, EndpointEvent,
     EndpointLimits, Handled,
