@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod handshake;
 mod ids;
+mod link;
 pub mod v0;
 mod varint;
 mod wire;

@@ -69,8 +69,7 @@ impl EcnCheck {
             return 0;
         };
         let grown = |new: u64, old: u64| new.checked_sub(old);
-        let (Some(ce), Some(ect0)) =
-            (grown(counts.ce, self.counts.ce), grown(counts.ect0, self.counts.ect0))
+        let (Some(ce), Some(ect0)) = (grown(counts.ce, self.counts.ce), grown(counts.ect0, self.counts.ect0))
         else {
             self.state = State::Failed;
             return 0;

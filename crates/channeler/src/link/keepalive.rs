@@ -23,6 +23,8 @@ pub(super) struct KeepAlive {
     /// The latest silence, until the next one shows that it was survived.
     latest: Option<Duration>,
     last_sent: Instant,
+    /// When a ping was asked for, whether or not it left.
+    asked: Instant,
     responder: bool,
 }
 
@@ -36,8 +38,14 @@ impl KeepAlive {
             forgotten: None,
             latest: None,
             last_sent: now,
+            asked: now,
             responder: side == Side::Responder,
         }
+    }
+
+    /// A ping was asked for: the next one is an interval away, even if this one cannot leave.
+    pub(super) fn on_ping(&mut self, now: Instant) {
+        self.asked = now;
     }
 
     #[inline]
@@ -82,7 +90,7 @@ impl KeepAlive {
     /// When the next ping is due. The responder waits a quarter longer, so that usually one side speaks.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let interval = self.interval?;
-        Some(self.last_sent + if self.responder { interval * 5 / 4 } else { interval })
+        Some(self.last_sent.max(self.asked) + if self.responder { interval * 5 / 4 } else { interval })
     }
 
     pub(super) fn interval(&self) -> Option<Duration> {

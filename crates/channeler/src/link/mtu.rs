@@ -94,17 +94,17 @@ impl MtuSearch {
         }
     }
 
+    /// The time has come to try larger sizes again.
+    pub(super) fn start_over(&mut self) {
+        self.search(self.ceiling);
+    }
+
     fn search(&mut self, probe: u16) {
         self.phase = Phase::Searching { high: self.ceiling, probe, lost: 0, in_flight: false };
     }
 
     /// The size to try now, if any.
     pub(super) fn probe(&mut self, now: Instant) -> Option<u16> {
-        if let Phase::Done(again) = self.phase
-            && now >= again
-        {
-            self.search(self.ceiling);
-        }
         let Phase::Searching { high, probe, in_flight, .. } = self.phase else { return None };
         if in_flight {
             return None;
@@ -251,6 +251,8 @@ mod tests {
             assert!(mtu.current() + 2 * RESOLUTION > path.min(1452), "{path}: {}", mtu.current());
             assert!(tried.len() <= 20, "{tried:?}");
             if path < 1400 {
+                assert_eq!(mtu.deadline(), Some(now + RAISE));
+                mtu.start_over();
                 assert!(!search(&mut mtu, now + RAISE, path).is_empty(), "it tries again later");
             }
         }

@@ -56,6 +56,7 @@ pub(super) struct Received {
     /// Start of the interval in which packets are counted for it.
     interval: Option<Instant>,
     counted: u32,
+    told: usize,
     stream: bool,
 }
 
@@ -75,6 +76,7 @@ impl Received {
             batch: MIN_BATCH,
             interval: None,
             counted: 0,
+            told: 0,
             stream,
         }
     }
@@ -220,8 +222,20 @@ impl Received {
         self.marks
     }
 
-    /// The acknowledgement was written.
-    pub(super) fn on_told(&mut self) {
+    /// The deadline came: there is no more waiting.
+    pub(super) fn on_due(&mut self) {
+        self.deadline = None;
+        self.at_once = true;
+    }
+
+    /// Ranges in the acknowledgement that was written last.
+    pub(super) fn told(&self) -> usize {
+        self.told
+    }
+
+    /// An acknowledgement was written, with so many ranges.
+    pub(super) fn on_told(&mut self, ranges: usize) {
+        self.told = ranges;
         self.pending = 0;
         self.pending_bytes = 0;
         self.at_once = false;
