@@ -3,17 +3,20 @@
 //! A link owns one of each: [`RttEstimator`], [`RateTracker`], [`Controller`], [`Pacer`], and a [`Ledbat`] for what it
 //! sends in the background. None of them allocates after its construction; every event costs constant time.
 
+mod bbr;
 mod cubic;
 mod hystart;
 mod pacer;
 mod rate;
 mod rounds;
 mod rtt;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
+use self::{bbr::Bbr, cubic::Cubic};
 pub(crate) use self::{
-    cubic::Cubic,
     pacer::Pacer,
     rate::{RateSample, RateStamp, RateTracker},
     rtt::RttEstimator,
@@ -111,23 +114,29 @@ pub(crate) trait Control {
 /// The congestion controller of a datagram link.
 #[derive(Clone, Debug)]
 pub(crate) enum Controller {
+    Bbr(Box<Bbr>),
     Cubic(Box<Cubic>),
 }
 
 impl Controller {
     /// `seed` decides when BBR probes, so that flows do not all probe at once.
-    pub(crate) fn new(_algorithm: Algorithm, _now: Instant, mtu: u16, _seed: u64) -> Self {
-        Self::Cubic(Box::new(Cubic::new(mtu)))
+    pub(crate) fn new(algorithm: Algorithm, now: Instant, mtu: u16, seed: u64) -> Self {
+        match algorithm {
+            Algorithm::Bbr => Self::Bbr(Box::new(Bbr::new(now, mtu, seed))),
+            Algorithm::Cubic => Self::Cubic(Box::new(Cubic::new(mtu))),
+        }
     }
 
     fn control(&self) -> &dyn Control {
         match self {
+            Self::Bbr(bbr) => &**bbr,
             Self::Cubic(cubic) => &**cubic,
         }
     }
 
     fn control_mut(&mut self) -> &mut dyn Control {
         match self {
+            Self::Bbr(bbr) => &mut **bbr,
             Self::Cubic(cubic) => &mut **cubic,
         }
     }

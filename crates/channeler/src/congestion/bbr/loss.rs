@@ -1,0 +1,165 @@
+//! Which losses mean congestion.
+
+use std::time::Duration;
+
+use crate::congestion::{AckSample, RateSample, rounds::Rounds};
+
+/// Round trips this much longer than the shortest are no sign of a queue.
+pub(super) const JITTER: Duration = Duration::from_micros(500);
+
+/// One, in the unit of loss rates.
+const ONE: u64 = 1 << 16;
+
+/// Loss beyond what the path has without a queue that counts as congestion: 2 %.
+const MARGIN: u64 = ONE / 50;
+
+/// Loss without a queue is believed up to here: 16 %. More is congestion whatever it looks like.
+const MOST: u64 = ONE * 4 / 25;
+
+/// Packets whose loss at once proves nothing.
+const FEW: u64 = 3;
+
+/// Calm rounds before one teaches: what was sent while probing is acknowledged by then.
+const CALM_ROUNDS: u32 = 2;
+
+/// The loss of a path that is not congested: what is lost in rounds whose packets found no queue while BBR sent no
+/// more than the path takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tolerance {
+    /// A moving average.
+    rate: u64,
+    rounds: u64,
+}
+
+impl Tolerance {
+    fn learn(&mut self, lost: u64, acked: u64) {
+        let Some(rate) = share(lost, lost.saturating_add(acked)) else { return };
+        self.rounds = (self.rounds + 1).min(8);
+        let rate = rate.min(MOST);
+        self.rate = (self.rate * (self.rounds - 1) + rate) / self.rounds;
+    }
+
+    /// Whether `lost` of `in_flight` bytes are more than chance explains.
+    pub(super) fn is_exceeded(self, lost: u64, in_flight: u64, mtu: u64) -> bool {
+        lost > FEW * mtu && share(lost, in_flight).is_none_or(|rate| rate > MARGIN + self.rate * 3 / 2)
+    }
+}
+
+fn share(lost: u64, of: u64) -> Option<u64> {
+    u64::try_from(u128::from(lost) * u128::from(ONE) / u128::from(of.max(1))).ok().filter(|_| of > 0)
+}
+
+/// What one round trip showed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    lost: u64,
+    acked: u64,
+    marked: bool,
+    rtt: Option<Duration>,
+}
+
+/// Losses, marks and round trips per round, and what was learned from them.
+#[derive(Clone, Debug)]
+pub(super) struct LossRound {
+    rounds: Rounds,
+    now: Round,
+    last: Round,
+    calm_rounds: u32,
+    pub(super) tolerance: Tolerance,
+}
+
+impl LossRound {
+    pub(super) fn new() -> Self {
+        Self {
+            rounds: Rounds::new(),
+            now: Round::default(),
+            last: Round::default(),
+            calm_rounds: 0,
+            tolerance: Tolerance::default(),
+        }
+    }
+
+    pub(super) fn on_loss(&mut self, lost: u64) {
+        self.now.lost = self.now.lost.saturating_add(lost);
+    }
+
+    pub(super) fn on_spurious_loss(&mut self, bytes: u64) {
+        self.now.lost = self.now.lost.saturating_sub(bytes);
+    }
+
+    /// Whether a round ended with this acknowledgement. `calm`: BBR sends no more than the path takes.
+    pub(super) fn on_ack(
+        &mut self,
+        ack: &AckSample<'_>,
+        rate: &RateSample,
+        calm: bool,
+        min_rtt: Option<Duration>,
+    ) -> bool {
+        if !calm {
+            self.calm_rounds = 0;
+        }
+        let ended = self.rounds.on_ack(ack);
+        if ended {
+            self.last = std::mem::take(&mut self.now);
+            let no_queue = match (min_rtt, self.last.rtt) {
+                (Some(min), Some(rtt)) => rtt <= min.saturating_add(min / 32).saturating_add(JITTER),
+                _ => false,
+            };
+            if self.calm_rounds >= CALM_ROUNDS && no_queue && !self.last.marked {
+                self.tolerance.learn(self.last.lost, self.last.acked);
+            }
+            self.calm_rounds = self.calm_rounds.saturating_add(1);
+        }
+        self.now.acked = self.now.acked.saturating_add(ack.acked);
+        self.now.marked |= ack.ecn_ce > 0;
+        self.now.rtt = Some(self.now.rtt.map_or(rate.rtt, |rtt| rtt.min(rate.rtt)));
+        ended
+    }
+
+    /// Bytes lost in the last round and in this one.
+    pub(super) fn lost_now(&self) -> u64 {
+        self.last.lost.saturating_add(self.now.lost)
+    }
+
+    /// The shortest round trip of the last round.
+    pub(super) fn last_rtt(&self) -> Option<Duration> {
+        self.last.rtt
+    }
+
+    pub(super) fn was_lossless(&self) -> bool {
+        self.last.lost == 0
+    }
+
+    /// Whether the last round showed congestion.
+    pub(super) fn was_congested(&self, mtu: u64) -> bool {
+        let sent = self.last.lost.saturating_add(self.last.acked);
+        self.last.marked || self.tolerance.is_exceeded(self.last.lost, sent, mtu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tolerance_follows_the_path() {
+        let mut tolerance = Tolerance::default();
+        assert!(!tolerance.is_exceeded(2, 100, 0));
+        assert!(tolerance.is_exceeded(3, 100, 0));
+        assert!(!tolerance.is_exceeded(3, 100, 1), "three packets are few");
+        for _ in 0..20 {
+            tolerance.learn(5, 95);
+        }
+        assert!(!tolerance.is_exceeded(9, 100, 0));
+        assert!(tolerance.is_exceeded(10, 100, 0));
+        for _ in 0..100 {
+            tolerance.learn(50, 50);
+        }
+        assert!(tolerance.is_exceeded(27, 100, 0), "bounded");
+        for _ in 0..100 {
+            tolerance.learn(0, 100);
+        }
+        assert!(tolerance.is_exceeded(3, 100, 0));
+        tolerance.learn(0, 0);
+    }
+}

@@ -1,0 +1,671 @@
+//! BBR after draft-ietf-ccwg-bbr (version 3): sends at the rate that the path was seen to deliver, keeps in flight what
+//! that rate needs, and probes for more now and then. Integers only.
+//!
+//! It differs from the draft in what losses say. There, more than 2 % of a round trip's packets lost while probing
+//! mean a full queue, and any loss otherwise lowers the model for a while: at 5 % of random loss little is left of the
+//! rate. Here the loss that the path has *without a queue* is learned ([`loss::Tolerance`]), and only what goes
+//! beyond it by 2 % counts as congestion. And a path that became much slower is believed after two round trips
+//! instead of after two cycles of probing ([`Bbr::check_slower`]).
+
+mod aggregation;
+mod bandwidth;
+mod loss;
+mod minimum;
+
+use std::time::{Duration, Instant};
+
+use self::{aggregation::Aggregation, bandwidth::Bandwidth, loss::LossRound, minimum::MinRtt};
+use super::{
+    AckSample, Control, INITIAL_PACKETS, LossSample, MOST_BYTES, RateSample, rate_of, rounds::Rounds, scale,
+    volume,
+};
+
+/// Window below which a pipe of delayed acknowledgements stalls.
+const LEAST_PACKETS: u64 = 4;
+
+/// Share of the window that remains after congestion, in percent.
+const BETA: u64 = 70;
+
+/// Share of the longest safe queue that is left to others while cruising, in percent.
+const HEADROOM: u64 = 15;
+
+/// Sent below the estimate, so that no queue stands, in percent.
+const MARGIN: u64 = 1;
+
+/// Rounds after which a flow of Reno would have probed: BBR waits no longer.
+const RENO_ROUNDS: u64 = 63;
+
+/// Rounds without growth after which the pipe is full.
+const FULL_ROUNDS: u32 = 3;
+
+/// Rounds at less than half of the estimate after which the path is slower.
+const SLOWER_ROUNDS: u32 = 2;
+
+const PROBE_WAIT: Duration = Duration::from_secs(2);
+const PROBE_WAIT_MORE: Duration = Duration::from_secs(1);
+const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
+
+/// Time whose bytes leave in one burst.
+const QUANTUM_TIME: Duration = Duration::from_millis(1);
+const QUANTUM_MOST: u64 = 512 << 10;
+
+/// What BBR is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Doubles its rate each round.
+    Startup,
+    /// Takes out the queue that this made; since a round.
+    Drain(u64),
+    /// Sends a little less than the path takes.
+    Down,
+    /// Sends what the path takes.
+    Cruise,
+    /// Fills the pipe for a round before it probes.
+    Refill,
+    /// Sends a quarter more than the path took so far.
+    Up,
+    /// Empties the queue to see the round trip without it; `until` is set when it is nearly empty.
+    ProbeRtt { until: Option<Instant>, round_done: bool },
+}
+
+impl Phase {
+    /// Percent of the bandwidth.
+    fn pacing_gain(self) -> u64 {
+        match self {
+            Self::Startup => 277,
+            Self::Drain(_) => 50,
+            Self::Down => 90,
+            Self::Cruise | Self::Refill | Self::ProbeRtt { .. } => 100,
+            Self::Up => 125,
+        }
+    }
+
+    /// Percent of bandwidth times round trip.
+    fn window_gain(self) -> u64 {
+        match self {
+            Self::Up => 225,
+            Self::ProbeRtt { .. } => 50,
+            _ => 200,
+        }
+    }
+
+    fn is_probe_bandwidth(self) -> bool {
+        matches!(self, Self::Down | Self::Cruise | Self::Refill | Self::Up)
+    }
+
+    /// Whether losses are expected to be of its own making, so that they set no lower bounds.
+    fn is_probing(self) -> bool {
+        matches!(self, Self::Startup | Self::Refill | Self::Up)
+    }
+}
+
+/// Whether acknowledgements tell of a probe yet, or still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feedback {
+    None,
+    Starting,
+    Probing,
+    Stopping,
+}
+
+/// Growth of the delivery rate since the last round in which it grew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Growth {
+    base: u64,
+    rounds_without: u32,
+    /// The pipe is full now.
+    full: bool,
+}
+
+/// Bounds learned from congestion: `high` holds until a probe finds more, the others until the next probe.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    in_flight_high: Option<u64>,
+    in_flight_low: Option<u64>,
+    bandwidth_low: Option<u64>,
+}
+
+/// Model of a path, and where in its cycle of probing a flow is.
+#[derive(Clone, Debug)]
+pub(crate) struct Bbr {
+    mtu: u64,
+    random: u64,
+    phase: Phase,
+    rounds: Rounds,
+    round_start: bool,
+    /// Bytes acknowledged up to now.
+    delivered: u64,
+    /// The pipe was full once: startup is over.
+    filled: bool,
+    growth: Growth,
+    bandwidth: Bandwidth,
+    min_rtt: MinRtt,
+    aggregation: Aggregation,
+    bounds: Bounds,
+    losses: LossRound,
+    /// Bounds before the present losses, and the bytes of these.
+    undo: Option<(Bounds, u64)>,
+    /// Highest delivery rate and most bytes delivered in one round trip, in the current loss round.
+    latest_rate: u64,
+    latest_delivered: u64,
+    slower_rounds: u32,
+    feedback: Feedback,
+    /// Whether losses of packets sent while probing may still set `in_flight_high`.
+    judging: bool,
+    cycle_began: Instant,
+    probe_wait: Duration,
+    rounds_since_probe: u64,
+    rounds_in_phase: u64,
+    /// Rounds of raising `in_flight_high` in this probe.
+    raise_rounds: u32,
+    raise_credit: u128,
+    /// Whether the window was full in this round, and in the one before.
+    window_full: [bool; 2],
+    idle_restart: bool,
+    window: u64,
+    prior_window: u64,
+    pacing_rate: Option<u64>,
+}
+
+impl Bbr {
+    /// `seed` decides when it probes, so that flows do not all probe at once.
+    pub(crate) fn new(now: Instant, mtu: u16, seed: u64) -> Self {
+        let mtu = u64::from(mtu.max(1));
+        Self {
+            mtu,
+            random: seed,
+            phase: Phase::Startup,
+            rounds: Rounds::new(),
+            round_start: false,
+            delivered: 0,
+            filled: false,
+            growth: Growth::default(),
+            bandwidth: Bandwidth::default(),
+            min_rtt: MinRtt::new(now),
+            aggregation: Aggregation::new(now),
+            bounds: Bounds::default(),
+            losses: LossRound::new(),
+            undo: None,
+            latest_rate: 0,
+            latest_delivered: 0,
+            slower_rounds: 0,
+            feedback: Feedback::None,
+            judging: false,
+            cycle_began: now,
+            probe_wait: PROBE_WAIT,
+            rounds_since_probe: 0,
+            rounds_in_phase: 0,
+            raise_rounds: 0,
+            raise_credit: 0,
+            window_full: [false; 2],
+            idle_restart: false,
+            window: INITIAL_PACKETS * mtu,
+            prior_window: 0,
+            pacing_rate: None,
+        }
+    }
+
+    // --- quantities of the model ---
+
+    fn least(&self) -> u64 {
+        LEAST_PACKETS * self.mtu
+    }
+
+    /// Bytes per second that it sends by: the estimate within its bound.
+    fn rate(&self) -> u64 {
+        self.bandwidth.max().min(self.bounds.bandwidth_low.unwrap_or(u64::MAX))
+    }
+
+    /// Bytes in flight that a rate needs, times `gain` percent.
+    fn product(&self, rate: u64, gain: u64) -> u64 {
+        match self.min_rtt.get() {
+            Some(rtt) => scale(volume(rate, rtt), gain, 100),
+            None => INITIAL_PACKETS * self.mtu,
+        }
+    }
+
+    /// Room for bursts of the sender's own.
+    fn with_quantum(&self, in_flight: u64) -> u64 {
+        let quantum = volume(self.rate(), QUANTUM_TIME).clamp(2 * self.mtu, QUANTUM_MOST.max(2 * self.mtu));
+        let room = if self.phase == Phase::Up { 2 * self.mtu } else { 0 };
+        in_flight.max(3 * quantum).max(self.least()).saturating_add(room)
+    }
+
+    /// What fills the path at the estimated bandwidth, times `gain` percent.
+    fn in_flight(&self, gain: u64) -> u64 {
+        self.with_quantum(self.product(self.bandwidth.max(), gain))
+    }
+
+    fn in_flight_with_headroom(&self) -> u64 {
+        match self.bounds.in_flight_high {
+            Some(high) => high.saturating_sub(scale(high, HEADROOM, 100).max(self.mtu)).max(self.least()),
+            None => u64::MAX,
+        }
+    }
+
+    /// Whether round trips of the last full round were longer than `percent` of the shortest, beyond jitter.
+    fn queue_beyond(&self, percent: u64) -> bool {
+        match (self.min_rtt.get(), self.losses.last_rtt()) {
+            (Some(min), Some(last)) => {
+                let limit = u32::try_from(percent).unwrap_or(u32::MAX);
+                last > min.saturating_mul(limit) / 100 + loss::JITTER
+            }
+            _ => false,
+        }
+    }
+
+    fn in_flight_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        self.losses.tolerance.is_exceeded(lost, in_flight, self.mtu)
+    }
+
+    // --- acknowledgements ---
+
+    fn update_model(&mut self, ack: &AckSample<'_>, rate: &RateSample) {
+        self.delivered = ack.delivered;
+        self.round_start = self.rounds.on_ack(ack);
+        if self.round_start {
+            self.rounds_since_probe += 1;
+            self.rounds_in_phase += 1;
+            self.window_full = [false, self.window_full[0]];
+        }
+        let sample = rate.rate().unwrap_or(0);
+        self.latest_rate = self.latest_rate.max(sample);
+        self.latest_delivered = self.latest_delivered.max(rate.delivered);
+        if sample >= self.bandwidth.max() || !rate.app_limited {
+            self.bandwidth.update(sample);
+        }
+        let calm = matches!(self.phase, Phase::Down | Phase::Cruise);
+        let loss_round = self.losses.on_ack(ack, rate, calm, self.min_rtt.get());
+        if loss_round {
+            if self.losses.was_lossless() {
+                self.undo = None;
+            }
+            self.check_slower(ack.now, rate);
+            if !self.phase.is_probing() && self.losses.was_congested(self.mtu) {
+                self.lower_bounds();
+            }
+        }
+        self.aggregation.on_ack(ack.now, ack.acked, self.rate(), self.window, self.round_start);
+        self.check_filled(rate, sample);
+        self.check_startup_done(loss_round);
+        if matches!(self.phase, Phase::Drain(since)
+            if ack.in_flight <= self.in_flight(100) || self.rounds.count() > since + 3)
+        {
+            self.start_down(ack.now);
+        }
+        self.update_cycle(ack, rate, sample);
+        let probe = self.min_rtt.update(ack.now, rate.rtt);
+        self.check_probe_rtt(ack, probe);
+        if loss_round {
+            self.latest_rate = sample;
+            self.latest_delivered = rate.delivered;
+        }
+    }
+
+    /// Congestion while not probing: down to what is delivered, by three tenths at most per round.
+    fn lower_bounds(&mut self) {
+        self.remember();
+        let rate = self.bounds.bandwidth_low.unwrap_or(self.bandwidth.max());
+        let in_flight = self.bounds.in_flight_low.unwrap_or(self.window);
+        self.bounds.bandwidth_low = Some(self.latest_rate.max(scale(rate, BETA, 100)));
+        self.bounds.in_flight_low = Some(self.latest_delivered.max(scale(in_flight, BETA, 100)));
+    }
+
+    fn reset_lower_bounds(&mut self) {
+        self.bounds.bandwidth_low = None;
+        self.bounds.in_flight_low = None;
+    }
+
+    fn remember(&mut self) {
+        self.undo.get_or_insert((self.bounds, self.losses.lost_now()));
+    }
+
+    /// A path that delivers less than half of the estimate while a queue stands is slower than it was; waiting until
+    /// the estimate is forgotten would keep that queue for seconds.
+    fn check_slower(&mut self, now: Instant, rate: &RateSample) {
+        let slower = self.filled
+            && !rate.app_limited
+            && self.phase.is_probe_bandwidth()
+            && self.latest_rate < self.bandwidth.max() / 2
+            && self.queue_beyond(125);
+        self.slower_rounds = if slower { self.slower_rounds + 1 } else { 0 };
+        if self.slower_rounds >= SLOWER_ROUNDS {
+            self.slower_rounds = 0;
+            self.bandwidth.reset(self.latest_rate);
+            self.reset_lower_bounds();
+            self.bounds.in_flight_high = None;
+            self.phase = Phase::Drain(self.rounds.count());
+            self.judging = false;
+            self.cycle_began = now;
+        }
+    }
+
+    fn check_filled(&mut self, rate: &RateSample, sample: u64) {
+        if self.growth.full || !self.round_start || rate.app_limited {
+            return;
+        }
+        if sample >= scale(self.growth.base, 5, 4) {
+            self.growth = Growth { base: sample, ..Growth::default() };
+            return;
+        }
+        self.growth.rounds_without += 1;
+        self.growth.full = self.growth.rounds_without >= FULL_ROUNDS;
+        self.filled |= self.growth.full;
+    }
+
+    fn check_startup_done(&mut self, loss_round: bool) {
+        if self.phase != Phase::Startup {
+            return;
+        }
+        // Losses end it only together with another sign of a full pipe: on a lossy path they mean nothing.
+        let pressed = self.growth.rounds_without > 0 || self.queue_beyond(125);
+        if loss_round && pressed && self.losses.was_congested(self.mtu) {
+            self.filled = true;
+            self.growth.full = true;
+            self.bounds.in_flight_high =
+                Some(self.product(self.bandwidth.max(), 100).max(self.latest_delivered).max(self.least()));
+        }
+        if self.filled {
+            self.phase = Phase::Drain(self.rounds.count());
+        }
+    }
+
+    // --- the cycle of probing for bandwidth ---
+
+    fn update_cycle(&mut self, ack: &AckSample<'_>, rate: &RateSample, sample: u64) {
+        if !self.filled {
+            return;
+        }
+        self.adapt_high(ack, rate);
+        match self.phase {
+            Phase::Down | Phase::Cruise if self.is_time_to_probe(ack.now) => self.start_refill(),
+            Phase::Down => {
+                if ack.in_flight <= self.in_flight_with_headroom() && ack.in_flight <= self.in_flight(100) {
+                    self.phase = Phase::Cruise;
+                }
+            }
+            Phase::Refill if self.round_start => {
+                self.judging = true;
+                self.start_up(ack.now, sample);
+            }
+            Phase::Up => {
+                if self.is_time_to_go_down(ack, sample) {
+                    self.start_down(ack.now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Raises the bound on what is in flight while nothing speaks against it.
+    fn adapt_high(&mut self, ack: &AckSample<'_>, rate: &RateSample) {
+        if self.round_start {
+            match self.feedback {
+                Feedback::Starting => self.feedback = Feedback::Probing,
+                Feedback::Stopping => {
+                    self.feedback = Feedback::None;
+                    self.judging = false;
+                    if self.phase.is_probe_bandwidth() && !rate.app_limited {
+                        self.bandwidth.advance();
+                    }
+                }
+                Feedback::None | Feedback::Probing => {}
+            }
+        }
+        if self.in_flight_too_high(rate.lost, rate.in_flight_at_send) || (self.judging && ack.ecn_ce > 0) {
+            if self.judging {
+                self.too_high(ack.now, rate.in_flight_at_send, rate.app_limited);
+            }
+            return;
+        }
+        let Some(high) = self.bounds.in_flight_high else { return };
+        let mut high = high.max(rate.in_flight_at_send);
+        if self.phase == Phase::Up && self.is_window_full() && self.window >= high {
+            // One packet per window acknowledged, then two, four, ..: careful first, then fast.
+            self.raise_credit += u128::from(ack.acked) * u128::from(self.mtu << self.raise_rounds);
+            high = high
+                .saturating_add(
+                    u64::try_from(self.raise_credit / u128::from(self.window.max(1))).unwrap_or(MOST_BYTES),
+                )
+                .min(MOST_BYTES);
+            self.raise_credit %= u128::from(self.window.max(1));
+            if self.round_start {
+                self.raise_rounds = (self.raise_rounds + 1).min(20);
+            }
+        }
+        self.bounds.in_flight_high = Some(high);
+    }
+
+    fn is_window_full(&self) -> bool {
+        self.window_full[0] || self.window_full[1]
+    }
+
+    fn too_high(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+        self.judging = false;
+        if !app_limited {
+            self.remember();
+            let target = self.product(self.rate(), 100).min(self.window);
+            self.bounds.in_flight_high = Some(
+                in_flight.max(scale(target, BETA, 100)).clamp(self.least(), MOST_BYTES.max(self.least())),
+            );
+        }
+        if self.phase == Phase::Up {
+            self.start_down(now);
+        }
+    }
+
+    fn is_time_to_probe(&self, now: Instant) -> bool {
+        let packets = self.product(self.rate(), 100).min(self.window) / self.mtu;
+        now.saturating_duration_since(self.cycle_began) >= self.probe_wait
+            || self.rounds_since_probe >= packets.clamp(1, RENO_ROUNDS)
+    }
+
+    fn is_time_to_go_down(&mut self, ack: &AckSample<'_>, sample: u64) -> bool {
+        if self.is_window_full() && self.bounds.in_flight_high.is_some_and(|high| self.window >= high) {
+            // The bound holds it back, not the path: whether the path is full is not known yet.
+            self.growth = Growth { base: sample.max(self.growth.base), ..Growth::default() };
+            return false;
+        }
+        self.growth.full
+            || (self.round_start
+                && self.rounds_in_phase >= 2
+                && self.queue_beyond(120)
+                && ack.prior_in_flight >= self.product(self.bandwidth.max(), 125))
+    }
+
+    fn start_down(&mut self, now: Instant) {
+        self.phase = Phase::Down;
+        self.rounds_in_phase = 0;
+        self.latest_rate = 0;
+        self.latest_delivered = 0;
+        self.rounds_since_probe = self.random() & 1;
+        let share = self.random() >> 44;
+        self.probe_wait = PROBE_WAIT + PROBE_WAIT_MORE * (share as u32) / (1 << 20);
+        self.cycle_began = now;
+        self.feedback = Feedback::Stopping;
+        self.rounds.restart(self.delivered);
+    }
+
+    fn start_refill(&mut self) {
+        self.reset_lower_bounds();
+        self.phase = Phase::Refill;
+        self.rounds_in_phase = 0;
+        self.raise_rounds = 0;
+        self.raise_credit = 0;
+        self.feedback = Feedback::None;
+        self.rounds.restart(self.delivered);
+    }
+
+    fn start_up(&mut self, now: Instant, sample: u64) {
+        self.phase = Phase::Up;
+        self.rounds_in_phase = 0;
+        self.feedback = Feedback::Starting;
+        self.cycle_began = now;
+        self.growth = Growth { base: sample, ..Growth::default() };
+        self.rounds.restart(self.delivered);
+    }
+
+    /// SplitMix64: enough to keep flows apart.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    // --- the round trip without a queue ---
+
+    fn check_probe_rtt(&mut self, ack: &AckSample<'_>, expired: bool) {
+        match self.phase {
+            Phase::ProbeRtt { until, round_done } => self.on_probe_rtt(ack, until, round_done),
+            _ if expired && !self.idle_restart => {
+                self.phase = Phase::ProbeRtt { until: None, round_done: false };
+                self.rounds_in_phase = 0;
+                self.prior_window = self.window;
+                self.feedback = Feedback::Stopping;
+                self.judging = false;
+                self.rounds.restart(self.delivered);
+            }
+            _ => {}
+        }
+        self.idle_restart = false;
+    }
+
+    fn on_probe_rtt(&mut self, ack: &AckSample<'_>, until: Option<Instant>, round_done: bool) {
+        let Some(end) = until else {
+            if ack.in_flight <= self.probe_rtt_window() {
+                self.phase = Phase::ProbeRtt { until: Some(ack.now + PROBE_RTT_TIME), round_done: false };
+                self.rounds.restart(self.delivered);
+            }
+            return;
+        };
+        let round_done = round_done || self.round_start;
+        self.phase = Phase::ProbeRtt { until, round_done };
+        if round_done && ack.now >= end {
+            self.end_probe_rtt(ack.now);
+        }
+    }
+
+    fn end_probe_rtt(&mut self, now: Instant) {
+        self.min_rtt.probed(now);
+        self.window = self.window.max(self.prior_window);
+        self.reset_lower_bounds();
+        if self.filled {
+            self.start_down(now);
+            self.phase = Phase::Cruise;
+        } else {
+            self.phase = Phase::Startup;
+        }
+    }
+
+    fn probe_rtt_window(&self) -> u64 {
+        self.product(self.rate(), Phase::ProbeRtt { until: None, round_done: false }.window_gain())
+            .max(self.least())
+    }
+
+    // --- what follows from the model ---
+
+    fn set_pacing_rate(&mut self, gain: u64) {
+        let rate = scale(self.rate(), gain * (100 - MARGIN), 10_000).max(1);
+        if self.filled || self.pacing_rate.is_none_or(|present| rate > present) {
+            self.pacing_rate = Some(rate);
+        }
+    }
+
+    fn set_window(&mut self, acked: u64) {
+        let wanted =
+            self.product(self.rate(), self.phase.window_gain()).saturating_add(self.aggregation.extra());
+        let wanted = self.with_quantum(wanted);
+        if self.filled {
+            self.window = self.window.saturating_add(acked).min(wanted);
+        } else if self.window < wanted || self.delivered < INITIAL_PACKETS * self.mtu {
+            self.window = self.window.saturating_add(acked);
+        }
+        self.bound_window();
+    }
+
+    fn bound_window(&mut self) {
+        let high = match self.phase {
+            Phase::ProbeRtt { .. } => self.in_flight_with_headroom().min(self.probe_rtt_window()),
+            Phase::Cruise => self.in_flight_with_headroom(),
+            Phase::Down | Phase::Refill | Phase::Up => self.bounds.in_flight_high.unwrap_or(u64::MAX),
+            Phase::Startup | Phase::Drain(_) => u64::MAX,
+        };
+        let low = self.bounds.in_flight_low.unwrap_or(u64::MAX);
+        self.window = self.window.min(high).min(low).min(MOST_BYTES).max(self.least());
+    }
+}
+
+impl Control for Bbr {
+    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool) {
+        if in_flight.saturating_add(self.mtu) > self.window {
+            self.window_full[0] = true;
+        }
+        if in_flight <= bytes && app_limited {
+            // After a pause: no burst of what was "owed" in it, and no probe of the round trip that the pause was.
+            self.idle_restart = true;
+            self.aggregation.restart(now);
+            match self.phase {
+                phase if phase.is_probe_bandwidth() => self.set_pacing_rate(100),
+                Phase::ProbeRtt { until: Some(end), .. } if now >= end => {
+                    self.end_probe_rtt(now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_ack(&mut self, ack: &AckSample<'_>) {
+        let Some(rate) = ack.rate else { return };
+        if self.pacing_rate.is_none() {
+            self.pacing_rate = rate_of(scale(self.window, self.phase.pacing_gain(), 100), rate.rtt);
+        }
+        self.update_model(ack, &rate);
+        self.set_pacing_rate(self.phase.pacing_gain());
+        self.set_window(ack.acked);
+    }
+
+    fn on_loss(&mut self, loss: &LossSample) {
+        self.losses.on_loss(loss.lost);
+        if let Some((_, bytes)) = &mut self.undo {
+            *bytes = bytes.saturating_add(loss.lost);
+        }
+        if self.judging && self.in_flight_too_high(loss.lost_since_sent, loss.in_flight_at_send) {
+            self.too_high(loss.now, loss.in_flight_at_send, loss.app_limited);
+        }
+        if loss.persistent {
+            // The model stays; the window opens again as acknowledgements come.
+            self.window = loss.in_flight.saturating_add(self.mtu).min(self.window);
+        }
+        self.bound_window();
+    }
+
+    fn on_spurious_loss(&mut self, _now: Instant, bytes: u64, _sent: Instant) {
+        self.losses.on_spurious_loss(bytes);
+        let Some((before, lost)) = &mut self.undo else { return };
+        *lost = lost.saturating_sub(bytes);
+        if *lost == 0 {
+            let wider = |now: Option<u64>, before: Option<u64>| Some(now?.max(before?));
+            self.bounds = Bounds {
+                in_flight_high: wider(self.bounds.in_flight_high, before.in_flight_high),
+                in_flight_low: wider(self.bounds.in_flight_low, before.in_flight_low),
+                bandwidth_low: wider(self.bounds.bandwidth_low, before.bandwidth_low),
+            };
+            self.undo = None;
+        }
+    }
+
+    fn on_mtu(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu.max(1));
+        self.window = self.window.max(self.least());
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        self.pacing_rate
+    }
+}
