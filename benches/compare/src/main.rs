@@ -203,11 +203,7 @@ fn print_channeler(towline: &Path, arguments: &Arguments) -> Result<()> {
         let [p50, p95] = [0, 1].map(|at| over_rounds(runs, runs, |run, _| run[at]));
         println!("{subject:<14} {p50:>8.1} {p95:>8.1}");
     }
-    let connects = [
-        (By::Towline, "connect"),
-        (By::Towline, "connect-rsa"),
-        (By::Here, "quinn-connect"),
-    ];
+    let connects = [(By::Towline, "connect"), (By::Towline, "connect-rsa"), (By::Here, "quinn-connect")];
     let figures = run(&connects, towline, &["--opens", "500"], rounds)?;
     println!("\n{:<14} {:>14}", "subject", "CPU ms");
     for ((_, subject), runs) in connects.iter().zip(&figures) {

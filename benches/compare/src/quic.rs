@@ -23,6 +23,7 @@ struct Pair {
 /// `mtu`: the UDP payload of every datagram; `None`: what quinn finds.
 async fn pair(mtu: Option<u16>) -> Result<Pair> {
     let mut transport = TransportConfig::default();
+    transport.max_concurrent_uni_streams(1000u32.into());
     if let Some(mtu) = mtu {
         transport.initial_mtu(mtu).mtu_discovery_config(None);
     }
