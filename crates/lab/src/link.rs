@@ -27,8 +27,8 @@ pub struct Link {
     pub rate: Option<u64>,
     /// Bytes that may wait for their turn; more are dropped. Only meant where there is a `rate`.
     pub queue: usize,
-    /// Longest IP packet in bytes, at least 576. Hosts cut longer datagrams into fragments to fit their own link; a
-    /// later link drops what is too long for it.
+    /// Longest IP packet in bytes, at least 576. Hosts cut longer datagrams into fragments to fit their own link, unless
+    /// the socket forbids it; a later link drops what is too long for it.
     pub mtu: usize,
 }
 

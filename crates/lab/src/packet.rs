@@ -25,7 +25,7 @@ pub struct Packet {
     pub to: SocketAddr,
     /// Routers it may still pass.
     pub ttl: u8,
-    /// The longest IP packet it was cut into by its first link; 0 before that.
+    /// The longest IP packet it was cut into by its first link; 0 before that, the largest number if it must not be cut.
     pub(crate) longest: usize,
     pub(crate) body: Body,
 }

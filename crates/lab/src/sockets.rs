@@ -115,6 +115,7 @@ impl State {
             groups: options.groups.clone(),
             multicast_interface: options.multicast_interface,
             multicast_loop: options.multicast_loop,
+            dont_fragment: options.dont_fragment,
             capacity: options.buffer,
             received: std::collections::VecDeque::new(),
             used: 0,

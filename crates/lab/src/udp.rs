@@ -32,6 +32,7 @@ pub(crate) struct Bound {
     pub(crate) groups: Vec<Group>,
     pub(crate) multicast_interface: Option<u32>,
     pub(crate) multicast_loop: bool,
+    pub(crate) dont_fragment: bool,
     pub(crate) capacity: usize,
     pub(crate) received: VecDeque<(SocketAddr, Bytes)>,
     pub(crate) used: usize,
@@ -87,6 +88,7 @@ impl State {
         let Some(bound) = self.sockets(node).udp.get(&id) else {
             return Err(failed(io::ErrorKind::BrokenPipe, "the host has crashed"));
         };
+        let whole = bound.dont_fragment;
         let (local, interface, looped) = (bound.local, bound.multicast_interface, bound.multicast_loop);
         if local.is_ipv4() != to.is_ipv4() {
             return Err(failed(io::ErrorKind::InvalidInput, "socket and destination differ in family"));
@@ -100,7 +102,11 @@ impl State {
         let data = Body::Datagram(Bytes::copy_from_slice(payload));
         if !to.ip().is_multicast() {
             let from = SocketAddr::new(self.source(node, local.ip(), to.ip())?, local.port());
-            self.originate(node, Packet::new(from, to, data));
+            let mut packet = Packet::new(from, to, data);
+            if whole {
+                packet.longest = usize::MAX;
+            }
+            self.originate(node, packet);
             return Ok(());
         }
         let port = self.multicast_port(node, interface, to.is_ipv6()).ok_or_else(|| {

@@ -55,6 +55,27 @@ fn a_link_repeats_packets() {
     assert!((150..250).contains(&(arrived.len() - once.len())), "{} repeated", arrived.len() - once.len());
 }
 
+#[test]
+fn what_must_not_be_cut_is_too_long() {
+    run(3, async |world| {
+        let internet = world.internet();
+        let (a, b) = (world.host("a"), world.host("b"));
+        a.attach(internet, Link { mtu: 1300, ..Link::fibre() });
+        b.attach(internet, Link::fibre());
+        let to = b.bind_udp(&UdpBind::any_v4()).unwrap();
+        let addr = (b.ipv4(), to.local_addr().port()).into();
+        let cut = a.bind_udp(&UdpBind::any_v4()).unwrap();
+        let whole = a.bind_udp(&UdpBind { dont_fragment: true, ..UdpBind::any_v4() }).unwrap();
+        let mut buf = [0; 2000];
+        cut.send(&[1; 1400], addr).await.unwrap();
+        assert_eq!(to.recv(&mut buf).await.unwrap().len, 1400);
+        whole.send(&[2; 1400], addr).await.unwrap();
+        whole.send(&[3; 1272], addr).await.unwrap();
+        let received = to.recv(&mut buf).await.unwrap();
+        assert_eq!((received.len, buf[0]), (1272, 3), "the longer one is lost");
+    });
+}
+
 /// A host behind a masquerading router, and one on the internet.
 fn behind(world: &World, timeout: Duration) -> (Host, Host, Mappings) {
     let (internet, lan) = (world.internet(), world.lan());
