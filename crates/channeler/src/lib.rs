@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the parts are being joined")]
 
 mod capabilities;
+mod channel;
 mod config;
 mod congestion;
 mod connection;

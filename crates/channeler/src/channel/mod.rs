@@ -1,0 +1,566 @@
+//! One channel: two directions, no keys, no links.
+mod effects;
+mod inbox;
+mod outbox;
+mod ranges;
+mod receive;
+mod ring;
+mod send;
+
+pub(crate) use effects::{Context, Effects};
+pub(crate) use inbox::Part;
+pub(crate) use send::{Carried, Wants};
+
+use std::time::{Duration, Instant};
+
+use self::{
+    outbox::RANGES,
+    receive::{Receiver, first_window, reason},
+    send::{LossCloses, Sender},
+};
+use crate::{
+    Capabilities, ChannelId, Code, Config, Read, ReadError, Reason, Violation, WriteError,
+    wire::message::{
+        AbandonedRange, CONTROL_MAX, kind, put_abandon, put_accept, put_reset, put_stop, put_window,
+    },
+};
+
+use kind::{ABANDON, DATA, MESSAGE_FIN, PART};
+
+/// Bytes that a MESSAGE_FIN never exceeds.
+const FIN_ROOM: usize = CONTROL_MAX;
+
+/// How long a channel has to be unused before its memory is given back.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What the peer's transport parameters say about each channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerLimits {
+    /// First window, bytes.
+    pub(crate) window: u64,
+    /// First window, messages.
+    pub(crate) messages: u64,
+    /// Longest message.
+    pub(crate) max_message: u64,
+}
+
+/// A control message of a channel that is on its way, to be returned when its packet was acknowledged or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// ACCEPT.
+    Accept,
+    /// WINDOW, with the bounds.
+    Window(u64, u64),
+    /// ABANDON, with ranges of offsets; unused ones are empty.
+    Abandon([(u64, u64); RANGES]),
+    /// STOP.
+    Stop,
+    /// RESET.
+    Reset,
+}
+
+/// What has become of a message that has to arrive once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Once {
+    No,
+    Due,
+    Sent,
+    Known,
+}
+
+impl Once {
+    /// It was lost.
+    fn again(&mut self) {
+        if *self == Self::Sent {
+            *self = Self::Due;
+        }
+    }
+}
+
+/// How far the channel has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// Both directions were finished.
+    Finished(Reason),
+    /// It was reset: by whom, and whether the peer knows, and whether it said where its direction ends.
+    Reset {
+        reason: Reason,
+        code: Code,
+        told: Once,
+        heard: bool,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    id: ChannelId,
+    capabilities: Capabilities,
+    sender: Sender,
+    receiver: Receiver,
+    life: Life,
+    accept: Once,
+    stop: Once,
+    stop_code: Code,
+    /// When to look whether it is unused.
+    look_at: Option<Instant>,
+    /// It was used since the last look.
+    used: bool,
+}
+
+impl Channel {
+    pub(crate) fn new(id: ChannelId, capabilities: Capabilities, config: &Config, peer: PeerLimits) -> Self {
+        let window = first_window(capabilities, peer.window, peer.max_message);
+        Self {
+            id,
+            capabilities,
+            sender: Sender::new(capabilities, window, peer.messages.max(1), peer.max_message),
+            receiver: Receiver::new(capabilities, config),
+            life: Life::Open,
+            accept: Once::No,
+            stop: Once::No,
+            stop_code: Code::DONE,
+            look_at: None,
+            used: false,
+        }
+    }
+
+    pub(crate) fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Why it ended, once it has.
+    pub(crate) fn ended(&self) -> Option<Reason> {
+        match self.life {
+            Life::Open => None,
+            Life::Finished(reason) | Life::Reset { reason, .. } => Some(reason),
+        }
+    }
+
+    /// Whether nothing is to be said or heard any more: it can be forgotten.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self.life {
+            Life::Open => false,
+            Life::Finished(_) => true,
+            Life::Reset { told, heard, .. } => told == Once::Known && heard,
+        }
+    }
+
+    // ---- the program
+
+    /// Writes: as many bytes of a stream as there is room for, or one message.
+    pub(crate) fn write(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Result<usize, WriteError> {
+        if let Some(reason) = self.ended() {
+            return Err(WriteError::Ended(reason));
+        }
+        self.touch(cx);
+        self.sender.write(cx, self.capabilities.resend, bytes)
+    }
+
+    /// How much a write would take now, in bytes.
+    pub(crate) fn room(&self, cx: &Context<'_>) -> u64 {
+        self.sender.room(cx, self.capabilities.resend)
+    }
+
+    /// No more will be written.
+    pub(crate) fn finish(&mut self) {
+        self.sender.finish();
+    }
+
+    /// Reads: bytes of a stream, or one whole message.
+    pub(crate) fn read(
+        &mut self,
+        cx: &Context<'_>,
+        out: &mut [u8],
+        fx: &mut Effects,
+    ) -> Result<Read, ReadError> {
+        if let Some(reason) = self.ended() {
+            return if reason == Reason::Finished {
+                Ok(Read::Finished)
+            } else {
+                Err(ReadError::Ended(reason))
+            };
+        }
+        if self.receiver.discarding {
+            return Err(ReadError::Ended(Reason::Local(self.stop_code)));
+        }
+        self.used = true;
+        let read = self.receiver.read(cx, self.capabilities, out, fx);
+        self.check_end(fx);
+        read
+    }
+
+    /// What a read would give: bytes of a stream, or the length of the next message. `None` if there is nothing.
+    pub(crate) fn readable(&self) -> Option<usize> {
+        self.receiver.readable(self.capabilities)
+    }
+
+    /// Tells the peer that the program took the channel.
+    pub(crate) fn accept(&mut self) {
+        if self.accept == Once::No {
+            self.accept = Once::Due;
+        }
+    }
+
+    /// Wants no more of the peer's direction. The own one goes on.
+    pub(crate) fn stop(&mut self, code: Code, fx: &mut Effects) {
+        if self.life != Life::Open || self.receiver.discarding {
+            return;
+        }
+        self.stop_code = code;
+        if !self.receiver.knows_end() {
+            self.stop = Once::Due;
+        }
+        self.receiver.discard(fx);
+        self.check_end(fx);
+    }
+
+    /// Ends both directions at once.
+    pub(crate) fn reset(&mut self, code: Code, fx: &mut Effects) {
+        self.end(Reason::Local(code), code, fx);
+    }
+
+    fn end(&mut self, reason: Reason, code: Code, fx: &mut Effects) {
+        if self.life != Life::Open {
+            return;
+        }
+        self.sender.abort();
+        self.receiver.discard(fx);
+        self.stop = Once::No;
+        self.accept = Once::No;
+        self.life = Life::Reset { reason, code, told: Once::Due, heard: self.receiver.knows_end() };
+        fx.ended = Some(reason);
+    }
+
+    fn lost(&mut self, lost: Result<(), LossCloses>, fx: &mut Effects) {
+        if lost == Err(LossCloses) {
+            self.end(Reason::Loss, Code::LOSS, fx);
+        }
+    }
+
+    /// Notes the end of both directions.
+    #[inline]
+    fn check_end(&mut self, fx: &mut Effects) {
+        if self.life == Life::Open && self.receiver.is_done() && self.sender.is_done() {
+            let reason = match self.sender.stopped() {
+                _ if self.receiver.discarding => Reason::Local(self.stop_code),
+                Some(code) => reason(code),
+                None => Reason::Finished,
+            };
+            self.life = Life::Finished(reason);
+            self.sender.shrink();
+            self.receiver.shrink();
+            fx.ended = Some(reason);
+        }
+    }
+
+    // ---- sending
+
+    /// Whether there is data to send.
+    #[inline]
+    pub(crate) fn wants(&self) -> Wants {
+        self.sender.wants()
+    }
+
+    /// Whether only the peer's window for this channel holds data back.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.sender.is_blocked()
+    }
+
+    /// What the peer's window leaves: bytes, messages (`u64::MAX` on a stream).
+    pub(crate) fn send_window(&self) -> (u64, u64) {
+        self.sender.window()
+    }
+
+    /// Appends data to `out`, at most `room` bytes, repairs first. `credit` is what the connection's window leaves; what was used
+    /// of it is added to `fx.sent`, even if nothing is appended. `None`: nothing to send, no room, or no window.
+    #[inline]
+    pub(crate) fn fill(
+        &mut self,
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+        room: usize,
+        credit: u64,
+        fx: &mut Effects,
+    ) -> Option<Carried> {
+        match self.sender.fill(cx, self.capabilities, out, room, credit, fx) {
+            Ok(filled) => filled,
+            Err(LossCloses) => {
+                self.lost(Err(LossCloses), fx);
+                None
+            }
+        }
+    }
+
+    /// Data arrived at the peer.
+    #[inline]
+    pub(crate) fn on_acked(&mut self, cx: &Context<'_>, carried: &Carried, fx: &mut Effects) {
+        if self.life == Life::Open {
+            self.sender.on_acked(cx, self.capabilities.resend, carried, fx);
+            self.check_end(fx);
+        }
+    }
+
+    /// Data did not arrive.
+    pub(crate) fn on_lost(&mut self, cx: &Context<'_>, carried: &Carried, fx: &mut Effects) {
+        if self.life == Life::Open {
+            let lost = self.sender.on_lost(cx, self.capabilities, carried, fx);
+            self.lost(lost, fx);
+            self.check_end(fx);
+        }
+    }
+
+    /// Data is to go out once more, on another link, though it may yet arrive. Nothing happens on a channel without repair.
+    pub(crate) fn repeat(&mut self, carried: &Carried) {
+        if self.life == Life::Open {
+            self.sender.repeat(self.capabilities.resend, carried);
+        }
+    }
+
+    // ---- control messages
+
+    /// Whether a control message is to be sent.
+    #[inline]
+    pub(crate) fn control_due(&self) -> bool {
+        match self.life {
+            Life::Reset { told, .. } => told == Once::Due,
+            Life::Finished(_) => false,
+            Life::Open => {
+                self.receiver.window_due
+                    || self.stop == Once::Due
+                    || self.accept == Once::Due
+                    || self.sender.has_untold()
+            }
+        }
+    }
+
+    /// Appends one control message. `None`: there is none, or no room.
+    pub(crate) fn write_control(&mut self, out: &mut Vec<u8>, room: usize) -> Option<Said> {
+        if room < CONTROL_MAX || !self.control_due() {
+            return None;
+        }
+        if let Life::Reset { code, told, .. } = &mut self.life {
+            *told = Once::Sent;
+            put_reset(out, self.id, *code, self.sender.sent());
+            return Some(Said::Reset);
+        }
+        if self.accept == Once::Due {
+            self.accept = Once::Sent;
+            put_accept(out, self.id);
+            return Some(Said::Accept);
+        }
+        if self.stop == Once::Due {
+            self.stop = Once::Sent;
+            put_stop(out, self.id, self.stop_code);
+            return Some(Said::Stop);
+        }
+        if let Some(outbox) = self.sender.outbox()
+            && outbox.has_untold()
+        {
+            let count = put_abandon(out, self.id, outbox.untold(), room);
+            return (count > 0).then(|| Said::Abandon(outbox.told(count)));
+        }
+        let (bytes, messages) = self.receiver.window();
+        put_window(out, self.id, bytes, messages);
+        Some(Said::Window(bytes, messages))
+    }
+
+    /// A control message arrived at the peer.
+    pub(crate) fn on_control_acked(&mut self, said: &Said, fx: &mut Effects) {
+        match said {
+            Said::Accept => self.accept = Once::Known,
+            Said::Stop => self.stop = Once::Known,
+            Said::Window(..) => {}
+            Said::Abandon(ranges) => {
+                if let Some(outbox) = self.sender.outbox() {
+                    outbox.known(ranges);
+                }
+                self.check_end(fx);
+            }
+            Said::Reset => {
+                if let Life::Reset { told, .. } = &mut self.life {
+                    *told = Once::Known;
+                }
+            }
+        }
+    }
+
+    /// A control message was lost: what it said is said again, if it is still true.
+    pub(crate) fn on_control_lost(&mut self, said: &Said) {
+        match said {
+            Said::Accept => self.accept.again(),
+            Said::Stop => {
+                if self.receiver.knows_end() {
+                    self.stop = Once::Known;
+                }
+                self.stop.again();
+            }
+            Said::Window(bytes, messages) => self.receiver.window_lost(*bytes, *messages),
+            Said::Abandon(ranges) => {
+                if let Some(outbox) = self.sender.outbox() {
+                    outbox.forgotten(ranges);
+                }
+            }
+            Said::Reset => {
+                if let Life::Reset { told, .. } = &mut self.life {
+                    told.again();
+                }
+            }
+        }
+    }
+
+    // ---- what the peer sent
+
+    /// DATA, DATA_FIN.
+    #[inline]
+    pub(crate) fn on_data(
+        &mut self,
+        cx: &Context<'_>,
+        offset: u64,
+        fin: bool,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        self.touch(cx);
+        self.receiver.on_data(cx, offset, fin, bytes, fx)?;
+        self.heard_end(fx);
+        Ok(())
+    }
+
+    /// MESSAGE.
+    pub(crate) fn on_part(
+        &mut self,
+        cx: &Context<'_>,
+        part: Part<'_>,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        self.touch(cx);
+        self.receiver.on_part(cx, self.capabilities, part, fx)
+    }
+
+    /// MESSAGE_FIN.
+    pub(crate) fn on_message_fin(
+        &mut self,
+        cx: &Context<'_>,
+        final_offset: u64,
+        messages: u64,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        self.receiver.on_message_fin(cx, self.capabilities, final_offset, messages, fx)?;
+        self.heard_end(fx);
+        Ok(())
+    }
+
+    /// One range of ABANDON.
+    pub(crate) fn on_abandon(
+        &mut self,
+        cx: &Context<'_>,
+        range: AbandonedRange,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        let lost = self.receiver.on_abandon(cx, self.capabilities, range, fx)?;
+        self.missed(lost, fx);
+        Ok(())
+    }
+
+    /// WINDOW.
+    pub(crate) fn on_window(&mut self, max_offset: u64, max_messages: u64, fx: &mut Effects) {
+        self.sender.on_window(max_offset, max_messages, fx);
+    }
+
+    /// RESET.
+    pub(crate) fn on_reset(
+        &mut self,
+        code: Code,
+        final_offset: u64,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        self.receiver.on_reset(final_offset, fx)?;
+        self.end(reason(code), code, fx);
+        if let Life::Reset { heard, .. } = &mut self.life {
+            *heard = true;
+        }
+        Ok(())
+    }
+
+    /// STOP.
+    pub(crate) fn on_stop(&mut self, code: Code, fx: &mut Effects) {
+        if self.life == Life::Open {
+            self.sender.on_stop(code, fx);
+            self.check_end(fx);
+        }
+    }
+
+    /// The end of the peer's direction may have become known.
+    #[inline]
+    fn heard_end(&mut self, fx: &mut Effects) {
+        match &mut self.life {
+            Life::Open => self.check_end(fx),
+            Life::Reset { heard, .. } => *heard |= self.receiver.knows_end(),
+            Life::Finished(_) => {}
+        }
+    }
+
+    fn missed(&mut self, lost: bool, fx: &mut Effects) {
+        if lost && self.capabilities.close_on_loss {
+            self.end(Reason::Loss, Code::LOSS, fx);
+        } else {
+            self.check_end(fx);
+        }
+    }
+
+    // ---- time and memory
+
+    #[inline]
+    fn touch(&mut self, cx: &Context<'_>) {
+        self.used = true;
+        if self.look_at.is_none() {
+            self.look_at = cx.now.checked_add(IDLE);
+        }
+    }
+
+    /// When [`Channel::handle_timeout`] is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.look_at].into_iter().flatten().min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, cx: &Context<'_>, fx: &mut Effects) {
+        if self.look_at.is_some_and(|at| at <= cx.now) {
+            self.look(cx);
+        }
+        if self.life != Life::Open {
+            return;
+        }
+        let lost = self.sender.handle_timeout(cx, self.capabilities, fx);
+        self.lost(lost, fx);
+        if self.life == Life::Open {
+            let lost = self.receiver.handle_timeout(cx, self.capabilities, fx);
+            self.missed(lost, fx);
+        }
+    }
+
+    /// Gives memory back if nothing happened for a while.
+    fn look(&mut self, cx: &Context<'_>) {
+        self.look_at = None;
+        let used = std::mem::take(&mut self.used);
+        if !used && self.sender.is_idle() {
+            self.sender.shrink();
+        }
+        if !used && self.receiver.is_idle() {
+            self.receiver.shrink();
+        }
+        if self.sender.holds_memory() || self.receiver.holds_memory() {
+            self.look_at = cx.now.checked_add(IDLE);
+        }
+    }
+
+    /// Memory in bytes, this struct included.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.sender.memory() + self.receiver.memory()
+    }
+}

@@ -1,0 +1,341 @@
+//! The receiving direction: what arrived, what may arrive, and how the window grows.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    effects::{Context, Effects},
+    inbox::Inbox,
+    ranges::Ranges,
+    ring::Ring,
+};
+use crate::{Capabilities, Code, Config, Read, ReadError, Violation};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) ring: Ring,
+    /// Everything below was read or will never be: it holds no memory.
+    pub(super) floor: u64,
+    /// Everything from the floor to here arrived or was given up.
+    pub(super) ready: u64,
+    /// What arrived or was given up above that.
+    pub(super) beyond: Ranges,
+    /// End of what was written into the ring.
+    pub(super) stored: u64,
+    /// End of all that the peer used, its gaps included.
+    pub(super) highest: u64,
+    /// Offsets below this were granted.
+    pub(super) granted: u64,
+    /// How much of the direction may be held at once.
+    window: u64,
+    /// Where the direction ends, if that is known.
+    final_size: Option<u64>,
+    /// When the window was last moved by a read: what was consumed since tells how fast the reader is.
+    pub(super) moved_at: Option<Instant>,
+    /// A WINDOW is to be sent.
+    pub(super) window_due: bool,
+    /// The program heard that the direction ended.
+    finished: bool,
+    /// Nothing of it is wanted any more.
+    pub(super) discarding: bool,
+    pub(super) inbox: Option<Box<Inbox>>,
+}
+
+impl Receiver {
+    pub(super) fn new(capabilities: Capabilities, config: &Config) -> Self {
+        let window = first_window(capabilities, config.initial_window, config.max_message as u64);
+        Self {
+            ring: Ring::default(),
+            floor: 0,
+            ready: 0,
+            beyond: Ranges::default(),
+            stored: 0,
+            highest: 0,
+            granted: window,
+            window,
+            final_size: None,
+            moved_at: None,
+            window_due: false,
+            finished: false,
+            discarding: false,
+            inbox: (!capabilities.is_stream()).then(|| Box::new(Inbox::new(config.max_messages))),
+        }
+    }
+
+    /// The ranges that may be missing at once: more of them is an attack, for each costs memory.
+    fn most_ranges(&self) -> usize {
+        1024 + (self.window >> 8) as usize
+    }
+
+    /// Notes that the peer used offsets up to `end`, and maybe that it will use no more.
+    #[inline]
+    pub(super) fn use_offsets(&mut self, end: u64, fin: bool, fx: &mut Effects) -> Result<(), Violation> {
+        if end > self.granted {
+            return Err(Violation::Window);
+        }
+        if let Some(size) = self.final_size {
+            if end > size || (fin && end != size) {
+                return Err(Violation::FinalSize);
+            }
+        } else if fin {
+            if end < self.highest {
+                return Err(Violation::FinalSize);
+            }
+            self.final_size = Some(end);
+            self.window_due = false;
+        }
+        if end > self.highest {
+            fx.received += end - self.highest;
+            self.highest = end;
+        }
+        if self.discarding {
+            self.drop_data(fx);
+        }
+        Ok(())
+    }
+
+    /// Bytes of a stream.
+    #[inline]
+    pub(super) fn on_data(
+        &mut self,
+        cx: &Context<'_>,
+        offset: u64,
+        fin: bool,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        if self.inbox.is_some() {
+            return Err(Violation::OutOfPlace(super::DATA));
+        }
+        let end = offset + bytes.len() as u64;
+        self.use_offsets(end, fin, fx)?;
+        if self.discarding {
+            return Ok(());
+        }
+        if end > self.ready {
+            let was_readable = self.ready > self.floor;
+            self.store(offset, bytes);
+            self.cover(offset.max(self.ready), end)?;
+            if self.moved_at.is_none() {
+                self.moved_at = Some(cx.now);
+            }
+            fx.readable |= !was_readable && self.ready > self.floor;
+        }
+        self.check_finished(fx);
+        Ok(())
+    }
+
+    /// Puts bytes into the ring; what lies below the contiguous part is there already.
+    #[inline]
+    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) {
+        let known = self.ready.saturating_sub(offset) as usize;
+        let Some(new) = bytes.get(known..).filter(|new| !new.is_empty()) else { return };
+        let (at, end) = (offset + known as u64, offset + bytes.len() as u64);
+        self.ring.reserve(self.floor..self.stored.max(self.floor), end - self.floor);
+        self.ring.write(at, new);
+        self.stored = self.stored.max(end);
+    }
+
+    /// `start..end`, not empty and not below the contiguous part, arrived or was given up. Gives how much of it was new.
+    #[inline]
+    pub(super) fn cover(&mut self, start: u64, end: u64) -> Result<u64, Violation> {
+        if start > self.ready {
+            let new = self.beyond.insert(start, end);
+            return if self.beyond.len() > self.most_ranges() { Err(Violation::Limit) } else { Ok(new) };
+        }
+        let before = self.ready;
+        self.ready = end;
+        if self.beyond.is_empty() {
+            return Ok(end - before);
+        }
+        let mut new = end - before;
+        while let Some((low, high)) = self.beyond.first()
+            && low <= self.ready
+        {
+            new -= self.ready.min(high) - low;
+            self.ready = self.ready.max(high);
+            self.beyond.pop_first();
+        }
+        Ok(new)
+    }
+
+    /// Whether the offset, not below the floor, arrived or was given up.
+    pub(super) fn covers(&self, offset: u64) -> bool {
+        offset < self.ready || self.beyond.around(offset).is_some()
+    }
+
+    /// Whether all of `start..end`, from the floor on and not empty, arrived or was given up.
+    pub(super) fn covers_all(&self, start: u64, end: u64) -> bool {
+        end <= self.ready || self.beyond.contains(start, end)
+    }
+
+    /// Takes bytes of a stream off the front, or one message.
+    pub(super) fn read(
+        &mut self,
+        cx: &Context<'_>,
+        capabilities: Capabilities,
+        out: &mut [u8],
+        fx: &mut Effects,
+    ) -> Result<Read, ReadError> {
+        let read = if self.inbox.is_some() {
+            self.read_message(cx, capabilities, out, fx)?
+        } else {
+            let len = out.len().min(usize::try_from(self.ready - self.floor).unwrap_or(usize::MAX));
+            if len > 0 {
+                self.ring.read(self.floor, &mut out[..len]);
+                self.release(self.floor + len as u64, fx);
+                Some(len)
+            } else {
+                (self.ready > self.floor).then_some(0)
+            }
+        };
+        let Some(len) = read else {
+            return if self.is_done() { Ok(Read::Finished) } else { Err(ReadError::Blocked) };
+        };
+        self.tune(cx, capabilities);
+        self.check_finished(fx);
+        Ok(Read::Data(len))
+    }
+
+    /// Length of what a read would give: bytes of a stream, or the next message. `None` if there is nothing.
+    pub(super) fn readable(&self, capabilities: Capabilities) -> Option<usize> {
+        match &self.inbox {
+            Some(inbox) => inbox.next_message(capabilities, self.ready).map(|message| message.len()),
+            None => (self.ready > self.floor)
+                .then(|| usize::try_from(self.ready - self.floor).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Moves the floor.
+    #[inline]
+    pub(super) fn release(&mut self, floor: u64, fx: &mut Effects) {
+        fx.consumed += floor - self.floor;
+        self.floor = floor;
+        if self.final_size.is_none() && self.granted.saturating_sub(floor) <= self.window / 2 {
+            self.window_due = true;
+        }
+    }
+
+    /// Doubles the window when half of it was consumed within two round trips: then it, and not the reader, may be what
+    /// holds the sender back.
+    #[inline]
+    fn tune(&mut self, cx: &Context<'_>, capabilities: Capabilities) {
+        if self.granted.saturating_sub(self.floor) > self.window / 2 || self.final_size.is_some() {
+            return;
+        }
+        let most = first_window(capabilities, cx.config.max_window, cx.config.max_message as u64);
+        let quick = 2 * cx.rtt.max(Duration::from_micros(100));
+        if self.moved_at.is_some_and(|moved| cx.now.saturating_duration_since(moved) < quick) {
+            self.window = (self.window * 2).min(most).max(self.window);
+        }
+        self.moved_at = Some(cx.now);
+        self.grant();
+    }
+
+    /// Grants what the window allows.
+    pub(super) fn grant(&mut self) {
+        self.granted = self.granted.max(self.floor + self.window);
+        if let Some(inbox) = &mut self.inbox {
+            inbox.grant();
+        }
+        self.window_due = true;
+    }
+
+    /// What a WINDOW says: offsets, messages.
+    pub(super) fn window(&mut self) -> (u64, u64) {
+        self.granted = self.granted.max(self.floor + self.window);
+        self.window_due = false;
+        (self.granted, self.inbox.as_mut().map_or(0, |inbox| inbox.grant()))
+    }
+
+    /// A WINDOW with these bounds was lost. Later ones say more.
+    pub(super) fn window_lost(&mut self, bytes: u64, messages: u64) {
+        let newest =
+            bytes == self.granted && self.inbox.as_ref().is_none_or(|inbox| messages == inbox.granted());
+        if newest && !self.discarding && self.final_size.is_none() {
+            self.window_due = true;
+        }
+    }
+
+    #[inline]
+    pub(super) fn check_finished(&mut self, fx: &mut Effects) {
+        if self.final_size == Some(self.floor) && !self.finished && !self.discarding {
+            self.finished = true;
+            fx.finished = true;
+        }
+    }
+
+    /// Whether the direction ended and nothing of it is left.
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        self.final_size == Some(self.floor)
+    }
+
+    pub(super) fn knows_end(&self) -> bool {
+        self.final_size.is_some()
+    }
+
+    pub(super) fn final_size(&self) -> Option<u64> {
+        self.final_size
+    }
+
+    /// The peer ends its direction at once.
+    pub(super) fn on_reset(&mut self, final_size: u64, fx: &mut Effects) -> Result<(), Violation> {
+        self.use_offsets(final_size, true, fx)?;
+        self.discard(fx);
+        Ok(())
+    }
+
+    /// Nothing is wanted any more.
+    pub(super) fn discard(&mut self, fx: &mut Effects) {
+        self.discarding = true;
+        self.window_due = false;
+        self.drop_data(fx);
+    }
+
+    fn drop_data(&mut self, fx: &mut Effects) {
+        fx.consumed += self.highest - self.floor;
+        self.floor = self.highest;
+        self.ready = self.highest;
+        self.beyond.clear();
+        self.ring.free();
+        if let Some(inbox) = &mut self.inbox {
+            inbox.clear(self.floor);
+        }
+    }
+
+    /// Whether nothing is held.
+    pub(super) fn is_idle(&self) -> bool {
+        self.floor == self.highest
+    }
+
+    /// Gives back what an idle direction does not need.
+    pub(super) fn shrink(&mut self) {
+        self.ring.free();
+        self.beyond.clear();
+        self.moved_at = None;
+        if let Some(inbox) = &mut self.inbox {
+            inbox.shrink();
+        }
+    }
+
+    /// Whether [`Receiver::shrink`] would give something back.
+    pub(super) fn holds_memory(&self) -> bool {
+        self.ring.capacity() > 0
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn memory(&self) -> usize {
+        self.ring.capacity() + self.beyond.memory() + self.inbox.as_ref().map_or(0, |inbox| inbox.memory())
+    }
+}
+
+/// The least window that makes sense: a message that fills it has to arrive whole before it can be read.
+pub(super) fn first_window(capabilities: Capabilities, window: u64, max_message: u64) -> u64 {
+    if capabilities.is_stream() { window } else { window.max(max_message).max(1) }
+}
+
+/// A code that the peer gave for ending a channel.
+pub(super) fn reason(code: Code) -> crate::Reason {
+    if code == Code::LOSS { crate::Reason::Loss } else { crate::Reason::Peer(code) }
+}
