@@ -44,7 +44,7 @@ pub(super) struct Outbox {
     /// Messages with numbers below this may be sent.
     pub(super) max_messages: u64,
     /// Longest that the peer takes.
-    pub(super) max_message: u64,
+    max_message: u64,
     abandoned: VecDeque<Abandoned>,
     /// How many of these are not told.
     untold: usize,
@@ -54,8 +54,16 @@ impl Outbox {
     /// Memory that a message takes beside its bytes, with what a growing queue wastes.
     pub(super) const COST: u64 = 2 * size_of::<Outgoing>() as u64;
 
+    pub(super) fn new(max_messages: u64, max_message: u64) -> Self {
+        Self { max_messages, max_message, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.messages.len() as u64
+    }
+
+    pub(super) fn max_message(&self) -> u64 {
+        self.max_message
     }
 
     pub(super) fn push(&mut self, message: Outgoing) {

@@ -99,8 +99,7 @@ impl Sender {
         max_messages: u64,
         max_message: u64,
     ) -> Self {
-        let outbox = (!capabilities.is_stream())
-            .then(|| Box::new(Outbox { max_messages, max_message, ..Outbox::default() }));
+        let outbox = (!capabilities.is_stream()).then(|| Box::new(Outbox::new(max_messages, max_message)));
         Self {
             ring: Ring::default(),
             floor: 0,
@@ -147,7 +146,7 @@ impl Sender {
         }
         let most = cx.config.send_buffer;
         if let Some(outbox) = &self.outbox {
-            let longest = (cx.config.max_message as u64).min(outbox.max_message).min(most);
+            let longest = (cx.config.max_message as u64).min(outbox.max_message()).min(most);
             if bytes.len() as u64 > longest {
                 return Err(WriteError::TooLong(longest as usize));
             }
