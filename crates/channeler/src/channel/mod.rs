@@ -6,6 +6,8 @@ mod ranges;
 mod receive;
 mod ring;
 mod send;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use effects::{Context, Effects};
 pub(crate) use inbox::Part;

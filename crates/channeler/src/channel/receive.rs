@@ -330,9 +330,10 @@ impl Receiver {
     }
 }
 
-/// The least window that makes sense: a message that fills it has to arrive whole before it can be read.
+/// The window that a channel gets where the limits say `window`. More is granted when half of it was consumed, and the other half has
+/// to have room for the rest of any message: it can be read only when it is whole.
 pub(super) fn first_window(capabilities: Capabilities, window: u64, max_message: u64) -> u64 {
-    if capabilities.is_stream() { window } else { window.max(max_message).max(1) }
+    if capabilities.is_stream() { window } else { window.max(2 * max_message.max(1)) }
 }
 
 /// A code that the peer gave for ending a channel.
