@@ -28,5 +28,8 @@ pub use endpoint::{
 };
 pub use error::{Code, ConnectionError, OpenError, ReadError, Reason, Violation, WriteError};
 pub use event::{Event, LinkReport, LinkStatus, OpenOptions, Placement, Priority, Read};
-pub use handshake::{Credentials, HandshakeError, Peer, PeerIdentity, Refused, StaticKey, Trust};
+pub use handshake::{
+    Certified, CertifiedPeers, Credentials, HandshakeError, KeyOnly, Peer, PeerIdentity, Refused, StaticKey,
+    Trust,
+};
 pub use ids::{ChannelId, ConnectionId, Ecn, LinkId, PeerId, Route, Side, Transmit};

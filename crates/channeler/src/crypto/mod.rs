@@ -50,7 +50,7 @@ use std::time::Duration;
 
 pub(crate) use open::{ChannelOpen, Opener, Undecryptable};
 pub(crate) use seal::{ChannelSeal, Exhausted, Sealer};
-pub(crate) use secrets::ConnectionSecrets;
+pub(crate) use secrets::{ConnectionSecrets, expand};
 
 /// Bytes of an AEAD tag.
 const TAG_LEN: usize = 16;
