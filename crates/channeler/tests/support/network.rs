@@ -53,7 +53,7 @@ pub struct Stream {
 
 #[derive(Debug)]
 pub enum Wire {
-    Datagrams(Datagrams),
+    Datagrams(Box<Datagrams>),
     Stream(Box<Stream>),
 }
 
@@ -65,6 +65,8 @@ pub struct Network {
     order: u64,
     rng: StdRng,
     spare: Vec<Vec<u8>>,
+    /// A copy of every datagram that was sent, and by whom, if somebody listens.
+    pub tap: Option<Vec<(Host, Vec<u8>)>>,
 }
 
 /// Ordered by time, then by the order of sending.
@@ -103,6 +105,7 @@ impl Network {
             order: 0,
             rng: StdRng::seed_from_u64(seed),
             spare: Vec::new(),
+            tap: None,
         }
     }
 
@@ -111,11 +114,11 @@ impl Network {
         let wire = self.wires.len();
         let third = u8::try_from(wire).unwrap();
         let address = |last: u8| SocketAddr::from((Ipv4Addr::new(10, 0, third, last), 4000));
-        self.wires.push(Wire::Datagrams(Datagrams {
+        self.wires.push(Wire::Datagrams(Box::new(Datagrams {
             ways: [Way::new(forth), Way::new(back)],
             outside: SocketAddr::from((Ipv4Addr::new(198, 51, 100, third), 1024)),
             inside: [address(1), address(2)],
-        }));
+        })));
         wire
     }
 
@@ -185,6 +188,11 @@ impl Network {
         self.flight.peek().map(|Reverse(flying)| flying.at)
     }
 
+    /// A datagram of somebody else.
+    pub fn inject(&mut self, at: Instant, to: Host, route: Route, bytes: Vec<u8>) {
+        self.launch(at, Arrival::Packet { to, route, ecn: None, bytes });
+    }
+
     /// What arrives at `now` or arrived before.
     pub fn pop(&mut self, now: Instant) -> Option<Arrival> {
         loop {
@@ -232,6 +240,9 @@ impl Network {
         let expected = if from == 0 { wire.inside[1] } else { wire.outside };
         if remote != expected {
             return;
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.push((from, bytes.to_vec()));
         }
         let fates = wire.ways[from].carry(now, bytes.len(), ecn, &mut self.rng);
         let to = 1 - from;
