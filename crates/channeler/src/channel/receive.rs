@@ -112,7 +112,7 @@ impl Receiver {
         if self.discarding {
             return Ok(());
         }
-        if end > self.ready {
+        if end > self.ready && !bytes.is_empty() {
             let was_readable = self.ready > self.floor;
             self.store(offset, bytes);
             self.cover(offset.max(self.ready), end)?;

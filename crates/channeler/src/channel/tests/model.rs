@@ -213,7 +213,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         max_shrink_iters: 20_000,
-        ..ProptestConfig::with_cases(400)
+        ..ProptestConfig::default()
     })]
 
     #[test]
