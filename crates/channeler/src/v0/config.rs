@@ -18,6 +18,12 @@ pub enum HalfOrder {
 }
 
 impl HalfOrder {
+    /// The two orders that exist.
+    #[must_use]
+    pub const fn both() -> [Self; 2] {
+        [Self::ResponderFirst, Self::InitiatorFirst]
+    }
+
     pub(super) fn join(self, initiator: u16, responder: u16) -> u32 {
         match self {
             Self::ResponderFirst => u32::from(responder) << 16 | u32::from(initiator),
@@ -33,8 +39,6 @@ impl HalfOrder {
             Self::InitiatorFirst => (first, second),
         }
     }
-
-    pub(super) const BOTH: [Self; 2] = [Self::ResponderFirst, Self::InitiatorFirst];
 }
 
 /// Bounds and timings of an [`Endpoint`](super::Endpoint).
@@ -48,7 +52,7 @@ pub struct Config {
     pub cookies: Cookies,
     /// Time after which an opening is said again, at first; it grows at random up to double each time. Default 200 ms.
     pub retry: Duration,
-    /// What it does not grow beyond. Default 3.2 s.
+    /// What it does not grow beyond. Default 1 s.
     pub max_retry: Duration,
     /// Time after which an opening that was not answered has failed. Default 10 s.
     pub open_timeout: Duration,
@@ -73,10 +77,10 @@ impl Default for Config {
             half_order: HalfOrder::default(),
             cookies: Cookies::default(),
             retry: Duration::from_millis(200),
-            max_retry: Duration::from_millis(3200),
+            max_retry: Duration::from_secs(1),
             open_timeout: Duration::from_secs(10),
             finalize_repeats: 3,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             max_channels: 1024,
             receive_buffer: 256 << 10,
             send_buffer: 256 << 10,

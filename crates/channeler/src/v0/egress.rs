@@ -34,8 +34,7 @@ impl Endpoint {
     }
 
     fn put(&self, channel: u32, sequence: u16, payload: &[u8], size: usize, out: &mut Vec<u8>) {
-        let packet =
-            Packet { sender: self.own, recipient: self.peer, channel, flags: 0, sequence, payload };
+        let packet = Packet { sender: self.own, recipient: self.peer, channel, flags: 0, sequence, payload };
         let fits = packet.put(PROTOCOL, size, out);
         debug_assert!(fits, "a payload is never longer than a packet of 16-bit size carries");
     }
@@ -65,22 +64,25 @@ impl Endpoint {
             }
             State::Open { id, proof } => {
                 let id = *id;
-                let proof = proof.as_mut().filter(|proof| std::mem::take(&mut proof.again.send));
-                let proof = proof.map(|proof| proof.cookie);
+                let due = proof.as_mut().filter(|proof| proof.again.send);
+                let cookie = due.map(|proof| {
+                    proof.again.send = false;
+                    proof.cookie
+                });
                 let capabilities = channel.capabilities;
-                match proof {
-                    Some(cookie) => {
-                        Message::Cookie { cookie, capabilities }.put(payload);
-                        if early && put_data(channel, payload, room) {
-                            (id, next(&mut channel.sequence))
-                        } else {
-                            payload.clear();
-                            Message::Finalize { id, cookie2: cookie, capabilities }.put(payload);
-                            (DEFAULT_CHANNEL, next(&mut self.sequence))
-                        }
+                if let Some(cookie) = cookie {
+                    Message::Cookie { cookie, capabilities }.put(payload);
+                    if early && put_data(channel, payload, room) {
+                        (id, next(&mut channel.sequence))
+                    } else {
+                        payload.clear();
+                        Message::Finalize { id, cookie2: cookie, capabilities }.put(payload);
+                        (DEFAULT_CHANNEL, next(&mut self.sequence))
                     }
-                    None if put_data(channel, payload, room) => (id, next(&mut channel.sequence)),
-                    None => return None,
+                } else if put_data(channel, payload, room) {
+                    (id, next(&mut channel.sequence))
+                } else {
+                    return None;
                 }
             }
         };

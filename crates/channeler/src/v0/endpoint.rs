@@ -9,7 +9,8 @@ use std::{
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    Config, Cookie, Counters, Event, Handle, MIN_PACKET, OVERHEAD, OpenError, ReadError, UNSET_HALF, WriteError,
+    Config, Cookie, Counters, Event, Handle, MIN_PACKET, OVERHEAD, OpenError, ReadError, UNSET_HALF,
+    WriteError,
     channel::{Again, Channel, Opener, Proof, Queue, State},
     cookie::{Baker, Subject},
 };
@@ -233,8 +234,9 @@ impl Endpoint {
             if let Some(timer) = channel.timer {
                 self.timers.remove(&(timer, handle));
             }
-            // At most one entry; events of the past stay as they are.
-            self.ready.retain(|ready| *ready != handle);
+            if channel.queued {
+                self.ready.retain(|ready| *ready != handle);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use super::{
-    Cookie, DEFAULT_CHANNEL, Endpoint, Event, Handle, HalfOrder, Malformed, Message, Messages, OVERHEAD,
+    Cookie, DEFAULT_CHANNEL, Endpoint, Event, HalfOrder, Handle, Malformed, Message, Messages, OVERHEAD,
     OpenOptions, PROTOCOL, Packet, UNSET_HALF,
     channel::{Again, Opener, Proof, State},
     cookie::Subject,
@@ -114,7 +114,7 @@ impl Endpoint {
         cookie2: Option<Cookie>,
     ) -> Option<Handle> {
         let mut wanted = false;
-        for order in HalfOrder::BOTH {
+        for order in HalfOrder::both() {
             let (half, theirs) = order.split(id);
             let Some(&handle) = self.by_name.get(&(Opener::Own, half)) else {
                 continue;
