@@ -1,6 +1,8 @@
 //! Two ends of a channel with packets between them that the test delivers, drops, repeats and overtakes.
 
+mod memory;
 mod model;
+mod stories;
 
 use std::{
     collections::BTreeMap,
