@@ -52,7 +52,7 @@ impl Pair {
     }
 
     fn open(&mut self, end: usize, options: OpenOptions) -> Handle {
-        self.ends[end].open(self.now, ADDRESSES[1 - end], options).unwrap()
+        self.ends[end].open(self.now, ADDRESSES[1 - end], options).expect("below the limit")
     }
 
     /// Runs for this long.
@@ -292,7 +292,9 @@ fn early_data_shares_a_packet_with_the_proof() {
 /// A packet of B for A.
 fn from_b(channel: u32, messages: &[Message<'_>]) -> Vec<u8> {
     let mut payload = Vec::new();
-    messages.iter().for_each(|message| message.put(&mut payload));
+    for message in messages {
+        message.put(&mut payload);
+    }
     let packet = Packet { sender: B, recipient: A, channel, flags: 0, sequence: 0, payload: &payload };
     let mut out = Vec::new();
     assert!(packet.put(PROTOCOL, 120, &mut out));
@@ -300,9 +302,9 @@ fn from_b(channel: u32, messages: &[Message<'_>]) -> Vec<u8> {
 }
 
 fn opening(a: &mut Endpoint, now: Instant) -> (Handle, u16, Cookie) {
-    let channel = a.open(now, address_of(B), OpenOptions::default()).unwrap();
-    let (_, new) = sent(a, now).pop().unwrap();
-    let packet = Packet::parse(PROTOCOL, &new).unwrap();
+    let channel = a.open(now, address_of(B), OpenOptions::default()).expect("below the limit");
+    let (_, new) = sent(a, now).pop().expect("asks at once");
+    let packet = Packet::parse(PROTOCOL, &new).expect("well formed");
     let Some(Ok(Message::New { half, cookie })) = Messages::new(packet.payload).next() else {
         panic!("{packet:?}")
     };
@@ -375,7 +377,7 @@ fn a_known_opening_is_granted_again_with_the_same_id() {
         out
     };
     let b = &mut pair.ends[1];
-    let mut ask = |b: &mut Endpoint| {
+    let ask = |b: &mut Endpoint| {
         b.handle(now, address_of(A), &packet(Message::New { half, cookie }));
         let (_, answer) = sent(b, now).pop().unwrap();
         let answer = Packet::parse(PROTOCOL, &answer).unwrap();

@@ -23,7 +23,7 @@ fn play(case: &Value) -> Outcome {
     let mut b = responder(now, 1);
     let mut answers = Vec::new();
     for frame in list(case, "frames") {
-        let frame = hex::decode(frame.as_str().unwrap()).unwrap();
+        let frame = hex::decode(frame.as_str().expect("a text")).expect("hexadecimal");
         b.handle(now, address_of(A), &frame);
         let sent = sent(&mut b, now);
         assert!(sent.len() <= 1, "at most one answer");
@@ -40,12 +40,12 @@ fn play(case: &Value) -> Outcome {
 
 /// The ids of an answer, whose first cookies and halves are those of the question.
 fn grants(question: &[u8], answer: &[u8]) -> Vec<u32> {
-    let question = Packet::parse(PROTOCOL, question).unwrap();
+    let question = Packet::parse(PROTOCOL, question).expect("else not answered");
     let mut asked = Messages::new(question.payload).filter_map(|message| match message {
         Ok(Message::New { half, cookie }) => Some((half, cookie)),
         _ => None,
     });
-    let packet = Packet::parse(PROTOCOL, answer).unwrap();
+    let packet = Packet::parse(PROTOCOL, answer).expect("well formed");
     assert_eq!((packet.sender, packet.recipient, packet.channel), (B, A, DEFAULT_CHANNEL));
     Messages::new(packet.payload)
         .map(|message| {

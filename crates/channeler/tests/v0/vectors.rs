@@ -171,7 +171,7 @@ fn cookies() {
 
 /// The same packet, but for its sequence number, which the reference leaves at 0.
 fn without_number(datagram: &[u8]) -> String {
-    let packet = Packet { sequence: 0, ..Packet::parse(PROTOCOL, datagram).unwrap() };
+    let packet = Packet { sequence: 0, ..Packet::parse(PROTOCOL, datagram).expect("well formed") };
     let mut out = Vec::new();
     assert!(packet.put(PROTOCOL, datagram.len(), &mut out));
     hex::encode(out)
