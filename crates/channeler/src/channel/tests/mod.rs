@@ -1,5 +1,6 @@
 //! Two ends of a channel with packets between them that the test delivers, drops, repeats and overtakes.
 
+mod hostile;
 mod memory;
 mod model;
 mod stories;
