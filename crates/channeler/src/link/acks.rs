@@ -219,6 +219,10 @@ impl Link {
 
     fn congested(&mut self, now: Instant, persistent: bool) {
         self.reorder.on_loss();
+        if self.rate.is_app_limited() {
+            // The phase ends when what is on its way has arrived, and that is less now.
+            self.rate.app_limited(self.in_flight);
+        }
         if let Some(loss) = self.rate.loss(now, self.in_flight, persistent) {
             self.control.on_loss(&loss);
         }

@@ -19,6 +19,8 @@ pub(crate) struct Content {
     pub(crate) fin: bool,
     /// Whether it counts against the background window.
     pub(crate) background: bool,
+    /// Whether another link carries the same: the loss of one copy need not be one.
+    pub(crate) mirrored: bool,
     /// Whether it searches for a larger packet size: its loss says nothing about congestion.
     pub(crate) mtu_probe: bool,
 }
@@ -36,6 +38,7 @@ impl Content {
         tries: 0,
         fin: false,
         background: false,
+        mirrored: false,
         mtu_probe: false,
     };
 

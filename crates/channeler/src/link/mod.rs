@@ -22,6 +22,8 @@ mod receiving;
 mod reorder;
 mod sending;
 mod sent;
+#[cfg(test)]
+mod story;
 mod timers;
 mod validation;
 

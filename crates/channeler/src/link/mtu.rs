@@ -205,7 +205,7 @@ impl MtuSearch {
 }
 
 fn middle(low: u16, high: u16) -> u16 {
-    if high - low < 2 * RESOLUTION { high } else { low + (high - low) / 2 }
+    low + (high - low).div_ceil(2)
 }
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
             mtu.start();
             let tried = search(&mut mtu, now, path);
             assert!(mtu.current() <= path.min(1452));
-            assert!(mtu.current() + 2 * RESOLUTION > path.min(1452), "{path}: {}", mtu.current());
+            assert!(mtu.current() + RESOLUTION > path.min(1452), "{path}: {}", mtu.current());
             assert!(tried.len() <= 20, "{tried:?}");
             if path < 1400 {
                 assert_eq!(mtu.deadline(), Some(now + RAISE));

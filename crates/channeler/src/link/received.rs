@@ -304,3 +304,158 @@ impl Iterator for Ranges<'_> {
         Some(self.end..=last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DELAY: Duration = Duration::from_millis(5);
+
+    fn take(received: &mut Received, now: Instant, pn: u64) -> Arrival {
+        received.on_packet(now, pn, true, None, 1200, DELAY)
+    }
+
+    fn runs(model: &BTreeSet<u64>, low: u64) -> Vec<RangeInclusive<u64>> {
+        let mut runs: Vec<RangeInclusive<u64>> = Vec::new();
+        for &pn in model.range(low..).rev() {
+            match runs.last_mut() {
+                Some(run) if *run.start() == pn + 1 => *run = pn..=*run.end(),
+                _ => runs.push(pn..=pn),
+            }
+        }
+        runs
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// The next one, so far ahead.
+        Ahead(u64),
+        /// One so far back.
+        Back(u64),
+        Tell,
+        /// The peer hears of the acknowledgement so far back among those told.
+        Heard(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => Just(Step::Ahead(0)),
+            4 => (0..6_u64).prop_map(Step::Ahead),
+            1 => (0..10_000_u64).prop_map(Step::Ahead),
+            1 => Just(Step::Ahead(SPAN - 1)),
+            4 => (0..8_u64).prop_map(Step::Back),
+            1 => (0..10_000_u64).prop_map(Step::Back),
+            2 => Just(Step::Tell),
+            2 => (0..4_u8).prop_map(Step::Heard),
+        ]
+    }
+
+    proptest! {
+        /// Against a set of numbers: what is new, what is told, and that nothing that the peer has not heard of is left out.
+        #[test]
+        fn behaves_as_a_set(steps in proptest::collection::vec(step(), 1..300)) {
+            let now = Instant::now();
+            let mut received = Received::new(false);
+            let mut model = BTreeSet::new();
+            let mut unheard = BTreeSet::new();
+            let mut told: Vec<(u64, BTreeSet<u64>)> = Vec::new();
+            for step in steps {
+                let end = received.expected();
+                let pn = match step {
+                    Step::Ahead(by) => end + by,
+                    Step::Back(by) if by < end => end - 1 - by,
+                    Step::Back(_) => continue,
+                    Step::Tell => {
+                        let list: Vec<_> = received.ranges().collect();
+                        if let Some(largest) = received.largest() {
+                            let all = list.into_iter().flatten().collect();
+                            told.push((largest, all));
+                            received.on_told(1);
+                        }
+                        continue;
+                    }
+                    Step::Heard(back) => {
+                        if let Some((largest, all)) = told.iter().rev().nth(usize::from(back)) {
+                            received.on_heard(*largest as u32);
+                            unheard.retain(|pn| !all.contains(pn));
+                        }
+                        continue;
+                    }
+                };
+                let fresh = pn + SPAN >= end && !model.contains(&pn);
+                prop_assert_eq!(take(&mut received, now, pn) == Arrival::Fresh, fresh);
+                if fresh {
+                    model.insert(pn);
+                    unheard.insert(pn);
+                }
+                let end = received.expected();
+                let list: Vec<_> = received.ranges().collect();
+                let low = list.last().map_or(0, |range| *range.start());
+                prop_assert_eq!(&list, &runs(&model, low));
+                for pn in unheard.range(end.saturating_sub(SPAN)..) {
+                    prop_assert!(list.iter().any(|range| range.contains(pn)), "{} was never heard of", pn);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_second_packet_at_a_low_rate_and_fewer_at_a_high_one() {
+        let start = Instant::now();
+        for (gap_us, expected) in [(2000, 500..=500), (100, 99..=120), (12, 60..=75)] {
+            let mut received = Received::new(false);
+            let mut acks = 0;
+            for pn in 0..1000 {
+                let now = start + Duration::from_micros(gap_us) * pn as u32;
+                take(&mut received, now, pn);
+                if received.wanted(now) {
+                    acks += 1;
+                    received.on_told(1);
+                }
+            }
+            assert!(expected.contains(&acks), "{gap_us} us: {acks}");
+        }
+    }
+
+    #[test]
+    fn gaps_and_marks_are_told_at_once_and_the_rest_in_time() {
+        let now = Instant::now();
+        let mut received = Received::new(false);
+        take(&mut received, now, 0);
+        assert!(!received.wanted(now));
+        assert_eq!(received.deadline(), Some(now + DELAY));
+        assert!(received.wanted(now + DELAY));
+        take(&mut received, now, 2);
+        assert!(received.wanted(now), "a gap");
+        received.on_told(1);
+        assert_eq!((received.deadline(), received.pending()), (None, false));
+        take(&mut received, now, 3);
+        assert!(!received.wanted(now), "told already");
+        take(&mut received, now, 1);
+        assert!(received.wanted(now), "late");
+        received.on_told(1);
+        received.on_packet(now, 4, true, Some(Ecn::Ce), 1200, DELAY);
+        assert!(received.wanted(now), "congestion");
+        received.on_told(1);
+        received.on_packet(now, 5, false, None, 40, DELAY);
+        assert!(!received.pending(), "acknowledgements are not acknowledged");
+    }
+
+    #[test]
+    fn streams_are_acknowledged_rarely() {
+        let now = Instant::now();
+        let mut received = Received::new(true);
+        for pn in 0..4 {
+            assert!(!received.wanted(now));
+            received.on_packet(now, pn, true, None, 16_384, DELAY);
+        }
+        assert!(received.wanted(now));
+        received.on_told(1);
+        received.on_packet(now, 4, true, None, 100, DELAY);
+        assert_eq!(received.deadline(), Some(now + STREAM_DELAY));
+    }
+}

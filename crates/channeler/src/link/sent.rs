@@ -201,3 +201,107 @@ impl SentRing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::congestion::RateTracker;
+
+    fn packet(now: Instant, number: u64) -> Sent {
+        Sent {
+            time: now,
+            stamp: RateTracker::new(now).on_sent(now, 0, 0),
+            content: Content { start: number, ..Content::EMPTY },
+            ack: 0,
+            bytes: 1200,
+            eliciting: true,
+            carries_ack: false,
+            marked: false,
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u8),
+        Skip,
+        Ack(u16, u8),
+        Lose(u16),
+        Forget(u16),
+        Release,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (1..80_u8).prop_map(Step::Push),
+            1 => Just(Step::Skip),
+            4 => (any::<u16>(), any::<u8>()).prop_map(|(at, run)| Step::Ack(at, run)),
+            2 => any::<u16>().prop_map(Step::Lose),
+            1 => any::<u16>().prop_map(Step::Forget),
+            1 => Just(Step::Release),
+        ]
+    }
+
+    proptest! {
+        /// Against a map from number to state.
+        #[test]
+        fn behaves_as_a_map(steps in proptest::collection::vec(step(), 1..120)) {
+            let now = Instant::now();
+            let mut ring = SentRing::default();
+            let mut model = BTreeMap::new();
+            for step in steps {
+                let next = ring.next();
+                match step {
+                    Step::Push(count) => for _ in 0..count {
+                        model.insert(ring.next(), State::Flying);
+                        ring.push(packet(now, ring.next()));
+                    },
+                    Step::Skip => ring.skip(packet(now, u64::MAX)),
+                    Step::Ack(at, run) if next > 0 => {
+                        let low = u64::from(at) % next;
+                        let high = low + u64::from(run);
+                        for state in [State::Flying, State::Lost] {
+                            let found: Vec<_> = ring.iter(state, low..=high).collect();
+                            let expected: Vec<_> = model.range(low..=high).filter(|(_, s)| **s == state).map(|(pn, _)| *pn).collect();
+                            prop_assert_eq!(&found, &expected);
+                            for pn in found {
+                                prop_assert_eq!(ring.get(pn).content.start, pn);
+                                ring.clear(state, pn);
+                                model.remove(&pn);
+                            }
+                        }
+                        ring.trim(|_, _| false);
+                    }
+                    Step::Lose(at) if next > 0 => {
+                        let pn = u64::from(at) % next;
+                        if ring.is(State::Flying, pn) {
+                            ring.lose(pn);
+                            prop_assert_eq!(model.insert(pn, State::Lost), Some(State::Flying));
+                        }
+                    }
+                    Step::Forget(at) if next > 0 => {
+                        let below = u64::from(at) % next;
+                        ring.trim(|state, sent| state == State::Lost && sent.content.start < below);
+                        let first_flying = model.iter().find(|(_, s)| **s == State::Flying).map_or(u64::MAX, |(pn, _)| *pn);
+                        model.retain(|pn, state| *state == State::Flying || *pn >= below || *pn > first_flying);
+                    }
+                    Step::Release => ring.release(),
+                    _ => {}
+                }
+                prop_assert_eq!(ring.first(State::Flying, 0, u64::MAX - 1), model.iter().find(|(_, s)| **s == State::Flying).map(|(pn, _)| *pn));
+                if let Some((oldest, _)) = model.first_key_value() {
+                    prop_assert!(ring.base() <= *oldest);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small() {
+        assert!(size_of::<Content>() <= 32, "{}", size_of::<Content>());
+        assert!(size_of::<Sent>() <= 88, "{}", size_of::<Sent>());
+    }
+}

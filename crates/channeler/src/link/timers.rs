@@ -41,8 +41,8 @@ impl Link {
         if let (1.., Some(probed)) = (self.pto_count, self.probed_at) {
             return Some(probed + (pto * (1 << self.pto_count.min(16))).min(MAX_BACKOFF.max(pto)));
         }
-        // The oldest is overdue, and it is not only late among others that came.
-        let silence = self.progress_at.map(|at| at + pto / 2);
+        // The oldest is overdue, and nothing else came in the time that the peer holds acknowledgements back.
+        let silence = self.progress_at.map(|at| at + pto / 4);
         Some(silence.map_or(since + pto, |silence| silence.max(since + pto)))
     }
 

@@ -168,3 +168,73 @@ impl Validation {
         Some(Expiry::Failed(back))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PTO: Duration = Duration::from_millis(50);
+
+    fn route(port: u16) -> Route {
+        Route::datagram(([192, 0, 2, 1], port).into())
+    }
+
+    #[test]
+    fn challenge_until_answered() {
+        let start = Instant::now();
+        let mut path = Validation::new(start, false, [7; 8]);
+        assert!(path.is_first() && !path.allows(1));
+        path.on_received(1200);
+        assert!(path.allows(3600) && !path.allows(3601));
+        assert_eq!(path.due(), Some([7; 8]));
+        path.on_challenge_sent(start, PTO);
+        path.on_sent(1200);
+        assert_eq!((path.due(), path.deadline()), (None, Some(start + PTO)));
+        assert!(!path.allows(2401));
+        assert_eq!(path.on_timeout(start + PTO, 3 * PTO), Some(Expiry::Again));
+        path.on_challenge_sent(start + PTO, PTO);
+        assert_eq!(path.deadline(), Some(start + 3 * PTO));
+        assert!(!path.on_response([8; 8]) && path.on_response([7; 8]) && path.is_valid());
+        assert!(path.allows(u64::MAX));
+        assert!(!path.on_response([7; 8]), "once");
+    }
+
+    #[test]
+    fn nobody_answers() {
+        let start = Instant::now();
+        let mut path = Validation::new(start, true, [7; 8]);
+        let (mut now, mut challenges) = (start, 0);
+        loop {
+            path.on_challenge_sent(now, PTO);
+            challenges += 1;
+            now = path.deadline().unwrap();
+            match path.on_timeout(now, 3 * PTO) {
+                Some(Expiry::Again) => assert!(challenges < 100),
+                other => {
+                    assert_eq!(other, Some(Expiry::Failed(None)));
+                    break;
+                }
+            }
+        }
+        assert!((PATIENCE..PATIENCE + MAX_INTERVAL).contains(&(now - start)), "{challenges}");
+        assert_eq!((path.due(), path.deadline()), (None, None));
+    }
+
+    #[test]
+    fn moved_and_back() {
+        let start = Instant::now();
+        let mut path = Validation::new(start, false, [1; 8]);
+        path.accept();
+        assert!(!path.on_moved(start, route(1), route(2), [2; 8]));
+        assert!(!path.is_valid() && !path.is_first() && !path.allows(1));
+        assert!(!path.on_moved(start, route(2), route(3), [3; 8]), "moved again before it answered");
+        assert!(path.on_moved(start, route(3), route(1), [4; 8]), "the valid one needs no proof");
+        assert!(path.is_valid());
+        path.on_moved(start, route(1), route(2), [5; 8]);
+        path.on_challenge_sent(start, PTO);
+        path.on_challenge_sent(start, PTO);
+        let end = start + 4 * PTO;
+        assert_eq!(path.on_timeout(end, 3 * PTO), Some(Expiry::Failed(Some(route(1)))));
+        assert!(path.is_valid());
+    }
+}
