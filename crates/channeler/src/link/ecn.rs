@@ -92,8 +92,8 @@ impl EcnCheck {
 mod tests {
     use super::*;
 
-    fn counts(ce: u64, ect0: u64) -> Option<EcnCounts> {
-        Some(EcnCounts { ce, ect0 })
+    fn counts(ce: u64, ect0: u64) -> EcnCounts {
+        EcnCounts { ce, ect0 }
     }
 
     fn sent(packets: u64) -> EcnCheck {
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn path_that_carries_marks() {
         let mut check = sent(10);
-        assert_eq!(check.on_ack(4, 0, counts(0, 4)), 0);
-        assert_eq!(check.on_ack(4, 0, counts(3, 5)), 3);
+        assert_eq!(check.on_ack(4, 0, Some(counts(0, 4))), 0);
+        assert_eq!(check.on_ack(4, 0, Some(counts(3, 5))), 3);
         assert!(check.marks());
         check.on_probe_timeout();
         assert!(check.marks(), "a path that carried marks goes on to");
@@ -118,14 +118,14 @@ mod tests {
         check.on_ack(2, 0, None);
         assert!(!check.marks(), "cleared");
         let mut check = sent(4);
-        check.on_ack(2, 0, counts(0, 1));
+        check.on_ack(2, 0, Some(counts(0, 1)));
         assert!(!check.marks(), "one of two cleared");
         let mut check = sent(2);
-        check.on_ack(1, 0, counts(2, 1));
+        check.on_ack(1, 0, Some(counts(2, 1)));
         assert!(!check.marks(), "more than were sent");
         let mut check = sent(4);
-        check.on_ack(2, 0, counts(0, 2));
-        check.on_ack(1, 0, counts(0, 1));
+        check.on_ack(2, 0, Some(counts(0, 2)));
+        check.on_ack(1, 0, Some(counts(0, 1)));
         assert!(!check.marks(), "going backwards");
     }
 
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(check.state, State::Failed);
         let mut check = sent(10);
         check.on_probe_timeout();
-        check.on_ack(3, 0, counts(0, 3));
+        check.on_ack(3, 0, Some(counts(0, 3)));
         assert!(check.marks(), "it was only slow");
     }
 }

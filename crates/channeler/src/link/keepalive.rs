@@ -8,7 +8,7 @@ use crate::Side;
 const FIRST: Duration = Duration::from_secs(15);
 const LEAST: Duration = Duration::from_secs(5);
 /// RFC 4787 recommends routers to remember for five minutes; more than two save nothing worth the risk.
-const MOST: Duration = Duration::from_secs(120);
+const MOST: Duration = Duration::from_mins(2);
 /// Silences shorter than this say nothing.
 const NOTABLE: Duration = Duration::from_secs(4);
 
@@ -105,7 +105,7 @@ mod tests {
     /// Idles behind a NAT that forgets after `memory`.
     fn idle(memory: Duration, rounds: u32) -> (KeepAlive, Duration) {
         let mut now = Instant::now();
-        let mut keep = KeepAlive::new(true, Duration::from_secs(600), Side::Initiator, now);
+        let mut keep = KeepAlive::new(true, Duration::from_mins(10), Side::Initiator, now);
         let mut moved = Duration::ZERO;
         for _ in 0..rounds {
             let due = keep.deadline().unwrap();

@@ -31,7 +31,7 @@ impl LossRate {
 
     /// A loss was none.
     pub(super) fn on_spurious(&mut self) {
-        let half = if self.halves[0].1 > 0 { 0 } else { 1 };
+        let half = usize::from(self.halves[0].1 == 0);
         self.halves[half].1 = self.halves[half].1.saturating_sub(1);
     }
 

@@ -128,7 +128,7 @@ impl Link {
     ) -> Self {
         let mut rng = StdRng::from_seed(seed);
         let stream = route.is_stream();
-        let own = (id.0 % 2 == 0) == (side == Side::Initiator);
+        let own = id.0.is_multiple_of(2) == (side == Side::Initiator);
         let mtu = if stream {
             MtuSearch::fixed(config.max_stream_packet)
         } else {

@@ -11,7 +11,7 @@ const MAX_PROBES: u8 = 3;
 /// Intervals shorter than this are not worth a probe.
 const RESOLUTION: u16 = 16;
 /// How long until a larger size is tried again (RFC 8899, section 5.1.1).
-const RAISE: Duration = Duration::from_secs(600);
+const RAISE: Duration = Duration::from_mins(10);
 /// Large packets lost in succession, while smaller and later ones arrive, that show a hole.
 const HOLE: u32 = 4;
 

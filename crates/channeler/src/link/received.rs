@@ -116,7 +116,7 @@ impl Received {
         if pn >= self.end {
             if pn > self.end {
                 self.clear(self.end, pn);
-            } else if pn % 64 == 0 {
+            } else if pn.is_multiple_of(64) {
                 self.bits[(pn % WINDOW / 64) as usize] = 0;
             }
             self.end = pn + 1;
@@ -166,7 +166,7 @@ impl Received {
         let interval = delay.clamp(Duration::from_micros(50), MIN_DELAY);
         if elapsed >= interval {
             // Time without packets is no rate: then a burst begins as if nothing were known.
-            let per_interval = self.counted as f64 * interval.as_secs_f64() / elapsed.as_secs_f64();
+            let per_interval = f64::from(self.counted) * interval.as_secs_f64() / elapsed.as_secs_f64();
             self.batch = (per_interval as u32).clamp(MIN_BATCH, MAX_BATCH);
             self.interval = Some(now);
             self.counted = 0;

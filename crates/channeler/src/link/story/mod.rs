@@ -160,7 +160,7 @@ impl Story {
                 && entry.key().0 <= self.now
             {
                 let (to, packet) = entry.remove();
-                self.arrive(to, packet);
+                self.arrive(to, &packet);
             }
         }
         self.now = until;
@@ -171,7 +171,7 @@ impl Story {
         let start = self.at();
         while self.ends[0].acked.len() < self.ends[0].next_item as usize {
             assert!(
-                self.at() - start < within,
+                self.at().saturating_sub(start) < within,
                 "{} of {} acknowledged",
                 self.ends[0].acked.len(),
                 self.ends[0].next_item
@@ -179,10 +179,10 @@ impl Story {
             self.run(self.at() + MS);
         }
         assert_eq!(self.ends[1].arrived.len(), self.ends[0].next_item as usize);
-        self.at() - start
+        self.at().saturating_sub(start)
     }
 
-    fn arrive(&mut self, to: usize, packet: Packet) {
+    fn arrive(&mut self, to: usize, packet: &Packet) {
         let (now, at) = (self.now, self.at());
         let end = &mut self.ends[to];
         if !end.link.is_stream() && end.address.remote().is_none() {
@@ -215,7 +215,7 @@ impl Story {
     fn drive(&mut self, from: usize) {
         let (now, at) = (self.now, self.at());
         let end = &mut self.ends[from];
-        while let Some(timeout) = end.link.on_timeout(now, &mut end.outcome) {
+        if let Some(timeout) = end.link.on_timeout(now, &mut end.outcome) {
             end.timeouts.push((at, timeout));
             end.digest(at);
             if timeout == LinkTimeout::KeepAlive {
