@@ -29,6 +29,7 @@ const MAP: &[(&str, Floor)] = &[
     ("towline-account", Floor::Apps),
     ("towline-files", Floor::Apps),
     ("towline-calls", Floor::Apps),
+    ("towline-channeler-tokio", Floor::Apps),
     ("towline", Floor::Library),
     ("towline-cli", Floor::Program),
     ("towline-lab", Floor::Beside),
