@@ -1,6 +1,7 @@
 //! The targets: what a stranger can send, by layer.
 
 mod account;
+mod channeler;
 mod dht;
 mod ice;
 mod identity;
@@ -66,6 +67,21 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tls-established", run: tls::established, limit: 4096, words: tls::WORDS },
     Target { name: "mux-native", run: mux::native, limit: 16384, words: mux::WORDS },
     Target { name: "mux-jami", run: mux::jami, limit: 16384, words: mux::WORDS },
+    Target { name: "channeler-v0-envelope", run: channeler::envelope, limit: 1500, words: channeler::WORDS },
+    Target {
+        name: "channeler-v0-messages",
+        run: channeler::old_messages,
+        limit: 1500,
+        words: channeler::WORDS,
+    },
+    Target {
+        name: "channeler-v0-endpoint",
+        run: channeler::old_endpoint,
+        limit: 4096,
+        words: channeler::WORDS,
+    },
+    Target { name: "channeler-messages", run: channeler::messages, limit: 1500, words: channeler::MESSAGES },
+    Target { name: "channeler-packet", run: channeler::packet, limit: 1500, words: channeler::WORDS },
     Target { name: "towline-request", run: towline::request, limit: 4096, words: towline::KEYS },
 ];
 

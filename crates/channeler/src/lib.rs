@@ -3,6 +3,9 @@
 
 mod capabilities;
 mod channel;
+#[cfg(feature = "codecs")]
+#[doc(hidden)]
+pub mod codecs;
 mod config;
 mod congestion;
 mod connection;

@@ -3,6 +3,8 @@
 
 mod abandon;
 mod ack;
+#[cfg(any(test, feature = "codecs"))]
+pub(crate) mod again;
 mod encode;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@ use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{again::put_again, *};
 
 /// The only message of a plaintext.
 fn one(bytes: &[u8]) -> Message<'_> {
@@ -17,43 +17,6 @@ fn malformed(bytes: &[u8]) -> Option<u8> {
         Err(Violation::Malformed(kind)) => Some(kind),
         _ => None,
     })
-}
-
-/// Everything that `message` says, written again.
-fn put_again(out: &mut Vec<u8>, message: &Message<'_>) {
-    match *message {
-        Message::Ping => put_ping(out),
-        Message::Ack(ack) => {
-            put_ack(out, ack.link, ack.ranges(), ack.delay_us, ack.ecn, usize::MAX);
-        }
-        Message::Data { offset, fin, bytes } => put_data(out, offset, fin, bytes),
-        Message::Part { number, end, offset, bytes } => put_part(out, number, end, offset, bytes),
-        Message::Fin { final_offset, messages } => put_message_fin(out, final_offset, messages),
-        Message::Abandon(abandon) => {
-            let ranges: Vec<_> = abandon.ranges().collect();
-            put_abandon(out, abandon.channel, ranges.into_iter(), usize::MAX);
-        }
-        Message::Open { channel, capabilities, priority, label } => {
-            put_open(out, channel, capabilities, priority, label);
-        }
-        Message::Accept { channel } => put_accept(out, channel),
-        Message::Window { channel, max_offset, max_messages } => {
-            put_window(out, channel, max_offset, max_messages);
-        }
-        Message::Reset { channel, code, final_offset } => put_reset(out, channel, code, final_offset),
-        Message::Stop { channel, code } => put_stop(out, channel, code),
-        Message::ConnectionWindow { max_bytes } => put_connection_window(out, max_bytes),
-        Message::Channels { bound } => put_channels(out, bound),
-        Message::NewId { link, cid } => put_new_id(out, link, cid),
-        Message::RetireLink { link, code } => put_retire_link(out, link, code),
-        Message::Challenge(token) => put_challenge(out, token),
-        Message::Response(token) => put_response(out, token),
-        Message::LinkPreference { link, available } => put_link_preference(out, link, available),
-        Message::Close { code, text } => {
-            assert!(put_close(out, code, std::str::from_utf8(text).unwrap(), usize::MAX));
-        }
-        Message::Skipped(_) => {}
-    }
 }
 
 const CHANNEL: ChannelId = ChannelId(7);
