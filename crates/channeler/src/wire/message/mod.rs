@@ -192,13 +192,17 @@ impl<'a> Iterator for Messages<'a> {
             Ok(raw) => raw,
             Err(violation) => return Some(Err(violation)),
         };
-        // Bulk data first, and without a call.
-        let message =
-            if let kind::DATA | kind::DATA_FIN = kind { data(kind, body) } else { other(kind, body) };
-        if message.is_none() {
+        // Bulk data by itself: no call, and no copy of what the largest variant takes.
+        if let kind::DATA | kind::DATA_FIN = kind
+            && let Some(data) = data(kind, body)
+        {
+            return Some(Ok(data));
+        }
+        let message = other(kind, body).ok_or(Violation::Malformed(kind));
+        if message.is_err() {
             self.0 = &[];
         }
-        Some(message.ok_or(Violation::Malformed(kind)))
+        Some(message)
     }
 }
 
@@ -294,6 +298,7 @@ fn other(kind: u8, mut body: &[u8]) -> Option<Message<'_>> {
             let text = std::mem::take(input);
             Message::Close { code, text: text.get(..MAX_CLOSE_TEXT).unwrap_or(text) }
         }
+        kind::DATA | kind::DATA_FIN => return data(kind, input),
         _ => return Some(Message::Skipped(kind)),
     };
     input.is_empty().then_some(message)
