@@ -113,6 +113,7 @@ impl Inbox {
     fn position(&self, offset: u64) -> usize {
         match self.boundaries.back() {
             Some(last) if last.offset < offset => self.boundaries.len(),
+            Some(last) if last.offset == offset => self.boundaries.len() - 1,
             _ => self.boundaries.partition_point(|boundary| boundary.offset < offset),
         }
     }

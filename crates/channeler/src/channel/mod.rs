@@ -1,4 +1,73 @@
 //! One channel: two directions, no keys, no links.
+//!
+//! A direction is a row of offsets. On a stream each byte has one. On a message channel the messages follow each other, each with
+//! as many offsets as bytes, but an empty one with one, so that windows bound their number; beside that messages are numbered
+//! from 0. A message longer than a packet travels in parts. Only a channel that is ordered and repairs for ever
+//! is a stream.
+//!
+//! # What the kinds do
+//!
+//! What the sender does about a lost packet depends on the repair, and always concerns whole messages:
+//!
+//! | resend | bytes are kept until | a lost packet | given up |
+//! | --- | --- | --- | --- |
+//! | `No` | they are sent | gives its messages up | at once |
+//! | `Tries(n)` | acknowledged or given up | is repaired, its range at most n times | when the last repair is lost |
+//! | `Until(d)` | acknowledged or given up | is repaired before the deadline | when the deadline passes, and it is known to be lost or was never sent |
+//! | `Forever` | acknowledged | is repaired | never |
+//!
+//! What was given up is told by ABANDON until the peer knows. A message whose parts were partly sent, or that expired unsent, still uses
+//! all of its offsets and its number: it is passed over when the windows allow it.
+//!
+//! What the receiver does (a row for each, R O C as in `spec/channeler.md` section 2.2, close on loss being C):
+//!
+//! | R O C | delivery | a hole | given up |
+//! | --- | --- | --- | --- |
+//! | 0 0 0 | as messages become whole | nobody waits | counted |
+//! | 0 0 1 | the same | the same | closes |
+//! | 0 1 0 | in order | waited for until ABANDON, or for `Config::reorder_wait` since it opened, then skipped; what comes later is dropped | skipped and counted |
+//! | 0 1 1 | in order | the same | closes; so does the end of the wait |
+//! | 1 0 0 | as messages become whole | nobody waits | counted |
+//! | 1 0 1 | the same | the same | closes |
+//! | 1 1 0 | in order | waited for until ABANDON | skipped and counted |
+//! | 1 1 1 | in order; with `Forever`, as a stream | the same | closes |
+//!
+//! *Reorder*: data has its offsets, so it only matters where the table says in order. *Duplicates*: an offset counts once, whatever
+//! brings it again is ignored, also when it was abandoned or skipped. A message that arrived whole is delivered even if
+//! the sender gave it up. *Closes* means that whichever side knows first ends the channel as by a reset with [`Code::LOSS`],
+//! which both programs hear as [`Reason::Loss`]; what was not yet read is dropped.
+//!
+//! # The end
+//!
+//! *Finish*: what was written is still sent and repaired as always, then the end is told (DATA_FIN, MESSAGE_FIN) until
+//! the peer knows it, on every kind of channel. The peer's program hears `Finished` when all before the end was read or given up.
+//! The other direction goes on.
+//!
+//! *Stop*: the reader drops what it has and says STOP until it hears where the direction ends. The writer drops
+//! what it has, ends the direction where sending was, and its program is refused further writes. The other direction goes on.
+//!
+//! *Reset*: both directions end at once on both sides. Each side says RESET with the end of its own direction until that is
+//! known, the second one as an answer, so that both count the same offsets.
+//!
+//! `Ended` is told once: after a reset, at once; otherwise when the peer's direction was read to its end or
+//! stopped, and the peer knows all of the own one: data, end, and what was given up. The reason is `Finished` unless a side stopped. The
+//! channel can be forgotten when [`Channel::is_gone`]; after a reset that is when the peer knows of it and its own end is known.
+//!
+//! # Windows
+//!
+//! The receiver grants offsets and message numbers, both as bounds (WINDOW). Its floor is the lowest offset that is neither
+//! read nor given up; the bounds are the floor, and the number of the message there, plus a window. So what is held lies within one
+//! window whatever the order of reading. A WINDOW is due when half was used up; the window of offsets doubles, up to
+//! `Config::max_window`, when that half was consumed within two round trips. A message channel's window is never below
+//! two of the longest messages: each can be read only when it is whole.
+//!
+//! Of the connection's window a direction uses what its highest offset says, sent or given up ([`Effects::sent`],
+//! [`Effects::received`]), and gives back what the floor passed ([`Effects::consumed`]); a direction that ends gives back all.
+//!
+//! The sender holds at most `Config::send_buffer`, at first 256 KiB; that doubles while a writer waits though everything is on its way.
+//! Rings and queues keep their size while a channel is used, so that nothing is allocated per packet, and are freed one to two seconds
+//! after its last use.
+
 mod effects;
 mod inbox;
 mod outbox;
@@ -64,9 +133,12 @@ pub(crate) enum Said {
 /// What has become of a message that has to arrive once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Once {
+    /// It is not to be sent.
     No,
     Due,
+    /// On its way.
     Sent,
+    /// It arrived.
     Known,
 }
 

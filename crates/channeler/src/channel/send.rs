@@ -3,7 +3,7 @@
 use super::{
     effects::{Context, Effects},
     outbox::{Outbox, Outgoing},
-    ranges::{Ranges, Repairs},
+    ranges::{Ranges, Repair, Repairs},
     ring::Ring,
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) struct Sender {
 /// First limit of what is held.
 const FIRST_LIMIT: u64 = 256 << 10;
 
-/// A stream's writer hears of room when there is this much.
+/// A stream's writer hears of room when there is this much, or the sixteenth part of the limit.
 const STREAM_ROOM: u64 = 16 << 10;
 
 /// A part that neither begins a packet nor ends its message is not made smaller than this.
@@ -172,7 +172,7 @@ impl Sender {
             return Ok(0);
         }
         if !self.has_room(held, 1, most) {
-            self.awaited = STREAM_ROOM.min(most);
+            self.awaited = STREAM_ROOM.max(self.limit / 16).min(most);
             return Err(WriteError::Blocked);
         }
         let room = self.limit.min(most).saturating_sub(held);
@@ -336,9 +336,7 @@ impl Sender {
         let from = out.len();
         while let Some(repair) = self.repairs.first() {
             let Some(number) = self.live_message(cx, repair.start) else {
-                let Some(outbox) = &self.outbox else { return Ok(None) };
-                let number = outbox.number_at(repair.start);
-                self.give_up(capabilities, number, fx)?;
+                self.give_up_repair(capabilities, repair, fx)?;
                 continue;
             };
             let at = self.put_parts(cx, out, room, repair.start, repair.end, number, false);
@@ -522,7 +520,6 @@ impl Sender {
         }
     }
 
-    #[cold]
     fn wake_writer(&mut self, cx: &Context<'_>, resend: Resend, fx: &mut Effects) {
         let most = cx.config.send_buffer;
         let held = self.held(resend);
@@ -623,11 +620,28 @@ impl Sender {
         fx.lost_sent += 1;
         outbox.mark_gone(number);
         self.repairs.remove(start, message.end);
+        if let Some(half_lost) = &mut self.half_lost {
+            half_lost.remove(start, message.end);
+        }
         if message.end <= self.next {
             outbox.abandon(start, message.end, number + 1);
             self.settle(start, message.end);
         }
         if capabilities.close_on_loss { Err(LossCloses) } else { Ok(()) }
+    }
+
+    /// Forgets the message at the beginning of what waits for repair.
+    fn give_up_repair(
+        &mut self,
+        capabilities: Capabilities,
+        repair: Repair,
+        fx: &mut Effects,
+    ) -> Result<(), LossCloses> {
+        let Some(outbox) = &self.outbox else { return Ok(()) };
+        let number = outbox.number_at(repair.start);
+        let end = outbox.get(number).map_or(repair.end, |(_, message)| message.end);
+        self.repairs.remove(repair.start, end);
+        self.give_up(capabilities, number, fx)
     }
 
     /// What a packet carried goes out once more, on another link, though nothing says that it was lost.
@@ -663,9 +677,7 @@ impl Sender {
         while let Some(repair) = self.repairs.first()
             && self.poll_timeout().is_some_and(|expires| expires <= cx.now)
         {
-            let Some(outbox) = &self.outbox else { return Ok(()) };
-            let number = outbox.number_at(repair.start);
-            self.give_up(capabilities, number, fx)?;
+            self.give_up_repair(capabilities, repair, fx)?;
         }
         if self.awaited > 0 {
             self.wake_writer(cx, capabilities.resend, fx);

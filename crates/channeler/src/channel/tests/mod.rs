@@ -27,6 +27,8 @@ struct Sent {
     bytes: Vec<u8>,
     carried: Option<Carried>,
     said: Vec<Said>,
+    /// It was taken for lost.
+    lost: bool,
 }
 
 /// Everything that one end told its program.
@@ -113,7 +115,7 @@ impl Pair {
     }
 
     pub(super) fn read(&mut self, end: usize) -> Result<Vec<u8>, Option<ReadError>> {
-        let mut out = vec![0; 1 << 16];
+        let mut out = vec![0; self.ends[end].readable().unwrap_or(0).min(1 << 16)];
         match self.act(end, |channel, cx, fx| channel.read(cx, &mut out, fx)) {
             Ok(Read::Data(len)) => {
                 out.truncate(len);
@@ -148,8 +150,21 @@ impl Pair {
             return None;
         }
         self.next += 1;
-        self.sent.insert(self.next, Sent { from, bytes, carried, said });
+        self.sent.insert(self.next, Sent { from, bytes, carried, said, lost: false });
         Some(self.next)
+    }
+
+    /// Sends one packet on two links: its data twice, the rest once.
+    pub(super) fn send_twice(&mut self, from: usize) -> Option<[u64; 2]> {
+        let first = self.send(from)?;
+        let sent = self.sent.get_mut(&first)?;
+        if let Some(carried) = &mut sent.carried {
+            carried.mirrored = true;
+        }
+        let twin = Sent { said: Vec::new(), ..sent.clone() };
+        self.next += 1;
+        self.sent.insert(self.next, twin);
+        Some([first, self.next])
     }
 
     /// Sends all that can be sent.
@@ -209,7 +224,9 @@ impl Pair {
 
     /// The sender takes a packet for lost. It may arrive all the same.
     pub(super) fn lose(&mut self, packet: u64) {
-        if let Some(sent) = self.sent.get(&packet).cloned() {
+        if let Some(sent) = self.sent.get_mut(&packet).filter(|sent| !sent.lost) {
+            sent.lost = true;
+            let sent = sent.clone();
             self.act(sent.from, |channel, cx, fx| {
                 if let Some(carried) = &sent.carried {
                     channel.on_lost(cx, carried, fx);

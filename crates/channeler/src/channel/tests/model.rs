@@ -12,6 +12,8 @@ enum Step {
     Write(usize, usize),
     Read(usize, u8),
     Send(usize, u8),
+    /// The data of a packet goes out on two links.
+    SendTwice(usize),
     /// A packet arrives and is acknowledged.
     Deliver(prop::sample::Index),
     /// It arrives; the acknowledgement does not, yet.
@@ -35,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         60 => (end(), prop_oneof![0_usize..20, 0_usize..600, 0_usize..3000]).prop_map(|(end, len)| Step::Write(end, len)),
         30 => (0..2_usize, 1_u8..10).prop_map(|(end, times)| Step::Read(end, times)),
         60 => (end(), 1_u8..6).prop_map(|(end, packets)| Step::Send(end, packets)),
+        8 => end().prop_map(Step::SendTwice),
         50 => packet().prop_map(Step::Deliver),
         15 => packet().prop_map(Step::Arrive),
         15 => packet().prop_map(Step::Drop),
@@ -141,6 +144,9 @@ fn run(kind: Capabilities, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 for _ in 0..packets {
                     pair.send(end);
                 }
+            }
+            Step::SendTwice(end) => {
+                pair.send_twice(end);
             }
             Step::Deliver(index) => pick(index).into_iter().for_each(|packet| pair.deliver(packet)),
             Step::Arrive(index) => pick(index).into_iter().for_each(|packet| pair.arrive(packet)),

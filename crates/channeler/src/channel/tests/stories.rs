@@ -336,15 +336,11 @@ fn a_message_that_does_not_fit_the_buffer_stays() {
 fn one_of_two_copies_lost_is_no_loss() {
     for resend in [Resend::No, Resend::Tries(1), Resend::Forever] {
         let mut pair = pair(false, resend, true);
-        packets(&mut pair, &[b"twice"]);
-        let mut twin = pair.sent.values().next().unwrap().clone();
-        twin.carried.as_mut().unwrap().mirrored = true;
-        pair.sent.insert(1, twin.clone());
-        pair.sent.insert(2, twin);
-        pair.next = 2;
-        pair.drop(1);
+        pair.write(A, b"twice").unwrap();
+        let twins = pair.send_twice(A).unwrap();
+        pair.drop(twins[0]);
         assert_eq!((lost(&pair), pair.send(A)), ((0, 0), None), "the other is on its way");
-        pair.drop(2);
+        pair.drop(twins[1]);
         match resend {
             Resend::No => assert_closed_by_loss(&mut pair),
             _ => assert!(pair.send(A).is_some(), "both are gone"),
@@ -365,6 +361,23 @@ fn what_is_suspected_goes_out_once_more_and_counts_no_try() {
     pair.settle();
     assert_eq!(read(&mut pair), ["one"]);
     assert_eq!(lost(&pair), (0, 0));
+}
+
+#[test]
+fn what_was_given_up_is_not_repeated() {
+    let mut pair = pair(false, Resend::Tries(1), false);
+    pair.write(A, &pattern(1, 5000)).unwrap();
+    let (first, second) = (pair.send(A).unwrap(), pair.send(A).unwrap());
+    pair.drop(first);
+    let again = pair.send(A).unwrap();
+    pair.drop(again);
+    assert_eq!(lost(&pair), (1, 0));
+    pair.repeat(second);
+    pair.settle();
+    assert_eq!(lost(&pair), (1, 1));
+    pair.write(A, b"next").unwrap();
+    pair.settle();
+    assert_eq!(read(&mut pair), ["next"]);
 }
 
 #[test]
