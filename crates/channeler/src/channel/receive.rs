@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     effects::{Context, Effects},
-    inbox::Inbox,
+    inbox::{Arrived, Inbox},
     ranges::Ranges,
     ring::Ring,
 };
@@ -200,7 +200,7 @@ impl Receiver {
     /// Length of what a read would give: bytes of a stream, or the next message. `None` if there is nothing.
     pub(super) fn readable(&self, capabilities: Capabilities) -> Option<usize> {
         match &self.inbox {
-            Some(inbox) => inbox.next_message(capabilities, self.ready).map(|message| message.len()),
+            Some(inbox) => inbox.next_message(capabilities, self.ready).map(Arrived::len),
             None => (self.ready > self.floor)
                 .then(|| usize::try_from(self.ready - self.floor).unwrap_or(usize::MAX)),
         }

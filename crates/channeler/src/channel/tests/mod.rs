@@ -273,7 +273,7 @@ impl Pair {
         {
             self.now = self.now.max(next);
             for end in [A, B] {
-                self.act(end, |channel, cx, fx| channel.handle_timeout(cx, fx));
+                self.act(end, Channel::handle_timeout);
             }
         }
         self.now = end;
@@ -288,7 +288,9 @@ impl Pair {
             if packets.is_empty() {
                 return;
             }
-            packets.into_iter().for_each(|packet| self.deliver(packet));
+            for packet in packets {
+                self.deliver(packet);
+            }
         }
         panic!("it never settles");
     }

@@ -222,7 +222,7 @@ fn a_deadline_that_passes_closes_where_loss_closes() {
 fn messages_forever_arrive_all_and_wait_for_none() {
     for (ordered, first) in [(false, vec!["two"]), (true, vec![])] {
         // An ordered channel that repairs for ever is a stream, so the ordered one here has a long deadline.
-        let resend = if ordered { Resend::Until(Duration::from_secs(3600)) } else { Resend::Forever };
+        let resend = if ordered { Resend::Until(Duration::from_hours(1)) } else { Resend::Forever };
         let mut pair = pair(ordered, resend, true);
         let sent = packets(&mut pair, &[b"one", b"two"]);
         pair.deliver(sent[1]);
@@ -312,7 +312,9 @@ fn a_part_that_is_lost_takes_its_message_with_it() {
     assert_eq!(lost(&pair), (1, 0));
     let rest = pair.send_all(A);
     assert!(rest.len() <= 2, "the other parts are not sent: {} packets", rest.len());
-    rest.into_iter().for_each(|packet| pair.deliver(packet));
+    for packet in rest {
+        pair.deliver(packet);
+    }
     pair.settle();
     assert_eq!(read(&mut pair), ["small"]);
     assert_eq!(lost(&pair), (1, 1));
