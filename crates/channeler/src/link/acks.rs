@@ -250,6 +250,17 @@ impl Link {
         }
     }
 
+    /// The probe of a packet size was not acknowledged in time.
+    pub(super) fn on_mtu_probe_timeout(&mut self, out: &mut Outcome) {
+        if let Some((pn, _)) = self.mtu_probe.take()
+            && self.sent.is(State::Flying, pn)
+        {
+            self.on_lost(pn, &mut Losses::default(), out);
+            // Of a side that only acknowledges it may be all that tells whether marks arrive.
+            self.ecn.on_probe_timeout();
+        }
+    }
+
     /// From when on the next acknowledgement is missed.
     fn update_wait(&mut self, largest: u64) {
         let mut from = largest + 1;
@@ -258,7 +269,7 @@ impl Link {
             && let Some(pn) = self.sent.first(State::Flying, from, u64::MAX - 1)
         {
             let sent = self.sent.get(pn);
-            if sent.eliciting {
+            if sent.eliciting && !sent.content.mtu_probe {
                 self.wait_since = Some(sent.time);
                 return;
             }

@@ -84,9 +84,14 @@ pub(crate) struct Link {
     background_in_flight: u64,
     /// The acknowledgement that was written for the packet with this number told everything up to the second.
     ack_written: Option<(u64, u64)>,
+    /// Whether the packet of the acknowledgement written last should elicit one, and when the next may.
+    ack_wants_ack: bool,
+    heard_at: Option<Instant>,
 
     // Timers.
     loss_time: Option<Instant>,
+    /// The probe of a packet size that is on its way, and when it counts as lost though nothing else was acknowledged.
+    mtu_probe: Option<(u64, Instant)>,
     /// When the oldest packet left that is owed an acknowledgement and later than all acknowledged ones.
     wait_since: Option<Instant>,
     progress_at: Option<Instant>,
@@ -162,7 +167,10 @@ impl Link {
             eliciting: 0,
             background_in_flight: 0,
             ack_written: None,
+            ack_wants_ack: false,
+            heard_at: None,
             loss_time: None,
+            mtu_probe: None,
             wait_since: None,
             progress_at: None,
             probed_at: None,

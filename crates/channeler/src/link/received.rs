@@ -56,7 +56,6 @@ pub(super) struct Received {
     /// Start of the interval in which packets are counted for it.
     interval: Option<Instant>,
     counted: u32,
-    told: usize,
     stream: bool,
 }
 
@@ -76,7 +75,6 @@ impl Received {
             batch: MIN_BATCH,
             interval: None,
             counted: 0,
-            told: 0,
             stream,
         }
     }
@@ -228,14 +226,8 @@ impl Received {
         self.at_once = true;
     }
 
-    /// Ranges in the acknowledgement that was written last.
-    pub(super) fn told(&self) -> usize {
-        self.told
-    }
-
-    /// An acknowledgement was written, with so many ranges.
-    pub(super) fn on_told(&mut self, ranges: usize) {
-        self.told = ranges;
+    /// An acknowledgement was written.
+    pub(super) fn on_told(&mut self) {
         self.pending = 0;
         self.pending_bytes = 0;
         self.at_once = false;
@@ -374,7 +366,7 @@ mod tests {
                         if let Some(largest) = received.largest() {
                             let all = list.into_iter().flatten().collect();
                             told.push((largest, all));
-                            received.on_told(1);
+                            received.on_told();
                         }
                         continue;
                     }
@@ -414,7 +406,7 @@ mod tests {
                 take(&mut received, now, pn);
                 if received.wanted(now) {
                     acks += 1;
-                    received.on_told(1);
+                    received.on_told();
                 }
             }
             assert!(expected.contains(&acks), "{gap_us} us: {acks}");
@@ -431,16 +423,16 @@ mod tests {
         assert!(received.wanted(now + DELAY));
         take(&mut received, now, 2);
         assert!(received.wanted(now), "a gap");
-        received.on_told(1);
+        received.on_told();
         assert_eq!((received.deadline(), received.pending()), (None, false));
         take(&mut received, now, 3);
         assert!(!received.wanted(now), "told already");
         take(&mut received, now, 1);
         assert!(received.wanted(now), "late");
-        received.on_told(1);
+        received.on_told();
         received.on_packet(now, 4, true, Some(Ecn::Ce), 1200, DELAY);
         assert!(received.wanted(now), "congestion");
-        received.on_told(1);
+        received.on_told();
         received.on_packet(now, 5, false, None, 40, DELAY);
         assert!(!received.pending(), "acknowledgements are not acknowledged");
     }
@@ -454,7 +446,7 @@ mod tests {
             received.on_packet(now, pn, true, None, 16_384, DELAY);
         }
         assert!(received.wanted(now));
-        received.on_told(1);
+        received.on_told();
         received.on_packet(now, 4, true, None, 100, DELAY);
         assert_eq!(received.deadline(), Some(now + STREAM_DELAY));
     }

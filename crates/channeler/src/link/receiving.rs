@@ -88,7 +88,12 @@ impl Link {
         if written == 0 {
             return false;
         }
-        self.received.on_told(written);
+        self.received.on_told();
+        // Once per round trip: an acknowledgement of acknowledgements answers the next one's question, too.
+        self.ack_wants_ack = written >= MANY_RANGES && self.heard_at.is_none_or(|at| now >= at);
+        if self.ack_wants_ack {
+            self.heard_at = Some(now + self.rtt.smoothed());
+        }
         // Cut short, it says nothing about the oldest, of which one was seen and left out.
         if seen == written && carrier == self.id {
             self.ack_written = self.received.largest().map(|largest| (self.sent.next(), largest));
@@ -99,6 +104,6 @@ impl Link {
     /// Whether the packet with the acknowledgement just written should elicit one itself (a ping): it tells of many ranges
     /// that can be forgotten once the peer knows them.
     pub(crate) fn ack_wants_ack(&self) -> bool {
-        self.received.told() >= MANY_RANGES
+        self.ack_wants_ack
     }
 }

@@ -126,10 +126,13 @@ impl Link {
             if content.background {
                 self.background_in_flight += length;
             }
-            self.wait_since.get_or_insert(now);
-            self.probes_due = self.probes_due.saturating_sub(1);
             if content.mtu_probe {
+                // Its loss is no sign that the link is silent.
                 self.mtu.on_probe_sent();
+                self.mtu_probe = Some((pn, now + 2 * self.pto()));
+            } else {
+                self.wait_since.get_or_insert(now);
+                self.probes_due = self.probes_due.saturating_sub(1);
             }
             if !self.stream {
                 self.pacer.on_sent(length);

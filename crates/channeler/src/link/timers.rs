@@ -10,6 +10,8 @@ const PROBES: u8 = 2;
 /// Longest time between two probes: a link that comes back is noticed within this. The specification allows 60 s, which
 /// is longer than connections live in silence.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// On shorter paths the scheduling of busy systems is most of a round trip, and no sign of death.
+const MIN_PTO: Duration = Duration::from_millis(25);
 /// A kernel repeats on a stream what was lost, and that takes as long as its own timers.
 const STREAM_PTO: Duration = Duration::from_millis(500);
 /// An acknowledgement of a stream waits that long.
@@ -23,7 +25,7 @@ impl Link {
     /// How long an acknowledgement is waited for: `srtt + max(4 var, 1 ms)` and what the peer may hold it back.
     pub(crate) fn pto(&self) -> Duration {
         let pto = self.rtt.pto_base() + self.peer_max_ack_delay();
-        if self.stream { pto.max(STREAM_PTO) } else { pto }
+        pto.max(if self.stream { STREAM_PTO } else { MIN_PTO })
     }
 
     /// Probes to send now: packets of class `Probe` that elicit acknowledgements.
@@ -59,6 +61,7 @@ impl Link {
             self.validation.deadline(),
             self.keepalive_deadline(),
             self.mtu_deadline(),
+            self.mtu_probe.map(|(_, at)| at),
         ]
         .into_iter()
         .flatten()
@@ -117,6 +120,10 @@ impl Link {
             self.trim(now);
             self.sent.release();
             return Some(LinkTimeout::KeepAlive);
+        }
+        if due(self.mtu_probe.map(|(_, at)| at)) {
+            self.on_mtu_probe_timeout(out);
+            return Some(LinkTimeout::MtuProbe);
         }
         if due(self.mtu_deadline()) {
             self.mtu.start_over();
