@@ -198,7 +198,7 @@ impl Control for Cubic {
     }
 
     fn on_spurious_loss(&mut self, _now: Instant, bytes: u64, sent: Instant) {
-        if !self.recovery.is_some_and(|since| sent <= since) {
+        if self.recovery.is_none_or(|since| sent > since) {
             return;
         }
         let Some((before, left)) = &mut self.undo else { return };
@@ -209,6 +209,7 @@ impl Control for Cubic {
             }
             self.undo = None;
             self.recovery = None;
+            self.bound();
         }
     }
 

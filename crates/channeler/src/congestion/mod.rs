@@ -6,6 +6,7 @@
 mod bbr;
 mod cubic;
 mod hystart;
+mod ledbat;
 mod pacer;
 mod rate;
 mod rounds;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use self::{bbr::Bbr, cubic::Cubic};
 pub(crate) use self::{
+    ledbat::Ledbat,
     pacer::Pacer,
     rate::{RateSample, RateStamp, RateTracker},
     rtt::RttEstimator,
@@ -88,7 +90,7 @@ pub(crate) struct LossSample {
 }
 
 /// A congestion controller. Bytes are those of UDP payloads of ack-eliciting packets.
-pub(crate) trait Control {
+pub(crate) trait Control: std::fmt::Debug {
     /// A packet left. `in_flight` includes it.
     fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool);
 

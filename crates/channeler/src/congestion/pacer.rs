@@ -7,8 +7,8 @@ use super::{nanos, volume};
 /// Packets that may always leave together, so that a batch for the operating system is worth its call.
 const LEAST_BURST: u64 = 10;
 
-/// Time whose bytes may leave together: timers of a busy system are late by about that.
-const BURST_TIME: Duration = Duration::from_millis(2);
+/// Time whose bytes may leave together after a pause. Timers count whole milliseconds and are late by up to two.
+const BURST_TIME: Duration = Duration::from_millis(4);
 
 const SECOND: u128 = 1_000_000_000;
 
@@ -32,7 +32,7 @@ impl Pacer {
     }
 
     /// Asks to send `bytes` at `rate` bytes per second in packets of `mtu`. A yes is paid for by
-    /// [`Pacer::on_sent`]. A no says when to ask again: when half a burst may leave, so that a timer serves many packets.
+    /// [`Pacer::on_sent`]. A no says when to ask again: when a quarter of a burst may leave, so that a timer serves many packets.
     pub(crate) fn allow(&mut self, now: Instant, bytes: u64, rate: u64, mtu: u16) -> Result<(), Instant> {
         let burst = Self::burst(rate, mtu);
         let passed = u128::from(nanos(now.saturating_duration_since(self.filled)));
@@ -41,7 +41,7 @@ impl Pacer {
         if self.credit >= u128::from(bytes.min(burst)) * SECOND {
             return Ok(());
         }
-        let wanted = u128::from((burst / 2).max(bytes.min(burst))) * SECOND;
+        let wanted = u128::from((burst / 4).max(bytes.min(burst))) * SECOND;
         let wait = wanted.saturating_sub(self.credit).div_ceil(u128::from(rate.max(1)));
         // An hour is as good as never: the rate will be another one by then.
         let wait = u64::try_from(wait).unwrap_or(u64::MAX).min(3_600 * SECOND as u64);
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn keeps_the_rate_with_few_timers_that_may_be_late() {
         let start = Instant::now();
-        for late in [Duration::ZERO, Duration::from_micros(900)] {
+        for late in [Duration::ZERO, Duration::from_micros(2900)] {
             let mut pacer = Pacer::new(start);
             let (sent, wakes) = run(&mut pacer, start, start + Duration::from_secs(1), RATE, late);
             let (least, most) = (RATE - RATE / 100, RATE + RATE / 100);

@@ -270,7 +270,7 @@ mod tests {
         let mut tracker = RateTracker::new(start);
         let chunk = 1 << 30;
         for i in 0..9 {
-            let sent = start + Duration::from_secs(600) * i;
+            let sent = start + Duration::from_mins(10) * i;
             let stamp = tracker.on_sent(sent, chunk, 0);
             tracker.on_acked(sent + 1000 * MS, sent, chunk, &stamp);
             let sample = tracker.sample(sent + 1000 * MS).unwrap();

@@ -15,6 +15,8 @@ const HALF_WINDOW: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct RttEstimator {
     latest: Duration,
+    /// The same without the receiver's delay.
+    undelayed: Duration,
     /// `None` before the first measurement.
     measured: Option<Measured>,
 }
@@ -36,13 +38,15 @@ impl Measured {
 
 impl RttEstimator {
     pub(crate) fn new() -> Self {
-        Self { latest: INITIAL, measured: None }
+        Self { latest: INITIAL, undelayed: INITIAL, measured: None }
     }
 
     /// Takes a measurement: the time from sending the largest newly acknowledged packet to now, and how long its
     /// receiver says to have held the acknowledgement back (the caller bounds it by what the receiver announced).
     pub(crate) fn update(&mut self, now: Instant, rtt: Duration, ack_delay: Duration) {
         self.latest = rtt;
+        // Even if that makes it the shortest: where every acknowledgement is held back, the shortest is no bound.
+        self.undelayed = rtt.saturating_sub(ack_delay);
         let Some(known) = &mut self.measured else {
             self.measured =
                 Some(Measured { smoothed: rtt, variation: rtt / 2, minima: [rtt; 2], half_began: now });
@@ -56,7 +60,7 @@ impl RttEstimator {
         }
         known.minima[0] = known.minima[0].min(rtt);
         // A delay that would make the trip shorter than the shortest is not believed (RFC 9002, 5.3).
-        let adjusted = if rtt >= known.min().saturating_add(ack_delay) { rtt - ack_delay } else { rtt };
+        let adjusted = rtt.checked_sub(ack_delay).filter(|&adjusted| adjusted >= known.min()).unwrap_or(rtt);
         let deviation = known.smoothed.abs_diff(adjusted);
         known.variation = (known.variation.saturating_mul(3) / 4).saturating_add(deviation / 4);
         known.smoothed = (known.smoothed.saturating_mul(7) / 8).saturating_add(adjusted / 8);
@@ -75,6 +79,11 @@ impl RttEstimator {
     /// The last measurement, acknowledgement delay included; 333 ms before the first.
     pub(crate) fn latest(&self) -> Duration {
         self.latest
+    }
+
+    /// The last measurement without acknowledgement delay; 333 ms before the first.
+    pub(crate) fn undelayed(&self) -> Duration {
+        self.undelayed
     }
 
     /// The moving average, without acknowledgement delay; 333 ms before the first measurement.
@@ -138,7 +147,7 @@ mod tests {
         }
         rtt.update(start + Duration::from_secs(10), 50 * MS, Duration::ZERO);
         assert_eq!(rtt.min(), 50 * MS);
-        rtt.update(start + Duration::from_secs(60), 70 * MS, Duration::ZERO);
+        rtt.update(start + Duration::from_mins(1), 70 * MS, Duration::ZERO);
         assert_eq!(rtt.min(), 70 * MS, "after a silence nothing old counts");
     }
 

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 /// Age at which the shortest round trip is looked for anew.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Round trips hardly longer than the shortest: a 64th, or what the hosts' own scheduling adds.
+const NEAR_DIVISOR: u32 = 64;
+const NEAR: Duration = Duration::from_micros(250);
+
 /// Age at which it is forgotten.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -30,7 +34,7 @@ impl MinRtt {
         let expired = now.saturating_duration_since(self.recent.1) > PROBE_INTERVAL;
         if rtt < self.recent.0 || expired {
             self.recent = (rtt, now);
-        } else if rtt <= self.recent.0.saturating_add(self.recent.0 / 64) {
+        } else if rtt <= self.recent.0.saturating_add(NEAR.max(self.recent.0 / NEAR_DIVISOR)) {
             self.recent.1 = now;
         }
         if self

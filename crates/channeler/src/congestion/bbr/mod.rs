@@ -41,6 +41,13 @@ const FULL_ROUNDS: u32 = 3;
 /// Rounds at less than half of the estimate after which the path is slower.
 const SLOWER_ROUNDS: u32 = 2;
 
+/// What remains after a round with a standing queue, and at least, in percent.
+const YIELD: u64 = 95;
+const YIELD_MOST: u64 = 85;
+
+/// A queue shorter than that is not worth giving anything up for.
+const STANDING: Duration = Duration::from_millis(3);
+
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 const PROBE_WAIT_MORE: Duration = Duration::from_secs(1);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
@@ -156,6 +163,8 @@ pub(crate) struct Bbr {
     probe_wait: Duration,
     rounds_since_probe: u64,
     rounds_in_phase: u64,
+    /// Shortest round trip of the round before this probe.
+    probe_base: Option<Duration>,
     /// Rounds of raising `in_flight_high` in this probe.
     raise_rounds: u32,
     raise_credit: u128,
@@ -195,6 +204,7 @@ impl Bbr {
             probe_wait: PROBE_WAIT,
             rounds_since_probe: 0,
             rounds_in_phase: 0,
+            probe_base: None,
             raise_rounds: 0,
             raise_credit: 0,
             window_full: [false; 2],
@@ -243,13 +253,10 @@ impl Bbr {
         }
     }
 
-    /// Whether round trips of the last full round were longer than `percent` of the shortest, beyond jitter.
-    fn queue_beyond(&self, percent: u64) -> bool {
+    /// Whether a queue of more than a quarter of the round trip stood for the whole last round.
+    fn queue_stands(&self) -> bool {
         match (self.min_rtt.get(), self.losses.last_rtt()) {
-            (Some(min), Some(last)) => {
-                let limit = u32::try_from(percent).unwrap_or(u32::MAX);
-                last > min.saturating_mul(limit) / 100 + loss::JITTER
-            }
+            (Some(min), Some(last)) => last > min.saturating_add(min / 4).saturating_add(loss::JITTER),
             _ => false,
         }
     }
@@ -283,6 +290,8 @@ impl Bbr {
             self.check_slower(ack.now, rate);
             if !self.phase.is_probing() && self.losses.was_congested(self.mtu) {
                 self.lower_bounds();
+            } else if self.phase == Phase::Cruise && self.rounds_in_phase >= 2 {
+                self.yield_to_queue();
             }
         }
         self.aggregation.on_ack(ack.now, ack.acked, self.rate(), self.window, self.round_start);
@@ -311,6 +320,18 @@ impl Bbr {
         self.bounds.in_flight_low = Some(self.latest_delivered.max(scale(in_flight, BETA, 100)));
     }
 
+    /// A queue that stands for a whole round while cruising belongs to flows that together took the path for wider
+    /// than it is. All give up a share; the next probes give it back, and more of it to the smaller ones, since these
+    /// make the queue grow more slowly. This is what lets flows of unequal rates converge.
+    fn yield_to_queue(&mut self) {
+        let Some((min, last)) = self.min_rtt.get().zip(self.losses.last_rtt()) else { return };
+        if last > min.saturating_add(STANDING.max(min / 10)) {
+            let present = self.rate();
+            let floor = scale(self.bandwidth.max(), YIELD_MOST, 100);
+            self.bounds.bandwidth_low = Some(scale(present, YIELD, 100).max(floor).min(present));
+        }
+    }
+
     fn reset_lower_bounds(&mut self) {
         self.bounds.bandwidth_low = None;
         self.bounds.in_flight_low = None;
@@ -327,7 +348,7 @@ impl Bbr {
             && !rate.app_limited
             && self.phase.is_probe_bandwidth()
             && self.latest_rate < self.bandwidth.max() / 2
-            && self.queue_beyond(125);
+            && self.queue_stands();
         self.slower_rounds = if slower { self.slower_rounds + 1 } else { 0 };
         if self.slower_rounds >= SLOWER_ROUNDS {
             self.slower_rounds = 0;
@@ -358,7 +379,7 @@ impl Bbr {
             return;
         }
         // Losses end it only together with another sign of a full pipe: on a lossy path they mean nothing.
-        let pressed = self.growth.rounds_without > 0 || self.queue_beyond(125);
+        let pressed = self.growth.rounds_without > 0 || self.queue_stands();
         if loss_round && pressed && self.losses.was_congested(self.mtu) {
             self.filled = true;
             self.growth.full = true;
@@ -377,22 +398,21 @@ impl Bbr {
             return;
         }
         self.adapt_high(ack, rate);
-        match self.phase {
+        let phase = self.phase;
+        match phase {
             Phase::Down | Phase::Cruise if self.is_time_to_probe(ack.now) => self.start_refill(),
-            Phase::Down => {
-                if ack.in_flight <= self.in_flight_with_headroom() && ack.in_flight <= self.in_flight(100) {
-                    self.phase = Phase::Cruise;
-                }
+            Phase::Down
+                if ack.in_flight <= self.in_flight_with_headroom()
+                    && ack.in_flight <= self.in_flight(100) =>
+            {
+                self.phase = Phase::Cruise;
+                self.rounds_in_phase = 0;
             }
             Phase::Refill if self.round_start => {
                 self.judging = true;
                 self.start_up(ack.now, sample);
             }
-            Phase::Up => {
-                if self.is_time_to_go_down(ack, sample) {
-                    self.start_down(ack.now);
-                }
-            }
+            Phase::Up if self.is_time_to_go_down(ack, sample) => self.start_down(ack.now),
             _ => {}
         }
     }
@@ -467,10 +487,19 @@ impl Bbr {
             return false;
         }
         self.growth.full
-            || (self.round_start
-                && self.rounds_in_phase >= 2
-                && self.queue_beyond(120)
+            || (self.rounds_in_phase >= 1
+                && self.made_queue(ack)
                 && ack.prior_in_flight >= self.product(self.bandwidth.max(), 125))
+    }
+
+    /// Whether this probe made the queue longer by a quarter of the round trip.
+    fn made_queue(&self, ack: &AckSample<'_>) -> bool {
+        match (self.min_rtt.get(), ack.rate, self.probe_base) {
+            (Some(min), Some(rate), Some(base)) => {
+                rate.rtt > base.saturating_add(min / 4).saturating_add(loss::JITTER)
+            }
+            _ => false,
+        }
     }
 
     fn start_down(&mut self, now: Instant) {
@@ -498,6 +527,7 @@ impl Bbr {
 
     fn start_up(&mut self, now: Instant, sample: u64) {
         self.phase = Phase::Up;
+        self.probe_base = self.losses.last_rtt();
         self.rounds_in_phase = 0;
         self.feedback = Feedback::Starting;
         self.cycle_began = now;

@@ -62,7 +62,7 @@ struct Sent {
 
 pub(super) struct Flow {
     pub(super) control: Box<dyn Control>,
-    source: Source,
+    pub(super) source: Source,
     start: Instant,
     stop: Option<Instant>,
     rtt: RttEstimator,
@@ -80,7 +80,9 @@ pub(super) struct Flow {
     arrivals: VecDeque<(Instant, u64, bool)>,
     received: Vec<(u64, bool)>,
     ack_due: Option<Instant>,
-    acks: VecDeque<(Instant, Vec<(u64, bool)>)>,
+    /// With how long the last packet of each waited for its acknowledgement to leave.
+    acks: VecDeque<(Instant, Duration, Vec<(u64, bool)>)>,
+    last_arrival: Instant,
     last_sent: Instant,
     /// Bytes acknowledged, and declared lost.
     pub(super) acked: u64,
@@ -165,6 +167,7 @@ impl World {
             received: Vec::new(),
             ack_due: None,
             acks: VecDeque::new(),
+            last_arrival: start,
             last_sent: start,
             acked: 0,
             lost: 0,
@@ -202,7 +205,7 @@ impl World {
     fn next_event(&self) -> Option<Instant> {
         let flows = self.flows.iter().flat_map(|flow| {
             let arrival = flow.arrivals.front().map(|&(at, ..)| at);
-            let ack = flow.acks.front().map(|&(at, _)| at);
+            let ack = flow.acks.front().map(|&(at, ..)| at);
             [arrival, ack, flow.ack_due, flow.wake, flow.probe_at, flow.lossy_at]
         });
         flows.chain([self.served]).flatten().min()
@@ -217,9 +220,9 @@ impl World {
             let flow = &mut self.flows[index];
             flow.receive(now, rtt, every);
             let mut active = false;
-            while flow.acks.front().is_some_and(|&(at, _)| at <= now) {
-                let (_, packets) = flow.acks.pop_front().expect("it was there");
-                flow.on_ack(now, &packets);
+            while flow.acks.front().is_some_and(|&(at, ..)| at <= now) {
+                let (_, delay, packets) = flow.acks.pop_front().expect("it was there");
+                flow.on_ack(now, delay, &packets);
                 active = true;
             }
             if flow.lossy_at.is_some_and(|at| at <= now) {
@@ -274,6 +277,14 @@ impl World {
 }
 
 impl Flow {
+    /// What a steady source did not write before now it does not write later.
+    pub(super) fn restart_source(&mut self) {
+        if let Source::Steady(rate) = self.source {
+            let passed = self.last_sent - self.start;
+            self.produced = (u128::from(rate) * passed.as_nanos() / 1_000_000_000) as u64;
+        }
+    }
+
     /// Whether a packet leaves now; if not, when to ask again.
     fn may_send(&mut self, now: Instant, probe: bool) -> bool {
         self.wake = None;
@@ -334,6 +345,7 @@ impl Flow {
             && at <= now
         {
             self.arrivals.pop_front();
+            self.last_arrival = now;
             self.received.push((number, marked));
             self.ack_due.get_or_insert(now + Duration::from_millis(10));
             if self.received.len() >= every {
@@ -342,11 +354,12 @@ impl Flow {
         }
         if now_due || self.ack_due.is_some_and(|at| at <= now) {
             self.ack_due = None;
-            self.acks.push_back((now + rtt / 2, std::mem::take(&mut self.received)));
+            let delay = now - self.last_arrival;
+            self.acks.push_back((now + rtt / 2, delay, std::mem::take(&mut self.received)));
         }
     }
 
-    fn on_ack(&mut self, now: Instant, packets: &[(u64, bool)]) {
+    fn on_ack(&mut self, now: Instant, delay: Duration, packets: &[(u64, bool)]) {
         let prior_in_flight = self.in_flight;
         let mut acked = 0;
         let mut marks = 0;
@@ -366,7 +379,7 @@ impl Flow {
         self.acked += acked;
         if self.largest_acked.is_none_or(|largest| number > largest) {
             self.largest_acked = Some(number);
-            self.rtt.update(now, now - largest_sent, Duration::ZERO);
+            self.rtt.update(now, now - largest_sent, delay);
         }
         let lost = self.detect_losses(now);
         self.control.on_ack(&AckSample {
