@@ -68,8 +68,11 @@
 //! Rings and queues keep their size while a channel is used, so that nothing is allocated per packet, and are freed one to two seconds
 //! after its last use.
 
+mod control;
 mod effects;
+mod fill;
 mod inbox;
+mod loss;
 mod outbox;
 mod ranges;
 mod receive;
@@ -78,6 +81,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use control::Said;
 pub(crate) use effects::{Context, Effects};
 pub(crate) use inbox::Part;
 pub(crate) use send::{Carried, Wants};
@@ -85,15 +89,12 @@ pub(crate) use send::{Carried, Wants};
 use std::time::{Duration, Instant};
 
 use self::{
-    outbox::RANGES,
     receive::{Receiver, first_window, reason},
     send::{LossCloses, Sender},
 };
 use crate::{
     Capabilities, ChannelId, Code, Config, Read, ReadError, Reason, Violation, WriteError,
-    wire::message::{
-        AbandonedRange, CONTROL_MAX, kind, put_abandon, put_accept, put_reset, put_stop, put_window,
-    },
+    wire::message::{AbandonedRange, CONTROL_MAX, kind},
 };
 
 use kind::{ABANDON, DATA, MESSAGE_FIN, PART};
@@ -113,21 +114,6 @@ pub(crate) struct PeerLimits {
     pub(crate) messages: u64,
     /// Longest message.
     pub(crate) max_message: u64,
-}
-
-/// A control message of a channel that is on its way, to be returned when its packet was acknowledged or lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// ACCEPT.
-    Accept,
-    /// WINDOW, with the bounds.
-    Window(u64, u64),
-    /// ABANDON, with ranges of offsets; unused ones are empty.
-    Abandon([(u64, u64); RANGES]),
-    /// STOP.
-    Stop,
-    /// RESET.
-    Reset,
 }
 
 /// What has become of a message that has to arrive once.
@@ -393,98 +379,6 @@ impl Channel {
     pub(crate) fn repeat(&mut self, carried: &Carried) {
         if self.life == Life::Open {
             self.sender.repeat(self.capabilities.resend, carried);
-        }
-    }
-
-    // ---- control messages
-
-    /// Whether a control message is to be sent.
-    #[inline]
-    pub(crate) fn control_due(&self) -> bool {
-        match self.life {
-            Life::Reset { told, .. } => told == Once::Due,
-            Life::Finished(_) => false,
-            Life::Open => {
-                self.receiver.window_due
-                    || self.stop == Once::Due
-                    || self.accept == Once::Due
-                    || self.sender.has_untold()
-            }
-        }
-    }
-
-    /// Appends one control message. `None`: there is none, or no room.
-    pub(crate) fn write_control(&mut self, out: &mut Vec<u8>, room: usize) -> Option<Said> {
-        if room < CONTROL_MAX || !self.control_due() {
-            return None;
-        }
-        if let Life::Reset { code, told, .. } = &mut self.life {
-            *told = Once::Sent;
-            put_reset(out, self.id, *code, self.sender.sent());
-            return Some(Said::Reset);
-        }
-        if self.accept == Once::Due {
-            self.accept = Once::Sent;
-            put_accept(out, self.id);
-            return Some(Said::Accept);
-        }
-        if self.stop == Once::Due {
-            self.stop = Once::Sent;
-            put_stop(out, self.id, self.stop_code);
-            return Some(Said::Stop);
-        }
-        if let Some(outbox) = self.sender.outbox()
-            && outbox.has_untold()
-        {
-            let count = put_abandon(out, self.id, outbox.untold(), room);
-            return (count > 0).then(|| Said::Abandon(outbox.told(count)));
-        }
-        let (bytes, messages) = self.receiver.window();
-        put_window(out, self.id, bytes, messages);
-        Some(Said::Window(bytes, messages))
-    }
-
-    /// A control message arrived at the peer.
-    pub(crate) fn on_control_acked(&mut self, said: &Said, fx: &mut Effects) {
-        match said {
-            Said::Accept => self.accept = Once::Known,
-            Said::Stop => self.stop = Once::Known,
-            Said::Window(..) => {}
-            Said::Abandon(ranges) => {
-                if let Some(outbox) = self.sender.outbox() {
-                    outbox.known(ranges);
-                }
-                self.check_end(fx);
-            }
-            Said::Reset => {
-                if let Life::Reset { told, .. } = &mut self.life {
-                    *told = Once::Known;
-                }
-            }
-        }
-    }
-
-    /// A control message was lost: what it said is said again, if it is still true.
-    pub(crate) fn on_control_lost(&mut self, said: &Said) {
-        match said {
-            Said::Accept => self.accept.again(),
-            Said::Stop => {
-                if self.receiver.knows_end() {
-                    self.stop = Once::Known;
-                }
-                self.stop.again();
-            }
-            Said::Window(bytes, messages) => self.receiver.window_lost(*bytes, *messages),
-            Said::Abandon(ranges) => {
-                if let Some(outbox) = self.sender.outbox() {
-                    outbox.forgotten(ranges);
-                }
-            }
-            Said::Reset => {
-                if let Life::Reset { told, .. } = &mut self.life {
-                    told.again();
-                }
-            }
         }
     }
 
