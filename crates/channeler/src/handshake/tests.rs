@@ -1,3 +1,4 @@
+mod hostile;
 mod network;
 mod noise;
 mod story;
