@@ -77,7 +77,9 @@ fn received(mut body: &[u8]) -> Option<Message<'_>> {
 fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
     out.push(kind);
     varint::put(out, parts.iter().map(|part| part.len() as u64).sum());
-    parts.iter().for_each(|part| out.extend_from_slice(part));
+    for part in parts {
+        out.extend_from_slice(part);
+    }
 }
 
 pub(super) fn put_retry(out: &mut Vec<u8>, cookie: &[u8; COOKIE_LEN]) {

@@ -326,6 +326,8 @@ impl Symmetric {
 
 pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Context::new(&SHA256);
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     hash.finish().as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }

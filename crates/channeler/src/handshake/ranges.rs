@@ -59,7 +59,7 @@ impl Ranges {
         let front = self.0.first_mut()?;
         let taken = front.start..front.end.min(front.start + most);
         front.start = taken.end;
-        if front.is_empty() {
+        if front.start >= front.end {
             self.0.remove(0);
         }
         Some(taken)

@@ -1,3 +1,5 @@
+mod certified;
+mod cost;
 mod hostile;
 mod network;
 mod noise;
