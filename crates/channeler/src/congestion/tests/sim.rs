@@ -80,13 +80,20 @@ pub(super) struct Flow {
     arrivals: VecDeque<(Instant, u64, bool)>,
     received: Vec<(u64, bool)>,
     ack_due: Option<Instant>,
-    /// With how long the last packet of each waited for its acknowledgement to leave.
-    acks: VecDeque<(Instant, Duration, Vec<(u64, bool)>)>,
+    acks: VecDeque<Ack>,
     last_arrival: Instant,
     last_sent: Instant,
     /// Bytes acknowledged, and declared lost.
     pub(super) acked: u64,
     pub(super) lost: u64,
+}
+
+struct Ack {
+    arrives: Instant,
+    /// How long it was held back after the last packet came.
+    delay: Duration,
+    /// Numbers, and whether they were marked.
+    packets: Vec<(u64, bool)>,
 }
 
 struct Packet {
@@ -205,7 +212,7 @@ impl World {
     fn next_event(&self) -> Option<Instant> {
         let flows = self.flows.iter().flat_map(|flow| {
             let arrival = flow.arrivals.front().map(|&(at, ..)| at);
-            let ack = flow.acks.front().map(|&(at, ..)| at);
+            let ack = flow.acks.front().map(|ack| ack.arrives);
             [arrival, ack, flow.ack_due, flow.wake, flow.probe_at, flow.lossy_at]
         });
         flows.chain([self.served]).flatten().min()
@@ -220,9 +227,8 @@ impl World {
             let flow = &mut self.flows[index];
             flow.receive(now, rtt, every);
             let mut active = false;
-            while flow.acks.front().is_some_and(|&(at, ..)| at <= now) {
-                let (_, delay, packets) = flow.acks.pop_front().expect("it was there");
-                flow.on_ack(now, delay, &packets);
+            while let Some(ack) = flow.acks.pop_front_if(|ack| ack.arrives <= now) {
+                flow.on_ack(now, ack.delay, &ack.packets);
                 active = true;
             }
             if flow.lossy_at.is_some_and(|at| at <= now) {
@@ -355,7 +361,8 @@ impl Flow {
         if now_due || self.ack_due.is_some_and(|at| at <= now) {
             self.ack_due = None;
             let delay = now - self.last_arrival;
-            self.acks.push_back((now + rtt / 2, delay, std::mem::take(&mut self.received)));
+            let packets = std::mem::take(&mut self.received);
+            self.acks.push_back(Ack { arrives: now + rtt / 2, delay, packets });
         }
     }
 
