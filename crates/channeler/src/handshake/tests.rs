@@ -4,3 +4,4 @@ mod hostile;
 mod network;
 mod noise;
 mod story;
+mod vectors;
