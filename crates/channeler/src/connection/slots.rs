@@ -1,0 +1,217 @@
+//! Where the channels live.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    time::Instant,
+};
+
+use crate::{
+    Capabilities, ChannelId, Placement, Priority,
+    channel::Channel,
+    crypto::{ChannelOpen, ChannelSeal},
+};
+
+/// One channel with all that the connection knows of it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: ChannelId,
+    pub(super) channel: Channel,
+    pub(super) seal: ChannelSeal,
+    pub(super) open: ChannelOpen,
+    pub(super) priority: Priority,
+    pub(super) placement: Placement,
+    /// Of [`mark`].
+    pub(super) marks: u32,
+    /// Packets on their way, and records of control messages, that name this slot: it is not given to another before they came back.
+    pub(super) refs: u32,
+    /// Packets with data on their way.
+    pub(super) in_flight: u32,
+    /// Bytes until its turn ends.
+    pub(super) turn: i32,
+    /// Seconds since the connection began, when a key of it was last used.
+    pub(super) used: u32,
+    /// The soonest time noted for it among the deadlines.
+    pub(super) noted: Option<Instant>,
+    /// What rides in every packet until one of them arrived.
+    pub(super) opening: Option<Box<Opening>>,
+    /// Messages given up since the last event: own, and the peer's.
+    pub(super) lost: [u64; 2],
+}
+
+/// What OPEN says, by its sender and receiver.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) capabilities: Capabilities,
+    pub(super) label: Vec<u8>,
+}
+
+/// Bits of [`Slot::marks`].
+pub(super) mod mark {
+    /// In the schedule.
+    pub(in super::super) const SCHEDULED: u32 = 1;
+    /// Waits for the connection's window.
+    pub(in super::super) const CREDIT: u32 = 1 << 1;
+    /// In the queue of channels with control messages to send.
+    pub(in super::super) const CONTROL: u32 = 1 << 2;
+    /// In the queue of channels with events.
+    pub(in super::super) const EVENT: u32 = 1 << 3;
+    /// The peer must hear that it was accepted.
+    pub(in super::super) const ACCEPT: u32 = 1 << 5;
+    /// The program hears when there is something to read.
+    pub(in super::super) const WANTS_READ: u32 = 1 << 6;
+    /// The program hears when there is room.
+    pub(in super::super) const WANTS_WRITE: u32 = 1 << 7;
+    /// It ended, and everything was told.
+    pub(in super::super) const OVER: u32 = 1 << 8;
+    /// Accepted here already.
+    pub(in super::super) const ACCEPTED: u32 = 1 << 9;
+
+    // Events that were not fetched.
+    pub(in super::super) const OPENED_EVENT: u32 = 1 << 16;
+    pub(in super::super) const ACCEPTED_EVENT: u32 = 1 << 17;
+    pub(in super::super) const READABLE_EVENT: u32 = 1 << 18;
+    pub(in super::super) const WRITABLE_EVENT: u32 = 1 << 19;
+    pub(in super::super) const WINDOW_EVENT: u32 = 1 << 20;
+    pub(in super::super) const LOST_EVENT: u32 = 1 << 21;
+    pub(in super::super) const FINISHED_EVENT: u32 = 1 << 22;
+    pub(in super::super) const ENDED_EVENT: u32 = 1 << 23;
+    /// All of them.
+    pub(in super::super) const EVENTS: u32 = 0xFF << 16;
+}
+
+impl Slot {
+    #[inline]
+    pub(super) fn is(&self, mark: u32) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// Sets a mark. Whether it was not set before.
+    #[inline]
+    pub(super) fn set(&mut self, mark: u32) -> bool {
+        let fresh = self.marks & mark == 0;
+        self.marks |= mark;
+        fresh
+    }
+
+    /// Clears a mark. Whether it was set.
+    #[inline]
+    pub(super) fn clear(&mut self, mark: u32) -> bool {
+        let was = self.marks & mark != 0;
+        self.marks &= !mark;
+        was
+    }
+}
+
+/// The channels of a connection: by slot number, or by id through one look at a table.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Option<Box<Slot>>>,
+    free: Vec<u32>,
+    ids: HashMap<u32, u32, BuildHasherDefault<Spread>>,
+    /// The last one found: packets come in runs.
+    last: (u32, u32),
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), ids: HashMap::default(), last: (ChannelId::CONTROL.0, 0) }
+    }
+}
+
+impl Slots {
+    /// The slot of a channel.
+    #[inline]
+    pub(super) fn find(&mut self, id: ChannelId) -> Option<u32> {
+        if self.last.0 == id.0 {
+            return Some(self.last.1);
+        }
+        let slot = *self.ids.get(&id.0)?;
+        self.last = (id.0, slot);
+        Some(slot)
+    }
+
+    /// The same, without remembering it.
+    pub(super) fn look(&self, id: ChannelId) -> Option<&Slot> {
+        self.ids.get(&id.0).and_then(|slot| self.slots[*slot as usize].as_deref())
+    }
+
+    /// A channel whose slot is known to be taken.
+    #[inline]
+    pub(super) fn at(&mut self, slot: u32) -> &mut Slot {
+        self.slots[slot as usize].as_deref_mut().expect("a slot that is named is taken")
+    }
+
+    /// Puts a channel in.
+    pub(super) fn insert(&mut self, slot: Slot) -> u32 {
+        let id = slot.id;
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number as usize] = Some(Box::new(slot));
+                number
+            }
+            None => {
+                self.slots.push(Some(Box::new(slot)));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.ids.insert(id.0, number);
+        number
+    }
+
+    /// Takes a channel out.
+    pub(super) fn remove(&mut self, slot: u32) {
+        if let Some(gone) = self.slots[slot as usize].take() {
+            self.ids.remove(&gone.id.0);
+            self.free.push(slot);
+            self.last = (ChannelId::CONTROL.0, 0);
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// One more than the largest slot number.
+    pub(super) fn bound(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// A channel by its slot, if that is taken.
+    pub(super) fn get(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)?.as_deref()
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Spreads a channel id over the table: it is one number, chosen by a peer that gains nothing from collisions but its own delay.
+#[derive(Debug, Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio in 64 bits; the rotation brings the well-mixed half to both ends, which the table looks at.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+}
