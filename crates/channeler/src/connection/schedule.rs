@@ -13,7 +13,8 @@ const KEPT: usize = 32;
 /// Channels that have something to send, in the order of their turns.
 ///
 /// There is a queue for each pair of priority and placement in use, because channels of one placement are held up by the same
-/// links: when they are, the whole queue is passed over at once.
+/// links: when they are, the whole queue is passed over at once. In a queue, channels that had nothing on their way when they
+/// came go first: they are the ones that a full window does not hold up, and that somebody waits for.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     /// Highest priority first; among equals the one that is to be asked next.
@@ -24,27 +25,36 @@ pub(super) struct Schedule {
 struct Queue {
     priority: Priority,
     placement: Placement,
+    fresh: VecDeque<u32>,
     ring: VecDeque<u32>,
 }
 
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.ring.is_empty()
+    }
+}
+
 impl Schedule {
-    /// Adds a channel, which must not be in any queue, at the end of its queue.
-    pub(super) fn push(&mut self, slot: u32, priority: Priority, placement: Placement) {
-        let known = self.queues.iter_mut().find(|queue| queue.priority == priority && queue.placement == placement);
-        if let Some(queue) = known {
-            queue.ring.push_back(slot);
-            return;
-        }
-        if self.queues.len() >= KEPT {
-            self.queues.retain(|queue| !queue.ring.is_empty());
-        }
-        let at = self.queues.partition_point(|queue| queue.priority >= priority);
-        self.queues.insert(at, Queue { priority, placement, ring: VecDeque::from([slot]) });
+    /// Adds a channel, which must not be in any queue, at the end of its queue; `fresh` if nothing of it is on its way.
+    pub(super) fn push(&mut self, slot: u32, priority: Priority, placement: Placement, fresh: bool) {
+        let known =
+            self.queues.iter().position(|queue| queue.priority == priority && queue.placement == placement);
+        let at = known.unwrap_or_else(|| {
+            if self.queues.len() >= KEPT {
+                self.queues.retain(|queue| !queue.is_empty());
+            }
+            let at = self.queues.partition_point(|queue| queue.priority >= priority);
+            self.queues.insert(at, Queue { priority, placement, fresh: VecDeque::new(), ring: VecDeque::new() });
+            at
+        });
+        let queue = &mut self.queues[at];
+        if fresh { &mut queue.fresh } else { &mut queue.ring }.push_back(slot);
     }
 
     /// Whether nobody has anything to send.
     pub(super) fn is_empty(&self) -> bool {
-        self.queues.iter().all(|queue| queue.ring.is_empty())
+        self.queues.iter().all(Queue::is_empty)
     }
 
     /// How many queues there are: numbers below it name one.
@@ -59,24 +69,22 @@ impl Schedule {
 
     /// Whose turn it is in a queue.
     pub(super) fn front(&self, queue: usize) -> Option<u32> {
-        self.queues[queue].ring.front().copied()
-    }
-
-    /// How many wait in a queue.
-    pub(super) fn len(&self, queue: usize) -> usize {
-        self.queues[queue].ring.len()
+        let queue = &self.queues[queue];
+        queue.fresh.front().or(queue.ring.front()).copied()
     }
 
     /// Takes the front of a queue out.
     pub(super) fn pop(&mut self, queue: usize) -> Option<u32> {
-        self.queues[queue].ring.pop_front()
+        let queue = &mut self.queues[queue];
+        queue.fresh.pop_front().or_else(|| queue.ring.pop_front())
     }
 
-    /// Ends the turn of the front of a queue. Queues of the same priority take turns, too.
+    /// Ends the turn of the front of a queue.
+    #[inline]
     pub(super) fn rotate(&mut self, queue: usize) {
-        let ring = &mut self.queues[queue].ring;
-        if ring.len() > 1 {
-            ring.rotate_left(1);
+        let queue = &mut self.queues[queue];
+        if let Some(slot) = queue.fresh.pop_front().or_else(|| queue.ring.pop_front()) {
+            queue.ring.push_back(slot);
         }
     }
 
@@ -102,10 +110,10 @@ mod tests {
     #[test]
     fn higher_priorities_come_first_and_equals_take_turns() {
         let mut schedule = Schedule::default();
-        schedule.push(1, Priority::NORMAL, Placement::Aggregate);
-        schedule.push(2, Priority::BACKGROUND, Placement::Aggregate);
-        schedule.push(3, Priority::URGENT, Placement::Aggregate);
-        schedule.push(4, Priority::NORMAL, Placement::Aggregate);
+        schedule.push(1, Priority::NORMAL, Placement::Aggregate, false);
+        schedule.push(2, Priority::BACKGROUND, Placement::Aggregate, false);
+        schedule.push(3, Priority::URGENT, Placement::Aggregate, false);
+        schedule.push(4, Priority::NORMAL, Placement::Aggregate, false);
         let order: Vec<_> = (0..schedule.queues()).map(|queue| schedule.class(queue).0).collect();
         assert_eq!(order, [Priority::URGENT, Priority::NORMAL, Priority::BACKGROUND]);
         assert_eq!(schedule.front(1), Some(1));
@@ -116,10 +124,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_fresh_goes_first_once() {
+        let mut schedule = Schedule::default();
+        schedule.push(1, Priority::NORMAL, Placement::Aggregate, false);
+        schedule.push(2, Priority::NORMAL, Placement::Aggregate, true);
+        assert_eq!(schedule.front(0), Some(2));
+        schedule.rotate(0);
+        assert_eq!(schedule.front(0), Some(1));
+        schedule.rotate(0);
+        assert_eq!(schedule.front(0), Some(2));
+    }
+
+    #[test]
     fn queues_of_one_priority_take_turns() {
         let mut schedule = Schedule::default();
-        schedule.push(1, Priority::NORMAL, Placement::Aggregate);
-        schedule.push(2, Priority::NORMAL, Placement::Duplicate);
+        schedule.push(1, Priority::NORMAL, Placement::Aggregate, false);
+        schedule.push(2, Priority::NORMAL, Placement::Duplicate, false);
         assert_eq!(schedule.front(0), Some(1));
         schedule.yield_queue(0);
         assert_eq!(schedule.front(0), Some(2));
@@ -129,7 +149,7 @@ mod tests {
     fn empty_queues_are_forgotten_when_there_are_many() {
         let mut schedule = Schedule::default();
         for priority in 0..=255 {
-            schedule.push(1, Priority(priority), Placement::Aggregate);
+            schedule.push(1, Priority(priority), Placement::Aggregate, false);
             let queue = (0..schedule.queues()).find(|queue| schedule.front(*queue).is_some()).unwrap();
             schedule.pop(queue);
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Capabilities, ChannelId, Placement, Priority,
+    Capabilities, ChannelId, Placement, Priority, Reason,
     channel::Channel,
     crypto::{ChannelOpen, ChannelSeal},
 };
@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) opening: Option<Box<Opening>>,
     /// Messages given up since the last event: own, and the peer's.
     pub(super) lost: [u64; 2],
+    /// Why it ended.
+    pub(super) ended: Option<Reason>,
 }
 
 /// What OPEN says, by its sender and receiver.
@@ -58,12 +60,6 @@ pub(super) mod mark {
     pub(in super::super) const EVENT: u32 = 1 << 3;
     /// The peer must hear that it was accepted.
     pub(in super::super) const ACCEPT: u32 = 1 << 5;
-    /// The program hears when there is something to read.
-    pub(in super::super) const WANTS_READ: u32 = 1 << 6;
-    /// The program hears when there is room.
-    pub(in super::super) const WANTS_WRITE: u32 = 1 << 7;
-    /// It ended, and everything was told.
-    pub(in super::super) const OVER: u32 = 1 << 8;
     /// Accepted here already.
     pub(in super::super) const ACCEPTED: u32 = 1 << 9;
 
