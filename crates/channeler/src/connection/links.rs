@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) backup: bool,
     /// This side wants that, as the peer heard or has yet to hear.
     pub(super) own_backup: bool,
+    /// A packet that elicits an acknowledgement has to leave.
+    pub(super) ping: bool,
     /// When it is forgotten: it is closed, and until then only what was on its way is still taken.
     pub(super) leaves: Option<Instant>,
 }
@@ -146,7 +148,7 @@ impl Links {
     /// Puts a link in.
     pub(super) fn insert(&mut self, link: Link) -> usize {
         self.highest = self.highest.max(link.id().0);
-        let entry = Some(Box::new(Entry { link, backup: false, own_backup: false, leaves: None }));
+        let entry = Some(Box::new(Entry { link, backup: false, own_backup: false, ping: false, leaves: None }));
         self.count += 1;
         match self.entries.iter().position(Option::is_none) {
             Some(place) => {

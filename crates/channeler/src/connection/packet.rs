@@ -42,6 +42,17 @@ impl Batch {
         self.full
     }
 
+    /// Whether there is no packet in it.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Nothing more is added.
+    pub(super) fn close(&mut self) {
+        self.full = true;
+    }
+
     /// How long the next packet may be, on a link with this MTU.
     #[inline]
     pub(super) fn limit(&self, mtu: usize) -> usize {

@@ -1,16 +1,14 @@
 //! Which control messages a packet carried, so that they can be said again if it is lost.
 
-use crate::LinkId;
+use crate::{LinkId, channel::Said};
 
 /// One control message that must arrive, named by what it is about: when it is lost, what holds then is said, not what held before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// OPEN of the channel in this slot.
     Open(u32),
-    /// ACCEPT of it.
-    Accept(u32),
     /// What the channel itself said.
-    Channel(u32, crate::channel::Said),
+    Channel(u32, Said),
     /// CONNECTION_WINDOW.
     ConnectionWindow,
     /// CHANNELS.

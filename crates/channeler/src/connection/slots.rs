@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Capabilities, ChannelId, Placement, Priority, Reason,
+    ChannelId, Placement, Priority, Reason,
     channel::Channel,
     crypto::{ChannelOpen, ChannelSeal},
 };
@@ -33,19 +33,14 @@ pub(super) struct Slot {
     pub(super) used: u32,
     /// The soonest time noted for it among the deadlines.
     pub(super) noted: Option<Instant>,
-    /// What rides in every packet until one of them arrived.
-    pub(super) opening: Option<Box<Opening>>,
+    /// What the channel is for: until the peer, or the program, has heard it.
+    pub(super) label: Option<Box<[u8]>>,
+    /// Tells it from others that had the same slot.
+    pub(super) generation: u32,
     /// Messages given up since the last event: own, and the peer's.
     pub(super) lost: [u64; 2],
     /// Why it ended.
     pub(super) ended: Option<Reason>,
-}
-
-/// What OPEN says, by its sender and receiver.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) capabilities: Capabilities,
-    pub(super) label: Vec<u8>,
 }
 
 /// Bits of [`Slot::marks`].
@@ -58,10 +53,12 @@ pub(super) mod mark {
     pub(in super::super) const CONTROL: u32 = 1 << 2;
     /// In the queue of channels with events.
     pub(in super::super) const EVENT: u32 = 1 << 3;
-    /// The peer must hear that it was accepted.
-    pub(in super::super) const ACCEPT: u32 = 1 << 5;
-    /// Accepted here already.
-    pub(in super::super) const ACCEPTED: u32 = 1 << 9;
+    /// No packet with its OPEN is known to have arrived: every packet carries it.
+    pub(in super::super) const OPENING: u32 = 1 << 4;
+    /// An OPEN has to leave, with or without data.
+    pub(in super::super) const OPEN_DUE: u32 = 1 << 5;
+    /// The program never heard of it, and does not.
+    pub(in super::super) const SILENT: u32 = 1 << 6;
 
     // Events that were not fetched.
     pub(in super::super) const OPENED_EVENT: u32 = 1 << 16;
@@ -107,11 +104,12 @@ pub(super) struct Slots {
     ids: HashMap<u32, u32, BuildHasherDefault<Spread>>,
     /// The last one found: packets come in runs.
     last: (u32, u32),
+    generation: u32,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ids: HashMap::default(), last: (ChannelId::CONTROL.0, 0) }
+        Self { slots: Vec::new(), free: Vec::new(), ids: HashMap::default(), last: (ChannelId::CONTROL.0, 0), generation: 0 }
     }
 }
 
@@ -139,8 +137,10 @@ impl Slots {
     }
 
     /// Puts a channel in.
-    pub(super) fn insert(&mut self, slot: Slot) -> u32 {
+    pub(super) fn insert(&mut self, mut slot: Slot) -> u32 {
         let id = slot.id;
+        self.generation = self.generation.wrapping_add(1);
+        slot.generation = self.generation;
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(Box::new(slot));

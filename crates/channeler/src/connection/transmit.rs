@@ -1,0 +1,360 @@
+//! What is sent next.
+//!
+//! Each call gives one batch: packets for one route, of one length. First what single links need (challenges, probes of the packet
+//! size), then data by the order of the [schedule](super::schedule), with acknowledgements in the first packet and control messages
+//! behind it; and if there is no data, those alone.
+
+use std::time::Instant;
+
+use super::{
+    Connection,
+    links::Way,
+    packet::{self, Batch},
+    phase::Phase,
+    records::Item,
+    schedule::QUANTUM,
+    slots::mark,
+};
+use crate::{
+    Priority, Transmit,
+    channel::{Context, Effects, Wants},
+    link::{Class, Content, Permit},
+    wire::{
+        header::{OVERHEAD, TAG_LEN},
+        message::{open_max, put_challenge, put_open, put_ping, put_response},
+    },
+};
+
+/// Room in the first data packet of a batch below which an acknowledgement does not ride in it.
+const ACK_ROOM: usize = 256;
+/// The most that an acknowledgement takes of a data packet.
+const ACK_SHARE: usize = 128;
+
+/// What became of an attempt to send data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// A packet was added.
+    Sent,
+    /// The channel has nothing that may be sent.
+    Nothing,
+}
+
+impl Connection {
+    pub(super) fn next_transmit(&mut self, now: Instant, segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let segments = segments.max(1);
+        if let Some(transmit) = self.transmit_beginning(now, buf) {
+            return Some(transmit);
+        }
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing(_) => return self.transmit_close(now, buf),
+            _ => return None,
+        }
+        self.transmit_for_links(now, buf)
+            .or_else(|| self.transmit_data(now, segments, buf))
+            .or_else(|| self.transmit_control(now, buf))
+            .or_else(|| self.transmit_probes(now, buf))
+            .or_else(|| {
+                for place in 0..self.links.places() {
+                    if let Some(entry) = self.links.get(place) {
+                        entry.link.on_idle();
+                    }
+                }
+                None
+            })
+    }
+
+    /// What single links need, whatever the rest.
+    fn transmit_for_links(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        if let Some(place) = self.twin.place.take() {
+            return self.transmit_twin(now, place, buf);
+        }
+        let several = self.links.places() > 1;
+        for place in 0..self.links.places() {
+            let Some(entry) = self.links.get(place) else { continue };
+            let link = &mut entry.link;
+            let (challenge, response) = (link.challenge_due(), link.response_due());
+            if challenge.is_some() || response.is_some() {
+                // To an address that is not validated only as much as is allowed: then it goes unpadded.
+                let base = u32::from(self.config.min_mtu);
+                let pad = [base, 100].into_iter().find(|&len| link.can_send(now, len, Class::Probe) == Permit::Yes);
+                if let Some(pad) = pad {
+                    if challenge.is_some() {
+                        link.on_challenge_sent(now);
+                    }
+                    if response.is_some() {
+                        link.on_response_sent();
+                    }
+                    return self.control_packet(now, place, buf, pad as usize, Content::EMPTY, true, |buf| {
+                        if let Some(token) = challenge {
+                            put_challenge(buf, token);
+                        }
+                        if let Some(token) = response {
+                            put_response(buf, token);
+                        }
+                    });
+                }
+            }
+            if let Some(size) = link.mtu_probe(now)
+                && link.can_send(now, u32::from(size), Class::Normal) == Permit::Yes
+            {
+                let content = Content { mtu_probe: true, ..Content::EMPTY };
+                return self.control_packet(now, place, buf, usize::from(size), content, true, put_ping);
+            }
+            // The link that data takes acknowledges along with it; the others must not wait for its end.
+            if several
+                && self.last_place != place
+                && link.ack_wanted(now)
+                && let Some(transmit) = self.transmit_ack(now, place, buf)
+            {
+                return Some(transmit);
+            }
+        }
+        None
+    }
+
+    /// Data of channels.
+    fn transmit_data(&mut self, now: Instant, segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let control_due = self.control_due();
+        if control_due && segments == 1 && !self.control_had_turn {
+            return None;
+        }
+        self.control_had_turn = false;
+        let most = if control_due { (segments - 1).max(1) } else { segments };
+        let mut batch: Option<Batch> = None;
+        let mut queue = 0;
+        while queue < self.schedule.queues() {
+            let Some(slot) = self.schedule.front(queue) else {
+                queue += 1;
+                continue;
+            };
+            let Some((class, backlog)) = self.is_ready(queue, slot) else { continue };
+            let (_, placement) = self.schedule.class(queue);
+            let way = self.links.choose(now, placement, class, backlog);
+            let (place, twin) = match way {
+                Way::Nowhere => {
+                    queue += 1;
+                    continue;
+                }
+                Way::One(place) => (place, None),
+                Way::Two(place, twin) => (place, Some(twin)),
+            };
+            let link = self.links.at(place);
+            if batch.as_ref().is_some_and(|batch| batch.place != place || twin.is_some()) {
+                break;
+            }
+            let stream = link.is_stream();
+            let current = batch.get_or_insert_with(|| {
+                let most = if twin.is_some() { 1 } else { most };
+                Batch::new(place, stream, most, buf)
+            });
+            let attempt = self.data_packet(now, slot, current, twin, buf);
+            self.end_turn(queue, slot, attempt);
+            if current.is_full() || (twin.is_some() && attempt == Attempt::Sent) {
+                self.schedule.yield_queue(queue);
+                break;
+            }
+        }
+        let mut batch = batch?;
+        self.last_place = batch.place;
+        if control_due && !batch.is_full() {
+            self.append_control(now, &mut batch, buf);
+        }
+        batch.transmit(self.links.at(batch.place))
+    }
+
+    /// Looks whether the channel at the front of a queue may send, and takes it out if not.
+    #[inline]
+    fn is_ready(&mut self, queue: usize, slot: u32) -> Option<(Class, u64)> {
+        let channel = self.slots.at(slot);
+        let (priority, placement) = self.schedule.class(queue);
+        let opening = channel.is(mark::OPEN_DUE);
+        let moved = channel.priority != priority || channel.placement != placement;
+        let ready = match channel.channel.wants() {
+            Wants::Nothing => opening,
+            Wants::Data => opening || self.credit.room() > 0,
+            Wants::Repair => true,
+        };
+        if moved || !ready {
+            self.unschedule(queue, slot);
+            return None;
+        }
+        let class = if channel.in_flight == 0 {
+            Class::Sparse
+        } else if priority == Priority::BACKGROUND {
+            Class::Background
+        } else {
+            Class::Normal
+        };
+        Some((class, channel.channel.backlog()))
+    }
+
+    /// Takes the channel at the front of a queue out, and puts it where it belongs.
+    #[cold]
+    fn unschedule(&mut self, queue: usize, slot: u32) {
+        self.schedule.pop(queue);
+        let channel = self.slots.at(slot);
+        channel.clear(mark::SCHEDULED);
+        let waits = channel.channel.wants() == Wants::Data && !channel.is(mark::OPEN_DUE);
+        if waits && self.credit.room() == 0 {
+            if channel.set(mark::CREDIT) {
+                self.waiting.push_back(slot);
+            }
+        } else {
+            self.schedule_if_ready(slot);
+            self.release(slot);
+        }
+    }
+
+    /// After a packet, or none: whose turn is it?
+    #[inline]
+    fn end_turn(&mut self, queue: usize, slot: u32, attempt: Attempt) {
+        let channel = self.slots.at(slot);
+        if attempt == Attempt::Nothing {
+            self.schedule.pop(queue);
+            channel.clear(mark::SCHEDULED);
+            self.release(slot);
+        } else if channel.turn <= 0 {
+            channel.turn += QUANTUM;
+            self.schedule.rotate(queue);
+        }
+    }
+
+    /// Adds a packet of a channel to a batch. With a twin, the same goes out by another link next.
+    #[inline]
+    fn data_packet(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        batch: &mut Batch,
+        twin: Option<usize>,
+        buf: &mut Vec<u8>,
+    ) -> Attempt {
+        let Some(protection) = self.protection.as_mut() else { return Attempt::Nothing };
+        let channel = self.slots.at(slot);
+        let link = self.links.at(batch.place);
+        let mut mtu = usize::from(link.mtu());
+        if let Some(twin) = twin {
+            mtu = mtu.min(usize::from(self.links.at(twin).mtu()));
+        }
+        let link = self.links.at(batch.place);
+        let stream = link.is_stream();
+        let limit = batch.limit(mtu);
+        let start = packet::begin(buf, stream);
+        let end = start + limit - TAG_LEN;
+        let mut acked = false;
+        let opens = channel.is(mark::OPENING);
+        if limit > ACK_ROOM && twin.is_none() && !opens && (link.ack_wanted(now) || (batch.is_empty() && link.ack_pending())) {
+            acked = link.write_ack(now, buf, ACK_SHARE, link.id());
+        }
+        let data = buf.len();
+        if opens {
+            let label = channel.label.as_deref().unwrap_or_default();
+            if open_max(label.len()) > end - buf.len() {
+                // Only behind smaller packets of the same batch.
+                packet::undo(buf, start, stream);
+                batch.close();
+                return Attempt::Sent;
+            }
+            put_open(buf, channel.id, channel.channel.capabilities(), channel.priority, label);
+        }
+        let mut effects = Effects::default();
+        let cx = Context { now, rtt: self.rtt, config: &self.config };
+        let room = end - buf.len();
+        let carried = channel.channel.fill(&cx, buf, room, self.credit.room(), &mut effects);
+        self.credit.on_sent(effects.sent);
+        if carried.is_none() && !opens && !acked {
+            packet::undo(buf, start, stream);
+            self.settle(slot, now, &effects);
+            return Attempt::Nothing;
+        }
+        let tracked = opens || carried.is_some();
+        batch.pad(buf, start, limit);
+        if twin.is_some() {
+            self.twin.bytes.clear();
+            self.twin.bytes.extend_from_slice(&buf[data..]);
+        }
+        let sealed = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start);
+        let mut content = packet::content(slot, channel);
+        if let Some(carried) = carried {
+            content.start = carried.start;
+            content.len = carried.len;
+            content.tries = carried.tries;
+            content.fin = carried.fin;
+        }
+        let copies = if twin.is_some() { 2 } else { 1 };
+        if tracked {
+            channel.refs += copies;
+            channel.in_flight += copies;
+        } else {
+            content = Content::EMPTY;
+        }
+        if opens {
+            channel.clear(mark::OPEN_DUE);
+            channel.refs += 1;
+            self.items.push(Item::Open(slot));
+        }
+        if opens || twin.is_some() {
+            content.control = self.records.take(&mut self.items, copies as u8);
+            content.twin = twin.is_some();
+        }
+        let Ok(len) = sealed else {
+            // The key is worn out, and the peer confirmed none of it. What it was to carry waits.
+            packet::undo(buf, start, stream);
+            for _ in 0..copies {
+                self.on_content_lost(now, content);
+            }
+            self.slots.at(slot).clear(mark::OPEN_DUE);
+            return Attempt::Nothing;
+        };
+        channel.turn -= len as i32;
+        self.warm.note(slot, self.warm.second(now));
+        channel.used = self.warm.second(now);
+        link.on_sent(now, len as u32, tracked, content);
+        batch.on_packet(len, mtu, buf);
+        self.on_packet_sent(now, len, tracked);
+        if let Some(twin) = twin {
+            self.twin.place = Some(twin);
+            self.twin.content = content;
+        }
+        self.apply(slot, &effects);
+        if tracked { Attempt::Sent } else { Attempt::Nothing }
+    }
+
+    /// The second copy of a packet.
+    fn transmit_twin(&mut self, now: Instant, place: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let content = self.twin.content;
+        let protection = self.protection.as_mut()?;
+        let channel = self.slots.at(content.channel);
+        if self.links.get(place).is_none() {
+            self.on_content_lost(now, content);
+            return None;
+        }
+        let link = self.links.at(place);
+        let stream = link.is_stream();
+        let start = packet::begin(buf, stream);
+        buf.extend_from_slice(&self.twin.bytes);
+        let Ok(len) = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start) else {
+            packet::undo(buf, start, stream);
+            self.on_content_lost(now, content);
+            return None;
+        };
+        let transmit = Transmit { route: link.route(), ecn: link.ecn(), segment: None };
+        link.on_sent(now, len as u32, true, content);
+        self.on_packet_sent(now, len, true);
+        Some(transmit)
+    }
+
+    /// Probes of links that are silent, for which there was no data.
+    fn transmit_probes(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        for place in 0..self.links.places() {
+            let Some(entry) = self.links.get(place) else { continue };
+            let due = entry.link.probes_due() > 0 || std::mem::take(&mut entry.ping);
+            let small = OVERHEAD as u32 + 2;
+            if due && entry.link.can_send(now, small, Class::Probe) == Permit::Yes {
+                return self.control_packet(now, place, buf, 0, Content::EMPTY, true, put_ping);
+            }
+        }
+        None
+    }
+}
