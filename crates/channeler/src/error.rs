@@ -66,6 +66,9 @@ pub enum Violation {
     /// Message boundaries that contradict each other.
     #[error("boundaries of messages contradict each other")]
     Boundary,
+    /// What a side says of itself in the handshake.
+    #[error("transport parameters that make no sense")]
+    Parameters,
     /// A message for a channel that this peer never opened.
     #[error("message for a channel that does not exist")]
     Channel,

@@ -10,6 +10,15 @@ use crate::{Config, ConnectionId, varint};
 /// Channels that every peer lets the other side open before it has heard its limits.
 pub(crate) const EARLY_CHANNELS: u64 = 16;
 
+/// The longest label that every peer takes.
+pub(crate) const EARLY_LABEL: u64 = 255;
+
+/// The longest message that every peer takes.
+pub(crate) const EARLY_MESSAGE: u64 = 64 << 10;
+
+/// The longest label that fits into the smallest packet.
+const MAX_LABEL: u64 = 1100;
+
 /// Connection ids in the parameters: links that can be added before any further message.
 pub(crate) const FIRST_IDS: usize = 8;
 
@@ -52,13 +61,15 @@ pub(crate) struct BadParameters;
 impl Parameters {
     /// Those that follow from a configuration.
     pub(crate) fn of(config: &Config, ids: Vec<ConnectionId>) -> Self {
+        let max_message = (config.max_message as u64).max(EARLY_MESSAGE);
         Self {
             channels: u64::from(config.max_channels).max(EARLY_CHANNELS),
             window: config.initial_window,
             messages: config.max_messages,
-            connection_window: config.receive_budget,
-            max_message: config.max_message as u64,
-            max_label: config.max_label as u64,
+            // One message channel alone may use its first window.
+            connection_window: config.receive_budget.max(2 * max_message).max(config.initial_window),
+            max_message,
+            max_label: (config.max_label as u64).clamp(EARLY_LABEL, MAX_LABEL),
             links: config.max_links as u64,
             idle_timeout: config.idle_timeout,
             ack_delay: config.max_ack_delay,
@@ -98,22 +109,27 @@ impl Parameters {
         out
     }
 
-    /// Reads a list. What is not in it has the smallest value that makes sense.
-    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, BadParameters> {
-        let mut parameters = Self {
+    /// What every peer allows at least.
+    pub(crate) fn least() -> Self {
+        Self {
             channels: EARLY_CHANNELS,
             window: 0,
             messages: 0,
             connection_window: 0,
-            max_message: 0,
-            max_label: 0,
+            max_message: EARLY_MESSAGE,
+            max_label: EARLY_LABEL,
             links: 1,
             idle_timeout: Duration::MAX,
             ack_delay: Duration::from_millis(25),
             datagram: 1200,
             stream_packet: 1200,
             ids: Vec::new(),
-        };
+        }
+    }
+
+    /// Reads a list. What is not in it has the least value that is allowed.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, BadParameters> {
+        let mut parameters = Self::least();
         let mut seen = 0_u64;
         while !bytes.is_empty() {
             let number = varint::get(&mut bytes).ok_or(BadParameters)?;
@@ -146,8 +162,8 @@ impl Parameters {
                 1 => parameters.window = field,
                 2 => parameters.messages = field,
                 3 => parameters.connection_window = field,
-                4 => parameters.max_message = field,
-                5 => parameters.max_label = field,
+                4 => parameters.max_message = field.max(EARLY_MESSAGE),
+                5 => parameters.max_label = field.clamp(EARLY_LABEL, MAX_LABEL),
                 6 => parameters.links = field.max(1),
                 7 => parameters.idle_timeout = Duration::from_millis(field.max(1)),
                 // Above a second it would only make loss detection useless.

@@ -6,12 +6,12 @@ use super::{
     Connection, NoChannel,
     phase::Phase,
     records::Item,
-    slots::{Opening, Slot, mark},
+    slots::{Slot, mark},
 };
 use crate::{
-    Capabilities, ChannelId, Code, OpenError, OpenOptions, Placement, Priority, Read, ReadError, Reason, Resend, Side,
+    Capabilities, ChannelId, Code, OpenError, OpenOptions, Placement, Priority, Read, ReadError, Reason, Resend, Violation,
     WriteError,
-    channel::{Channel, Context, Effects},
+    channel::{Channel, Context, Effects, PeerLimits, Wants},
     crypto::{ChannelOpen, ChannelSeal},
 };
 
@@ -39,8 +39,9 @@ impl Connection {
         let id = ChannelId::new(self.side, self.next_serial);
         self.next_serial += 1;
         let OpenOptions { capabilities, label, priority, placement } = options;
-        let slot = self.insert_channel(id, capabilities, priority, placement, Some(Opening { label }));
-        self.schedule_if_ready(slot, now);
+        let slot = self.insert_channel(id, capabilities, priority, placement, label.into());
+        self.schedule_if_ready(slot);
+        let _ = now;
         Ok(id)
     }
 
@@ -51,19 +52,11 @@ impl Connection {
         capabilities: Capabilities,
         priority: Priority,
         placement: Placement,
-        opening: Option<Opening>,
+        label: Box<[u8]>,
     ) -> u32 {
         self.stats.channels_opened += 1;
         let opened_here = id.opener() == self.side;
-        let channel = Channel::new(
-            id,
-            capabilities,
-            if opened_here { self.side } else { self.side.peer() },
-            &self.config,
-            self.theirs.window,
-            self.theirs.messages,
-            self.theirs.max_message,
-        );
+        let channel = Channel::new(id, capabilities, &self.config, self.peer_limits());
         self.slots.insert(Slot {
             id,
             channel,
@@ -71,29 +64,37 @@ impl Connection {
             open: ChannelOpen::new(id),
             priority,
             placement,
-            marks: if opened_here { mark::OPENING } else { 0 },
+            marks: if opened_here { mark::OPENING | mark::OPEN_DUE } else { 0 },
             refs: 0,
             in_flight: 0,
             turn: 0,
             used: 0,
             noted: None,
-            opening: opening.map(Box::new),
+            label: Some(label),
+            generation: 0,
             lost: [0; 2],
             ended: None,
         })
     }
 
+    /// What the peer said about each channel.
+    pub(super) fn peer_limits(&self) -> PeerLimits {
+        PeerLimits {
+            window: self.theirs.window,
+            messages: self.theirs.messages,
+            max_message: self.theirs.max_message,
+        }
+    }
+
     /// Tells the peer that the program here took its channel; its side hears [`Event::Accepted`](crate::Event::Accepted).
     /// Nothing waits for it.
     pub fn accept(&mut self, now: Instant, channel: ChannelId) -> Result<(), NoChannel> {
-        let slot = self.find(channel)?;
-        let side = self.side;
-        let entry = self.slots.at(slot);
-        if entry.id.opener() != side && entry.ended.is_none() && entry.set(mark::ACCEPTED) {
-            self.say(Item::Accept(slot));
-        }
-        let _ = now;
-        Ok(())
+        let here = channel.opener() == self.side;
+        self.change(now, channel, |channel, _, _| {
+            if !here {
+                channel.accept();
+            }
+        })
     }
 
     /// Ends a channel of the peer in both directions, with a code such as [`Code::REFUSED`].
@@ -107,11 +108,9 @@ impl Connection {
         if self.error.is_some() {
             return Err(WriteError::Ended(Reason::Connection));
         }
-        let mut effects = Effects::default();
-        let context = context!(self, now);
-        let taken = self.slots.at(slot).channel.write(context, bytes, &mut effects)?;
-        self.apply(slot, &effects);
-        self.schedule_if_ready(slot, now);
+        let cx = Context { now, rtt: self.rtt, config: &self.config };
+        let taken = self.slots.at(slot).channel.write(&cx, bytes)?;
+        self.settle(slot, now, &Effects::default());
         Ok(taken)
     }
 
@@ -119,8 +118,8 @@ impl Connection {
     pub fn read(&mut self, now: Instant, channel: ChannelId, buf: &mut [u8]) -> Result<Read, ReadError> {
         let Some(slot) = self.slots.find(channel) else { return Err(ReadError::Unknown) };
         let mut effects = Effects::default();
-        let context = context!(self, now);
-        let read = self.slots.at(slot).channel.read(context, buf, &mut effects);
+        let cx = Context { now, rtt: self.rtt, config: &self.config };
+        let read = self.slots.at(slot).channel.read(&cx, buf, &mut effects);
         self.settle(slot, now, &effects);
         match read {
             Err(ReadError::Blocked) if self.error.is_some() => Err(ReadError::Ended(Reason::Connection)),
@@ -130,32 +129,32 @@ impl Connection {
 
     /// Ends this side's direction: what was written still arrives, then the peer reads the end.
     pub fn finish(&mut self, now: Instant, channel: ChannelId) -> Result<(), NoChannel> {
-        self.change(now, channel, |channel, context, effects| channel.finish(context, effects))
+        self.change(now, channel, |channel, _, _| channel.finish())
     }
 
     /// Ends a channel at once in both directions; what was not delivered is lost.
     pub fn reset(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        self.change(now, channel, |channel, context, effects| channel.reset(context, code, effects))
+        self.change(now, channel, |channel, _, effects| channel.reset(code, effects))
     }
 
     /// Asks the peer to send no more on a channel; what it sends is dropped. Own direction goes on.
     pub fn stop(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        self.change(now, channel, |channel, context, effects| channel.stop(context, code, effects))
+        self.change(now, channel, |channel, _, effects| channel.stop(code, effects))
     }
 
     fn change(
         &mut self,
         now: Instant,
         channel: ChannelId,
-        act: impl FnOnce(&mut Channel, Context<'_>, &mut Effects),
+        act: impl FnOnce(&mut Channel, &Context<'_>, &mut Effects),
     ) -> Result<(), NoChannel> {
         let slot = self.find(channel)?;
         if self.error.is_some() {
             return Ok(());
         }
         let mut effects = Effects::default();
-        let context = context!(self, now);
-        act(&mut self.slots.at(slot).channel, context, &mut effects);
+        let cx = Context { now, rtt: self.rtt, config: &self.config };
+        act(&mut self.slots.at(slot).channel, &cx, &mut effects);
         self.settle(slot, now, &effects);
         Ok(())
     }
@@ -191,5 +190,93 @@ impl Connection {
 
     fn find(&mut self, channel: ChannelId) -> Result<u32, NoChannel> {
         self.slots.find(channel).ok_or(NoChannel)
+    }
+
+    // ---- for the rest of the connection
+
+    /// After anything was done to a channel: events, windows, control messages, timers, the schedule, its end.
+    #[inline]
+    pub(super) fn settle(&mut self, slot: u32, now: Instant, effects: &Effects) {
+        self.apply(slot, effects);
+        if effects.received | effects.consumed != 0 {
+            if !self.credit.on_received(effects.received, effects.consumed) {
+                self.fault = Some(Violation::Window);
+            }
+            if self.credit.is_due() {
+                self.say(Item::ConnectionWindow);
+            }
+        }
+        if self.error.is_some() {
+            return;
+        }
+        self.check_control(slot);
+        let channel = self.slots.at(slot);
+        if let Some(at) = channel.channel.poll_timeout() {
+            self.deadlines.note(slot, at, &mut channel.noted);
+        }
+        self.schedule_if_ready(slot);
+        if effects.ended.is_some() || self.slots.at(slot).ended.is_some() {
+            self.release(slot);
+        }
+        let _ = now;
+    }
+
+    /// Puts a channel in the schedule if it has something to send.
+    #[inline]
+    pub(super) fn schedule_if_ready(&mut self, slot: u32) {
+        let channel = self.slots.at(slot);
+        if channel.is(mark::SCHEDULED) {
+            return;
+        }
+        let opens = channel.is(mark::OPEN_DUE) && channel.ended.is_none();
+        match channel.channel.wants() {
+            Wants::Nothing if !opens => return,
+            Wants::Data if !opens && self.credit.room() == 0 => {
+                if channel.set(mark::CREDIT) {
+                    self.waiting.push_back(slot);
+                }
+                return;
+            }
+            _ => {}
+        }
+        channel.set(mark::SCHEDULED);
+        self.schedule.push(slot, channel.priority, channel.placement, channel.in_flight == 0);
+    }
+
+    /// The connection's window has room again.
+    pub(super) fn on_credit(&mut self) {
+        for _ in 0..self.waiting.len() {
+            let Some(slot) = self.waiting.pop_front() else { return };
+            self.slots.at(slot).clear(mark::CREDIT);
+            self.schedule_if_ready(slot);
+            self.release(slot);
+        }
+    }
+
+    /// Forgets a channel if it is over, everybody heard of it, and nothing that is on its way names it.
+    pub(super) fn release(&mut self, slot: u32) {
+        const HELD: u32 = mark::SCHEDULED | mark::CREDIT | mark::CONTROL | mark::EVENT | mark::EVENTS;
+        let channel = self.slots.at(slot);
+        if channel.ended.is_none() || channel.refs > 0 || channel.marks & HELD != 0 || !channel.channel.is_gone() {
+            return;
+        }
+        let by_peer = channel.id.opener() != self.side;
+        self.slots.remove(slot);
+        let slots = &self.slots;
+        self.deadlines.trim(slots.len(), |at, slot| slots.get(slot).is_some_and(|channel| channel.noted == Some(at)));
+        if by_peer {
+            self.serials_over += 1;
+            let bound = self.serials_bound();
+            let news = bound - self.serials_told.min(bound);
+            if news >= u64::from(self.config.max_channels / 16).max(1) {
+                self.say(Item::Channels);
+            }
+        }
+    }
+
+    /// Serial numbers below this may be used by the peer: as many as were forgotten, and as many again as may be open.
+    pub(super) fn serials_bound(&self) -> u64 {
+        let open = u64::from(self.config.max_channels).max(crate::parameters::EARLY_CHANNELS);
+        (self.serials_over + open).min(u64::from(ChannelId::SERIALS))
     }
 }

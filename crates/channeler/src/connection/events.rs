@@ -82,7 +82,7 @@ impl Connection {
             channel.ended = Some(reason);
             events |= mark::ENDED_EVENT;
         }
-        if events != 0 {
+        if events != 0 && !channel.is(mark::SILENT) {
             self.note_event(slot, events);
         }
     }
@@ -126,17 +126,16 @@ impl Connection {
             mark::OPENED_EVENT => Event::Opened {
                 channel: id,
                 capabilities: channel.channel.capabilities(),
-                label: channel.opening.take().map_or_else(Vec::new, |opening| opening.label),
+                label: channel.label.take().map_or_else(Vec::new, <[u8]>::into_vec),
                 priority: channel.priority,
             },
             mark::ACCEPTED_EVENT => Event::Accepted(id),
             mark::READABLE_EVENT => Event::Readable(id),
             mark::WRITABLE_EVENT => Event::Writable(id),
             mark::WINDOW_EVENT => {
-                let (bytes, messages) = channel.channel.window();
+                let (bytes, messages) = channel.channel.send_window();
                 let packet = u64::from(self.links.mtu()) - crate::wire::header::OVERHEAD as u64;
-                let packets = bytes.div_ceil(packet);
-                Event::WindowChanged { channel: id, packets: messages.map_or(packets, |most| most.min(packets)), bytes }
+                Event::WindowChanged { channel: id, packets: bytes.div_ceil(packet).min(messages), bytes }
             }
             mark::LOST_EVENT => {
                 let [sent, received] = &mut channel.lost;

@@ -1,16 +1,61 @@
 //! One connection: a peer, its channels, and the links to it.
 
+mod begin;
+mod channels;
+mod close;
+mod control;
+mod credit;
+mod deadlines;
+mod events;
+mod idle;
+mod links;
+mod messages;
+mod outcome;
+mod packet;
+mod paths;
+mod phase;
+mod receive;
+mod records;
+mod schedule;
+mod serials;
+mod slots;
 mod stats;
+mod timers;
+mod transmit;
+mod warm;
 
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use rand::{SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
 
+pub(crate) use self::begin::Birth;
 pub use self::stats::ConnectionStats;
+use self::{
+    begin::Beginning,
+    credit::Credit,
+    deadlines::Deadlines,
+    events::Events,
+    idle::Idle,
+    links::Links,
+    phase::{Early, Phase},
+    records::{Item, Records},
+    schedule::Schedule,
+    serials::Serials,
+    slots::Slots,
+    warm::Warm,
+};
 use crate::{
-    ChannelId, Code, ConnectionError, Ecn, Event, LinkId, LinkReport, OpenError, OpenOptions, Placement,
-    Priority, Read, ReadError, Route, Side, Transmit, WriteError, endpoint::EndpointEvent,
-    handshake::PeerIdentity,
+    Config, ConnectionError, Ecn, Event, Route, Side, Transmit, Violation,
+    crypto::{ChannelOpen, ChannelSeal, Opener, Sealer},
+    endpoint::EndpointEvent,
+    handshake::{Handshake, PeerIdentity},
+    link::{Content, Outcome},
+    parameters::Parameters,
 };
 
 /// A channel was named that does not exist, or no longer.
@@ -43,175 +88,174 @@ pub enum AddLinkError {
 /// # Driving it
 ///
 /// * Packets for it go to [`handle`](Self::handle): all that are there, before anything else.
-/// * After anything was called, call [`poll_event`](Self::poll_event), [`poll_transmit`](Self::poll_transmit) and
-///   [`poll_endpoint_event`](Self::poll_endpoint_event) until they return `None`, then
+/// * After anything was called, call [`poll_event`](Self::poll_event), [`poll_endpoint_event`](Self::poll_endpoint_event) and
+///   [`poll_transmit`](Self::poll_transmit) until they return `None`, in this order, then
 ///   [`poll_timeout`](Self::poll_timeout), and [`handle_timeout`](Self::handle_timeout) when that has come.
-/// * Without a route that takes packets, tell [`set_ready`](Self::set_ready) and stop polling for it.
+/// * If a route takes no more packets, tell [`set_ready`](Self::set_ready).
 #[derive(Debug)]
 pub struct Connection {
     side: Side,
+    config: Arc<Config>,
+    rng: StdRng,
+    phase: Phase,
+    error: Option<ConnectionError>,
+    /// A rule that the peer was found to have broken where nothing could be returned.
+    fault: Option<Violation>,
+    beginning: Option<Beginning>,
+    was_connected: bool,
+    peer: Option<PeerIdentity>,
+    /// The peer's limits; those that every peer has at least, before they are known.
+    theirs: Parameters,
+    protection: Option<Box<Protection>>,
+    idle: Idle,
+    events: Events,
+    stats: ConnectionStats,
+
+    // Channels.
+    slots: Slots,
+    schedule: Schedule,
+    deadlines: Deadlines,
+    warm: Warm,
+    credit: Credit,
+    /// Channels that wait for the connection's window.
+    waiting: VecDeque<u32>,
+    next_serial: u32,
+    /// Serial numbers below this may be opened here.
+    serials_allowed: u64,
+    /// Those that the peer used, and below which it may; how many of its channels are forgotten.
+    serials: Serials,
+    serials_told: u64,
+    serials_over: u64,
+
+    // Links.
+    links: Links,
+    /// Smoothed round trip of the best.
+    rtt: Duration,
+    /// The link of the last batch of data.
+    last_place: usize,
+    twin: Twin,
+
+    // Control messages.
+    due: VecDeque<Item>,
+    /// Channels that have some.
+    control: VecDeque<u32>,
+    control_in_flight: u32,
+    control_had_turn: bool,
+    records: Records,
+
+    // Memory that is used again.
+    outcome: Outcome,
+    items: Vec<Item>,
+    settled: Vec<Item>,
+    repeated: Vec<Content>,
+    scratch: Vec<u8>,
+}
+
+/// What protects packets, and the keys of the control channel.
+#[derive(Debug)]
+struct Protection {
+    sealer: Sealer,
+    opener: Opener,
+    seal: ChannelSeal,
+    open: ChannelOpen,
+}
+
+/// A packet that goes out once more, by another link.
+#[derive(Debug)]
+struct Twin {
+    /// By which; `None` if there is no such packet.
+    place: Option<usize>,
+    /// What is in it, before it is sealed.
+    bytes: Vec<u8>,
+    content: Content,
 }
 
 impl Connection {
-    /// Takes a packet that [`Endpoint::handle`](crate::Endpoint::handle) assigned to this connection. It is decrypted in place.
-    /// Packets that do not authenticate are counted and dropped.
+    pub(crate) fn new(now: Instant, birth: Birth, handshake: Handshake) -> Self {
+        let Birth { side, config, route, seed, ids } = birth;
+        Self {
+            side,
+            rng: StdRng::from_seed(seed),
+            phase: Phase::Handshake { early: Early::default() },
+            error: None,
+            fault: None,
+            beginning: Some(Beginning::new(handshake, route)),
+            was_connected: false,
+            peer: None,
+            theirs: Parameters::least(),
+            protection: None,
+            idle: Idle::new(now, config.idle_timeout),
+            events: Events::default(),
+            stats: ConnectionStats::default(),
+            slots: Slots::default(),
+            schedule: Schedule::default(),
+            deadlines: Deadlines::default(),
+            warm: Warm::new(now),
+            credit: Credit::new(Parameters::of(&config, Vec::new()).connection_window),
+            waiting: VecDeque::new(),
+            next_serial: 0,
+            serials_allowed: crate::parameters::EARLY_CHANNELS,
+            serials: Serials::default(),
+            serials_told: Parameters::of(&config, Vec::new()).channels,
+            serials_over: 0,
+            links: Links::new(side, &ids),
+            rtt: Duration::from_millis(100),
+            last_place: 0,
+            twin: Twin { place: None, bytes: Vec::new(), content: Content::EMPTY },
+            due: VecDeque::new(),
+            control: VecDeque::new(),
+            control_in_flight: 0,
+            control_had_turn: false,
+            records: Records::default(),
+            outcome: Outcome::default(),
+            items: Vec::new(),
+            settled: Vec::new(),
+            repeated: Vec::new(),
+            scratch: Vec::new(),
+            config,
+        }
+    }
+
+    /// Takes a packet that [`Endpoint::handle`](crate::Endpoint::handle) assigned to this connection: a datagram, or a packet of
+    /// a stream without its length. It is decrypted in place. One that does not authenticate is counted and dropped.
     pub fn handle(&mut self, now: Instant, route: Route, ecn: Option<Ecn>, packet: &mut [u8]) {
-        let _ = (now, route, ecn, packet);
+        self.on_datagram(now, route, ecn, packet);
     }
 
     /// Does what time brought about.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.on_time(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, if nothing else happens before.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        None
+        self.next_timeout()
     }
 
     /// Appends to `buf` the next packets to send, at most `max_segments` datagrams of one route and one length (the last one may be
     /// shorter), or for a stream up to about 64 KiB of packets, each behind its length. `buf` should be empty.
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        max_segments: usize,
-        buf: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        let _ = (now, max_segments, buf);
-        None
+    pub fn poll_transmit(&mut self, now: Instant, max_segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.next_transmit(now, max_segments, buf)
     }
 
     /// What happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.next_event()
     }
 
     /// What the endpoint must know.
     pub fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
-        None
-    }
-
-    /// Opens a channel. It can be written to at once: the first packet carries both the opening and data.
-    pub fn open(&mut self, now: Instant, options: OpenOptions) -> Result<ChannelId, OpenError> {
-        let _ = (now, options);
-        Err(OpenError::Closed)
-    }
-
-    /// Tells the peer that the program here took its channel; its side hears [`Event::Accepted`]. Nothing waits for it.
-    pub fn accept(&mut self, now: Instant, channel: ChannelId) -> Result<(), NoChannel> {
-        let _ = (now, channel);
-        Err(NoChannel)
-    }
-
-    /// Ends a channel of the peer in both directions, with a code such as [`Code::REFUSED`].
-    pub fn refuse(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        let _ = (now, channel, code);
-        Err(NoChannel)
-    }
-
-    /// Writes to a channel: as many bytes of a stream as there is room for, or one whole message. Returns how many bytes were taken.
-    pub fn write(&mut self, now: Instant, channel: ChannelId, bytes: &[u8]) -> Result<usize, WriteError> {
-        let _ = (now, channel, bytes);
-        Err(WriteError::Unknown)
-    }
-
-    /// Reads bytes of a stream, or one message.
-    pub fn read(&mut self, now: Instant, channel: ChannelId, buf: &mut [u8]) -> Result<Read, ReadError> {
-        let _ = (now, channel, buf);
-        Err(ReadError::Unknown)
-    }
-
-    /// Ends this side's direction: what was written still arrives, then the peer reads the end.
-    pub fn finish(&mut self, now: Instant, channel: ChannelId) -> Result<(), NoChannel> {
-        let _ = (now, channel);
-        Err(NoChannel)
-    }
-
-    /// Ends a channel at once in both directions; what was not delivered is lost.
-    pub fn reset(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        let _ = (now, channel, code);
-        Err(NoChannel)
-    }
-
-    /// Asks the peer to send no more on a channel; what it sends is dropped. Own direction goes on.
-    pub fn stop(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        let _ = (now, channel, code);
-        Err(NoChannel)
-    }
-
-    /// Changes the place of a channel in the order of sending.
-    pub fn set_priority(&mut self, channel: ChannelId, priority: Priority) -> Result<(), NoChannel> {
-        let _ = (channel, priority);
-        Err(NoChannel)
-    }
-
-    /// Changes the links that a channel's packets take from here to the peer.
-    pub fn set_placement(&mut self, channel: ChannelId, placement: Placement) -> Result<(), NoChannel> {
-        let _ = (channel, placement);
-        Err(NoChannel)
-    }
-
-    /// Begins a new generation of keys for a channel's packets to the peer, which follows with its own.
-    pub fn update_keys(&mut self, channel: ChannelId) -> Result<(), NoChannel> {
-        let _ = channel;
-        Err(NoChannel)
-    }
-
-    /// Length of the next message to read, or of the bytes of a stream that are there; `None` if nothing is.
-    pub fn readable(&self, channel: ChannelId) -> Option<usize> {
-        let _ = channel;
-        None
-    }
-
-    /// Adds a way to the peer, which becomes active when the peer answered on it.
-    pub fn add_link(&mut self, now: Instant, route: Route) -> Result<LinkId, AddLinkError> {
-        let _ = (now, route);
-        Err(AddLinkError::NotConnected)
-    }
-
-    /// Drops a link on both sides. What was on its way is repeated on others, so that a planned switch loses nothing.
-    pub fn close_link(&mut self, now: Instant, link: LinkId) {
-        let _ = (now, link);
-    }
-
-    /// Whether the peer is to use this link: one that is not available is kept warm as a backup. Links start available.
-    pub fn set_available(&mut self, now: Instant, link: LinkId, available: bool) {
-        let _ = (now, link, available);
-    }
-
-    /// Whether the driver can take packets for this route. Routes start ready.
-    pub fn set_ready(&mut self, route: Route, ready: bool) {
-        let _ = (route, ready);
-    }
-
-    /// The driver's socket or stream broke: the links on it are closed and what was on its way is repeated on others.
-    pub fn link_lost(&mut self, now: Instant, route: Route) {
-        let _ = (now, route);
-    }
-
-    /// A hint that addresses changed (another network, waking up): every link is probed at once.
-    pub fn network_changed(&mut self, now: Instant) {
-        let _ = now;
-    }
-
-    /// What is known about each link.
-    pub fn links(&self) -> impl Iterator<Item = LinkReport> + '_ {
-        std::iter::empty()
-    }
-
-    /// Ends the connection: everything not delivered is lost, and the peer is told. The text is cut to 256 bytes.
-    pub fn close(&mut self, now: Instant, code: Code, text: &str) {
-        let _ = (now, code, text);
+        self.events.next_for_endpoint()
     }
 
     /// What was counted.
     pub fn stats(&self) -> ConnectionStats {
-        ConnectionStats::default()
+        self.stats
     }
 
     /// Who the peer proved to be; `None` before [`Event::Connected`].
     pub fn peer(&self) -> Option<&PeerIdentity> {
-        None
+        self.peer.as_ref()
     }
 
     /// Which end this is.
@@ -221,11 +265,11 @@ impl Connection {
 
     /// Why the connection ended, if it did.
     pub fn closed(&self) -> Option<&ConnectionError> {
-        None
+        self.error.as_ref()
     }
 
     /// Whether everything is said: it can be forgotten.
     pub fn is_drained(&self) -> bool {
-        true
+        matches!(self.phase, Phase::Drained)
     }
 }

@@ -40,8 +40,12 @@ impl Connection {
         if outcome.progress || outcome.status_changed {
             self.rtt = self.links.rtt();
         }
+        let status_changed = outcome.status_changed;
         outcome.clear();
         self.outcome = outcome;
+        if status_changed {
+            self.on_link_status(now);
+        }
     }
 
     #[inline]

@@ -9,8 +9,6 @@ use crate::{Code, Route};
 pub(super) enum Phase {
     /// Keys are being agreed on.
     Handshake {
-        /// When it is given up.
-        until: Instant,
         /// Packets that came before the keys.
         early: Early,
     },

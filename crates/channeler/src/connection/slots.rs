@@ -60,6 +60,9 @@ pub(super) mod mark {
     /// The program never heard of it, and does not.
     pub(in super::super) const SILENT: u32 = 1 << 6;
 
+    /// The peer's program accepted it, as was told once.
+    pub(in super::super) const ACCEPTED: u32 = 1 << 7;
+
     // Events that were not fetched.
     pub(in super::super) const OPENED_EVENT: u32 = 1 << 16;
     pub(in super::super) const ACCEPTED_EVENT: u32 = 1 << 17;

@@ -1,0 +1,191 @@
+//! Links that come, fall silent and go.
+
+use std::time::{Duration, Instant};
+
+use super::{AddLinkError, Connection, phase::Phase, records::Item};
+use crate::{
+    LinkId, LinkReport, LinkStatus, Priority, Route,
+    channel::{Carried, Effects},
+    endpoint::EndpointEventKind,
+    link::{Content, LinkTimeout},
+};
+
+/// Packets of a silent link that are repeated on another before it is known to be dead.
+const REINJECTED: usize = 2048;
+
+impl Connection {
+    /// Adds a way to the peer, which becomes active when the peer answered on it.
+    pub fn add_link(&mut self, now: Instant, route: Route) -> Result<LinkId, AddLinkError> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Handshake { .. } => return Err(AddLinkError::NotConnected),
+            _ => return Err(AddLinkError::Closed),
+        }
+        if self.links.has_route(route) {
+            return Err(AddLinkError::RouteTaken);
+        }
+        let most = self.config.max_links.min(usize::try_from(self.theirs.links).unwrap_or(usize::MAX));
+        if self.links.living() >= most {
+            return Err(AddLinkError::TooMany);
+        }
+        let (link, own, theirs) = self.links.next_own().ok_or(AddLinkError::NoId)?;
+        self.start_link(now, link, route, own, theirs);
+        Ok(link)
+    }
+
+    /// Drops a link on both sides. What is on its way still arrives; what is lost of it is repeated on others.
+    pub fn close_link(&mut self, now: Instant, link: LinkId) {
+        if let Some(place) = self.links.by_id(link)
+            && matches!(self.phase, Phase::Open)
+        {
+            self.say(Item::RetireLink(link));
+            self.leave_link(now, place);
+        }
+    }
+
+    /// Whether the peer is to use this link: one that is not available is kept warm as a backup. Links start available.
+    pub fn set_available(&mut self, now: Instant, link: LinkId, available: bool) {
+        let _ = now;
+        if let Some(place) = self.links.by_id(link)
+            && let Some(entry) = self.links.get(place)
+            && entry.own_backup == available
+        {
+            entry.own_backup = !available;
+            self.say(Item::Preference(link));
+        }
+    }
+
+    /// Whether the driver can take packets for this route. Routes start ready.
+    pub fn set_ready(&mut self, route: Route, ready: bool) {
+        for place in 0..self.links.places() {
+            if let Some(entry) = self.links.get(place)
+                && entry.link.route() == route
+            {
+                entry.link.set_ready(ready);
+            }
+        }
+    }
+
+    /// The driver's socket or stream broke: the links on it are closed and what was on its way is repeated on others.
+    pub fn link_lost(&mut self, now: Instant, route: Route) {
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        for place in 0..self.links.places() {
+            if let Some(entry) = self.links.get(place)
+                && entry.link.route() == route
+                && entry.link.status() != LinkStatus::Closed
+            {
+                let id = entry.link.id();
+                self.leave_link(now, place);
+                self.say(Item::RetireLink(id));
+                self.cut_link(now, place);
+            }
+        }
+    }
+
+    /// A hint that addresses changed (another network, waking up): every link is probed at once.
+    pub fn network_changed(&mut self, now: Instant) {
+        let _ = now;
+        for place in 0..self.links.places() {
+            self.ping(place);
+        }
+    }
+
+    /// What is known about each link.
+    pub fn links(&self) -> impl Iterator<Item = LinkReport> + '_ {
+        self.links.iter().filter_map(|(place, _)| self.links.report(place))
+    }
+
+    /// Has something sent by a link that the peer acknowledges.
+    pub(super) fn ping(&mut self, place: usize) {
+        if let Some(entry) = self.links.get(place) {
+            entry.ping = true;
+        }
+    }
+
+    /// No more data by this link. It is forgotten when what was on its way is settled.
+    pub(super) fn leave_link(&mut self, now: Instant, place: usize) {
+        let Some(entry) = self.links.get(place) else { return };
+        if entry.leaves.is_none() {
+            let wait = (3 * entry.link.pto()).clamp(Duration::from_millis(100), Duration::from_secs(10));
+            entry.leaves = Some(now + wait);
+            self.events.on_link(place);
+            self.rtt = self.links.rtt();
+        }
+    }
+
+    /// What is on its way by a link is lost.
+    fn cut_link(&mut self, now: Instant, place: usize) {
+        if let Some(entry) = self.links.get(place) {
+            entry.link.close(now, &mut self.outcome);
+            self.outcome.status_changed = false;
+            self.take_outcome(now, place);
+        }
+    }
+
+    /// Forgets a link that was left.
+    pub(super) fn forget_link(&mut self, now: Instant, place: usize) {
+        self.cut_link(now, place);
+        if let Some(id) = self.links.remove(place) {
+            self.events.tell_endpoint(EndpointEventKind::RetireId(id));
+        }
+    }
+
+    /// A link did not answer in time.
+    pub(super) fn on_silence(&mut self, now: Instant, place: usize, silence: LinkTimeout) {
+        let other = self.links.has_other(place);
+        let Some(entry) = self.links.get(place) else { return };
+        if entry.leaves.is_some() && other {
+            self.cut_link(now, place);
+            return;
+        }
+        match silence {
+            LinkTimeout::Dead if other => {
+                entry.link.abandon(now, &mut self.outcome);
+                self.take_outcome(now, place);
+            }
+            LinkTimeout::Suspect if other => self.repeat(now, place, REINJECTED),
+            // Probes take along what is missed the longest.
+            _ => self.repeat(now, place, 2),
+        }
+    }
+
+    /// Has the oldest of what is on its way by a link sent once more, by whatever link is best now.
+    fn repeat(&mut self, now: Instant, place: usize, most: usize) {
+        let mut contents = std::mem::take(&mut self.repeated);
+        let unacked = self.links.at(place).unacked();
+        contents.extend(unacked.filter(|content| content.channel != Content::NONE && !content.twin).take(most).copied());
+        for content in contents.drain(..) {
+            let channel = self.slots.at(content.channel);
+            if channel.priority == Priority::BACKGROUND && most > 2 {
+                continue;
+            }
+            channel.channel.repeat(&Carried {
+                start: content.start,
+                len: content.len,
+                tries: content.tries,
+                fin: content.fin,
+                mirrored: false,
+            });
+            self.settle(content.channel, now, &Effects::default());
+        }
+        self.repeated = contents;
+    }
+
+    /// Links changed their status: what a dead one holds goes to one that works.
+    pub(super) fn on_link_status(&mut self, now: Instant) {
+        for place in 0..self.links.places() {
+            if let Some(entry) = self.links.get(place)
+                && entry.link.status() == LinkStatus::Dead
+                && entry.link.in_flight() > 0
+                && self.links.has_other(place)
+            {
+                let mut outcome = std::mem::take(&mut self.outcome);
+                self.links.at(place).abandon(now, &mut outcome);
+                self.outcome = outcome;
+                self.take_outcome(now, place);
+            }
+        }
+    }
+}
