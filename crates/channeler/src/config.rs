@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::congestion::Algorithm;
+use crate::{ChannelId, congestion::Algorithm};
 
 /// Bounds and timings of one connection. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,29 @@ impl Default for Config {
             max_stream_packet: 16_384,
             keep_alive: true,
             ecn: true,
+        }
+    }
+}
+
+impl Config {
+    /// The same within the bounds that the protocol sets.
+    pub(crate) fn sound(&self) -> Self {
+        use crate::parameters::{EARLY_CHANNELS, EARLY_LABEL, EARLY_MESSAGE, MAX_LABEL};
+        let min_mtu = self.min_mtu.clamp(1200, 65_507);
+        Self {
+            congestion: self.congestion,
+            initial_window: self.initial_window.min(1 << 40),
+            max_window: self.max_window.min(1 << 40).max(self.initial_window.min(1 << 40)),
+            receive_budget: self.receive_budget.min(1 << 48),
+            max_messages: self.max_messages.clamp(1, 1 << 40),
+            max_message: self.max_message.clamp(EARLY_MESSAGE as usize, 1 << 40),
+            max_channels: self.max_channels.clamp(EARLY_CHANNELS as u32, ChannelId::SERIALS),
+            max_label: self.max_label.clamp(EARLY_LABEL as usize, MAX_LABEL as usize),
+            max_links: self.max_links.clamp(1, 64),
+            min_mtu,
+            max_mtu: self.max_mtu.clamp(min_mtu, 65_507),
+            max_stream_packet: self.max_stream_packet.max(1200),
+            ..self.clone()
         }
     }
 }

@@ -1,13 +1,20 @@
 //! All connections behind one set of sockets: who a packet is for, and who may begin a new one.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasherDefault,
+    sync::Arc,
+    time::Instant,
+};
 
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
 
 use crate::{
-    Config, Route, Transmit,
-    connection::Connection,
-    handshake::{Credentials, Peer, StaticKey, Trust},
+    Config, ConnectionId, HandshakeError, Route, Side, Suite, Transmit,
+    connection::{Birth, Connection, Spread},
+    handshake::{Cookies, Credentials, Handshake, Peer, Settings, StaticKey, Trust},
+    wire,
 };
 
 /// What an endpoint is made of.
@@ -25,6 +32,23 @@ pub struct EndpointConfig {
     pub limits: EndpointLimits,
     /// A secret that both sides must know besides their keys. Default: none.
     pub shared_secret: Option<[u8; 32]>,
+    /// The cipher of connections that begin here. Default: AES-256-GCM.
+    pub suite: Suite,
+}
+
+impl EndpointConfig {
+    /// With defaults for everything else.
+    pub fn new(key: StaticKey, credentials: Arc<dyn Credentials>, trust: Arc<dyn Trust>) -> Self {
+        Self {
+            key,
+            credentials,
+            trust,
+            config: Arc::new(Config::default()),
+            limits: EndpointLimits::default(),
+            shared_secret: None,
+            suite: Suite::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for EndpointConfig {
@@ -71,19 +95,25 @@ pub struct EndpointEvent(pub(crate) EndpointEventKind);
 /// The kinds of [`EndpointEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndpointEventKind {
+    /// Packets with this id are for the connection, too.
+    NewId(ConnectionId),
+    /// They are no longer.
+    RetireId(ConnectionId),
+    /// The peer answered: the handshake of a responder is no longer half-open.
+    Confirmed,
     /// Nothing more is sent or understood: all that is known of the connection can be forgotten.
     Drained,
 }
 
 /// Why a connection could not be begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConnectError {
     /// [`EndpointLimits::connections`] are there already.
     #[error("as many connections as the limit allows")]
     TooMany,
-    /// The peer is this endpoint itself.
-    #[error("own key dialled")]
-    OwnKey,
+    /// The peer's key is none.
+    #[error("cannot dial: {0}")]
+    Handshake(#[from] HandshakeError),
 }
 
 /// What became of a received packet.
@@ -119,17 +149,50 @@ pub struct EndpointCounters {
 /// All connections behind one set of sockets.
 ///
 /// It only sorts packets and begins connections; each [`Connection`] is then driven by itself, on another thread if wanted.
-#[derive(Debug)]
 pub struct Endpoint {
     config: EndpointConfig,
+    rng: StdRng,
+    cookies: Option<Cookies>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    /// By connection ids, which are chance, and chosen here.
+    ids: HashMap<u64, u32, BuildHasherDefault<Spread>>,
+    /// Connections that others began and that did not yet answer, by the name of the attempt.
+    half_open: BTreeMap<[u8; 16], (Route, u32)>,
     counters: EndpointCounters,
+}
+
+/// What the endpoint knows of a connection.
+#[derive(Debug)]
+struct Entry {
+    ids: Vec<u64>,
+    attempt: Option<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("config", &self.config)
+            .field("connections", &self.connections())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Endpoint {
     /// An endpoint without connections. All its chance comes from `seed`, which must never be used again.
     pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
-        let _ = seed;
-        Self { config, counters: EndpointCounters::default() }
+        let sound = Arc::new(config.config.sound());
+        Self {
+            config: EndpointConfig { config: sound, ..config },
+            rng: StdRng::from_seed(seed),
+            cookies: None,
+            entries: Vec::new(),
+            free: Vec::new(),
+            ids: HashMap::default(),
+            half_open: BTreeMap::new(),
+            counters: EndpointCounters::default(),
+        }
     }
 
     /// Begins a connection to `peer` by `route`. `unix_time`: seconds since 1970, for certificates.
@@ -140,13 +203,20 @@ impl Endpoint {
         peer: Peer,
         route: Route,
     ) -> Result<(ConnectionHandle, Connection), ConnectError> {
-        let _ = (now, unix_time, peer, route);
-        Err(ConnectError::TooMany)
+        if self.connections() >= self.config.limits.connections {
+            return Err(ConnectError::TooMany);
+        }
+        let birth = Birth::new(Side::Initiator, Arc::clone(&self.config.config), route, &mut self.rng);
+        let settings = self.settings(unix_time, &birth);
+        let handshake = Handshake::initiator(now, settings, peer, birth.ids[0], self.seed())?;
+        let handle = self.insert(&birth, None);
+        self.counters.dialled += 1;
+        Ok((handle, Connection::new(now, birth, handshake)))
     }
 
     /// Looks whose `packet` is that came by `route`: a datagram, or a packet of a stream link without its length.
     ///
-    /// With [`Handled::Respond`], `out` was cleared and holds the answer.
+    /// With [`Handled::Respond`], `out` was cleared and holds the answer, on a stream behind its length.
     pub fn handle(
         &mut self,
         now: Instant,
@@ -155,18 +225,155 @@ impl Endpoint {
         packet: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Handled {
-        let _ = (now, unix_time, route, packet, out);
+        if packet.first().is_some_and(|first| wire::header::is_data(*first)) {
+            let known = packet.get(8..16).and_then(|id| self.by_id(id));
+            return known.map_or_else(|| self.unknown(), Handled::To);
+        }
+        if !wire::handshake::is_handshake(packet) {
+            return self.unknown();
+        }
+        self.on_handshake(now, unix_time, route, packet, out)
+    }
+
+    fn unknown(&mut self) -> Handled {
+        self.counters.unknown += 1;
         Handled::Dropped
+    }
+
+    fn on_handshake(
+        &mut self,
+        now: Instant,
+        unix_time: i64,
+        route: Route,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Handled {
+        let Ok(packet) = wire::handshake::parse(bytes) else {
+            self.counters.malformed += 1;
+            return Handled::Dropped;
+        };
+        if let Some(handle) = self.by_id(&packet.recipient[..8]) {
+            return Handled::To(handle);
+        }
+        if let Some(&(known, handle)) = self.half_open.get(&packet.sender) {
+            return if known == route { Handled::To(ConnectionHandle(handle)) } else { self.unknown() };
+        }
+        let own = self.config.key.id();
+        if (packet.recipient != own.0 && packet.recipient != [0; 16])
+            || !Cookies::may_begin(&packet, route, bytes.len())
+        {
+            return self.unknown();
+        }
+        let limits = self.config.limits;
+        if self.half_open.len() >= limits.half_open || self.connections() >= limits.connections {
+            self.counters.refused += 1;
+            return Handled::Dropped;
+        }
+        let seed = self.seed();
+        let cookies = self.cookies.get_or_insert_with(|| Cookies::new(seed, now));
+        let validated = cookies.check(now, route, &packet);
+        if !validated && self.half_open.len() >= limits.half_open_without_cookie {
+            out.clear();
+            if route.is_stream() {
+                out.extend_from_slice(&[0; 2]);
+            }
+            if !cookies.retry(now, route, &packet, out) {
+                return Handled::Dropped;
+            }
+            if route.is_stream() {
+                let len = (out.len() - 2) as u16;
+                out[..2].copy_from_slice(&len.to_be_bytes());
+            }
+            self.counters.cookies += 1;
+            return Handled::Respond(Transmit { route, ecn: None, segment: None });
+        }
+        let birth = Birth::new(Side::Responder, Arc::clone(&self.config.config), route, &mut self.rng);
+        let settings = self.settings(unix_time, &birth);
+        let seed = self.seed();
+        let handshake = Handshake::responder(now, settings, birth.ids[0], &packet, validated, seed);
+        let handle = self.insert(&birth, Some(packet.sender));
+        self.half_open.insert(packet.sender, (route, handle.0));
+        self.counters.accepted += 1;
+        Handled::New(handle, Box::new(Connection::new(now, birth, handshake)))
+    }
+
+    fn settings(&self, unix_time: i64, birth: &Birth) -> Settings {
+        let EndpointConfig { key, credentials, trust, config, shared_secret, suite, .. } =
+            self.config.clone();
+        Settings {
+            key,
+            credentials,
+            trust,
+            shared_secret,
+            suite,
+            timeout: config.handshake_timeout,
+            unix_time,
+            reliable: birth.route.is_stream(),
+            parameters: birth.parameters(),
+        }
+    }
+
+    fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        seed
+    }
+
+    #[inline]
+    fn by_id(&self, id: &[u8]) -> Option<ConnectionHandle> {
+        let id = u64::from_ne_bytes(id.try_into().ok()?);
+        self.ids.get(&id).copied().map(ConnectionHandle)
+    }
+
+    fn insert(&mut self, birth: &Birth, attempt: Option<[u8; 16]>) -> ConnectionHandle {
+        let ids = birth.ids.iter().map(|id| u64::from_ne_bytes(id.0)).collect::<Vec<_>>();
+        let handle = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            (self.entries.len() - 1) as u32
+        });
+        for id in &ids {
+            self.ids.insert(*id, handle);
+        }
+        self.entries[handle as usize] = Some(Entry { ids, attempt });
+        ConnectionHandle(handle)
     }
 
     /// Takes what a connection has to say.
     pub fn on_event(&mut self, connection: ConnectionHandle, event: EndpointEvent) {
-        let _ = (connection, event);
+        let Some(slot) = self.entries.get_mut(connection.index()) else { return };
+        let Some(entry) = slot.as_mut() else { return };
+        match event.0 {
+            EndpointEventKind::NewId(id) => {
+                let id = u64::from_ne_bytes(id.0);
+                entry.ids.push(id);
+                self.ids.insert(id, connection.0);
+            }
+            EndpointEventKind::RetireId(id) => {
+                let id = u64::from_ne_bytes(id.0);
+                entry.ids.retain(|known| *known != id);
+                self.ids.remove(&id);
+            }
+            EndpointEventKind::Confirmed => {
+                if let Some(attempt) = entry.attempt.take() {
+                    self.half_open.remove(&attempt);
+                }
+            }
+            EndpointEventKind::Drained => {
+                for id in &entry.ids {
+                    self.ids.remove(id);
+                }
+                if let Some(attempt) = entry.attempt {
+                    self.half_open.remove(&attempt);
+                }
+                *slot = None;
+                self.free.push(connection.0);
+            }
+        }
     }
 
     /// Connections that are not drained.
     pub fn connections(&self) -> usize {
-        0
+        self.entries.len() - self.free.len()
     }
 
     /// What was counted.

@@ -16,6 +16,7 @@ mod event;
 mod handshake;
 mod ids;
 mod link;
+mod parameters;
 pub mod v0;
 mod varint;
 mod wire;

@@ -17,7 +17,7 @@ pub(crate) const EARLY_LABEL: u64 = 255;
 pub(crate) const EARLY_MESSAGE: u64 = 64 << 10;
 
 /// The longest label that fits into the smallest packet.
-const MAX_LABEL: u64 = 1100;
+pub(crate) const MAX_LABEL: u64 = 1100;
 
 /// Connection ids in the parameters: links that can be added before any further message.
 pub(crate) const FIRST_IDS: usize = 8;
@@ -59,21 +59,21 @@ pub(crate) struct Parameters {
 pub(crate) struct BadParameters;
 
 impl Parameters {
-    /// Those that follow from a configuration.
+    /// Those that follow from a sound configuration.
     pub(crate) fn of(config: &Config, ids: Vec<ConnectionId>) -> Self {
-        let max_message = (config.max_message as u64).max(EARLY_MESSAGE);
+        let max_message = config.max_message as u64;
         Self {
-            channels: u64::from(config.max_channels).max(EARLY_CHANNELS),
+            channels: u64::from(config.max_channels),
             window: config.initial_window,
             messages: config.max_messages,
             // One message channel alone may use its first window.
             connection_window: config.receive_budget.max(2 * max_message).max(config.initial_window),
             max_message,
-            max_label: (config.max_label as u64).clamp(EARLY_LABEL, MAX_LABEL),
+            max_label: config.max_label as u64,
             links: config.max_links as u64,
             idle_timeout: config.idle_timeout,
             ack_delay: config.max_ack_delay,
-            datagram: config.max_mtu.max(1200),
+            datagram: config.max_mtu,
             stream_packet: config.max_stream_packet,
             ids,
         }
@@ -134,7 +134,8 @@ impl Parameters {
         while !bytes.is_empty() {
             let number = varint::get(&mut bytes).ok_or(BadParameters)?;
             let len = varint::get(&mut bytes).ok_or(BadParameters)?;
-            let (mut value, rest) = usize::try_from(len).ok().and_then(|len| bytes.split_at_checked(len)).ok_or(BadParameters)?;
+            let (mut value, rest) =
+                usize::try_from(len).ok().and_then(|len| bytes.split_at_checked(len)).ok_or(BadParameters)?;
             bytes = rest;
             if number < 64 {
                 if seen & 1 << number != 0 {

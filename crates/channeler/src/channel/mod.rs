@@ -436,6 +436,21 @@ impl Channel {
         Ok(())
     }
 
+    /// The peer's limits, of a channel that was opened before they were known. They are no less than those that it began with.
+    pub(crate) fn on_limits(&mut self, peer: PeerLimits, fx: &mut Effects) {
+        let window = first_window(self.capabilities, peer.window, peer.max_message);
+        self.sender.on_window(window, peer.messages.max(1), fx);
+        if let Some(outbox) = self.sender.outbox() {
+            outbox.set_max_message(peer.max_message);
+        }
+    }
+
+    /// What waits to be sent for the first time, in bytes.
+    #[inline]
+    pub(crate) fn backlog(&self) -> u64 {
+        self.sender.backlog()
+    }
+
     /// WINDOW.
     pub(crate) fn on_window(&mut self, max_offset: u64, max_messages: u64, fx: &mut Effects) {
         self.sender.on_window(max_offset, max_messages, fx);

@@ -62,6 +62,10 @@ impl Outbox {
         self.messages.len() as u64
     }
 
+    pub(super) fn set_max_message(&mut self, max_message: u64) {
+        self.max_message = max_message;
+    }
+
     pub(super) fn max_message(&self) -> u64 {
         self.max_message
     }

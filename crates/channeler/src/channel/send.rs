@@ -239,6 +239,12 @@ impl Sender {
         (self.max_offset.saturating_sub(self.next), messages)
     }
 
+    /// Offsets that were written and not sent.
+    #[inline]
+    pub(super) fn backlog(&self) -> u64 {
+        self.written - self.next
+    }
+
     /// Offsets that were used up.
     pub(super) fn sent(&self) -> u64 {
         self.next

@@ -9,7 +9,8 @@ use super::{
     phase::{Early, Phase},
 };
 use crate::{
-    ChannelId, Config, ConnectionError, ConnectionId, HandshakeError, LinkId, Route, Side, Transmit, Violation,
+    ChannelId, Config, ConnectionError, ConnectionId, HandshakeError, LinkId, Route, Side, Transmit,
+    Violation,
     channel::Effects,
     crypto::{ChannelOpen, ChannelSeal},
     endpoint::EndpointEventKind,

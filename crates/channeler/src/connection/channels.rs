@@ -9,8 +9,8 @@ use super::{
     slots::{Slot, mark},
 };
 use crate::{
-    Capabilities, ChannelId, Code, OpenError, OpenOptions, Placement, Priority, Read, ReadError, Reason, Resend, Violation,
-    WriteError,
+    Capabilities, ChannelId, Code, OpenError, OpenOptions, Placement, Priority, Read, ReadError, Reason,
+    Resend, Violation, WriteError,
     channel::{Channel, Context, Effects, PeerLimits, Wants},
     crypto::{ChannelOpen, ChannelSeal},
 };
@@ -28,7 +28,9 @@ impl Connection {
         let sound = match options.capabilities.resend {
             Resend::No | Resend::Forever => true,
             Resend::Tries(tries) => tries > 0,
-            Resend::Until(time) => (1..=1 << 32).contains(&time.as_millis()) && time.subsec_nanos() % 1_000_000 == 0,
+            Resend::Until(time) => {
+                (1..=1 << 32).contains(&time.as_millis()) && time.subsec_nanos() % 1_000_000 == 0
+            }
         };
         if !sound {
             return Err(OpenError::Capabilities);
@@ -257,13 +259,18 @@ impl Connection {
     pub(super) fn release(&mut self, slot: u32) {
         const HELD: u32 = mark::SCHEDULED | mark::CREDIT | mark::CONTROL | mark::EVENT | mark::EVENTS;
         let channel = self.slots.at(slot);
-        if channel.ended.is_none() || channel.refs > 0 || channel.marks & HELD != 0 || !channel.channel.is_gone() {
+        if channel.ended.is_none()
+            || channel.refs > 0
+            || channel.marks & HELD != 0
+            || !channel.channel.is_gone()
+        {
             return;
         }
         let by_peer = channel.id.opener() != self.side;
         self.slots.remove(slot);
         let slots = &self.slots;
-        self.deadlines.trim(slots.len(), |at, slot| slots.get(slot).is_some_and(|channel| channel.noted == Some(at)));
+        self.deadlines
+            .trim(slots.len(), |at, slot| slots.get(slot).is_some_and(|channel| channel.noted == Some(at)));
         if by_peer {
             self.serials_over += 1;
             let bound = self.serials_bound();

@@ -10,7 +10,10 @@ use crate::{
     Code, ConnectionError, Transmit,
     endpoint::EndpointEventKind,
     link::{Class, Content, Permit},
-    wire::{header::OVERHEAD, message::{MAX_CLOSE_TEXT, put_close}},
+    wire::{
+        header::OVERHEAD,
+        message::{MAX_CLOSE_TEXT, put_close},
+    },
 };
 
 impl Connection {

@@ -15,7 +15,8 @@ use crate::{
     wire::{
         header::TAG_LEN,
         message::{
-            CONTROL_MAX, put_channels, put_connection_window, put_link_preference, put_new_id, put_ping, put_retire_link,
+            CONTROL_MAX, put_channels, put_connection_window, put_link_preference, put_new_id, put_ping,
+            put_retire_link,
         },
     },
 };
@@ -141,7 +142,8 @@ impl Connection {
         }
         let protection = self.protection.as_mut()?;
         let link = self.links.at(place);
-        let sealed = packet::seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start);
+        let sealed =
+            packet::seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start);
         let Ok(len) = sealed else {
             packet::undo(buf, start, stream);
             if content.is_tracked() {
@@ -218,7 +220,9 @@ impl Connection {
         let room = usize::from(mtu) - crate::wire::header::OVERHEAD;
         let written = self.links.at(place).write_ack(now, &mut ack, room, id);
         let sent = written.then(|| {
-            self.control_packet(now, carrier, buf, 0, Content::EMPTY, false, |buf| buf.extend_from_slice(&ack))
+            self.control_packet(now, carrier, buf, 0, Content::EMPTY, false, |buf| {
+                buf.extend_from_slice(&ack)
+            })
         });
         self.scratch = ack;
         sent.flatten()

@@ -4,7 +4,11 @@
 use std::collections::VecDeque;
 
 use super::{Connection, phase::Phase, slots::mark};
-use crate::{Event, channel::Effects, endpoint::{EndpointEvent, EndpointEventKind}};
+use crate::{
+    Event,
+    channel::Effects,
+    endpoint::{EndpointEvent, EndpointEventKind},
+};
 
 /// Events that were not fetched.
 #[derive(Debug, Default)]

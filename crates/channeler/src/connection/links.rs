@@ -100,7 +100,8 @@ impl Links {
 
     /// The link for which the peer should get an id, if it is short of them.
     pub(super) fn wants_id(&self) -> Option<LinkId> {
-        (self.issued <= self.highest.saturating_add(AHEAD) && self.unused.len() < MAX_UNUSED).then_some(LinkId(self.issued))
+        (self.issued <= self.highest.saturating_add(AHEAD) && self.unused.len() < MAX_UNUSED)
+            .then_some(LinkId(self.issued))
     }
 
     /// Gives it out.
@@ -117,8 +118,10 @@ impl Links {
     /// Whom an own id names.
     #[inline]
     pub(super) fn named(&self, id: ConnectionId) -> Option<Named> {
-        let place =
-            self.entries.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.link.our_cid() == id));
+        let place = self
+            .entries
+            .iter()
+            .position(|entry| entry.as_ref().is_some_and(|entry| entry.link.our_cid() == id));
         match place {
             Some(place) => Some(Named::Link(place)),
             None => self.unused.iter().find(|known| *known.1 == id).map(|known| Named::Unused(*known.0)),
@@ -148,7 +151,8 @@ impl Links {
     /// Puts a link in.
     pub(super) fn insert(&mut self, link: Link) -> usize {
         self.highest = self.highest.max(link.id().0);
-        let entry = Some(Box::new(Entry { link, backup: false, own_backup: false, ping: false, leaves: None }));
+        let entry =
+            Some(Box::new(Entry { link, backup: false, own_backup: false, ping: false, leaves: None }));
         self.count += 1;
         match self.entries.iter().position(Option::is_none) {
             Some(place) => {
@@ -239,7 +243,8 @@ impl Links {
 
     fn choose_among(&mut self, now: Instant, placement: Placement, class: Class, backlog: u64) -> Way {
         if let Placement::Prefer(link) | Placement::Pin(link) = placement
-            && let Some((place, entry)) = self.iter().find(|(_, entry)| entry.link.id() == link)
+            && let Some(place) = self.by_id(link)
+            && let Some(entry) = self.get(place)
             && entry.leaves.is_none()
         {
             let works = entry.link.status() == LinkStatus::Active;

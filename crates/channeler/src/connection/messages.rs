@@ -2,11 +2,7 @@
 
 use std::time::Instant;
 
-use super::{
-    Connection,
-    receive::Target,
-    slots::mark,
-};
+use super::{Connection, receive::Target, slots::mark};
 use crate::{
     Capabilities, ChannelId, Code, ConnectionError, LinkStatus, Placement, Priority, Violation,
     channel::{Context, Effects, Part},
@@ -40,7 +36,7 @@ impl Connection {
                     let part = Part { number, end, offset, bytes };
                     self.slots.at(slot).channel.on_part(&cx, part, &mut effects)?;
                 }
-                Message::MessageFin { final_offset, messages } => {
+                Message::Fin { final_offset, messages } => {
                     let Some(slot) = data_target(target, kind::MESSAGE_FIN)? else { continue };
                     let cx = Context { now, rtt: self.rtt, config: &self.config };
                     let channel = &mut self.slots.at(slot).channel;
@@ -111,7 +107,9 @@ impl Connection {
                     Ok(())
                 })?;
             }
-            Message::Reset { channel, code, final_offset } => self.on_reset(now, channel, code, final_offset)?,
+            Message::Reset { channel, code, final_offset } => {
+                self.on_reset(now, channel, code, final_offset)?
+            }
             Message::Stop { channel, code } => {
                 self.on_channel(now, channel, |channel, _, effects| {
                     channel.on_stop(code, effects);
@@ -160,7 +158,7 @@ impl Connection {
             }
             Message::Data { .. }
             | Message::Part { .. }
-            | Message::MessageFin { .. }
+            | Message::Fin { .. }
             | Message::Ack(_)
             | Message::Open { .. } => {}
         }
@@ -198,7 +196,13 @@ impl Connection {
     }
 
     /// RESET. It may overtake the OPEN of its channel, of which the program then never hears.
-    fn on_reset(&mut self, now: Instant, id: ChannelId, code: Code, final_offset: u64) -> Result<(), Violation> {
+    fn on_reset(
+        &mut self,
+        now: Instant,
+        id: ChannelId,
+        code: Code,
+        final_offset: u64,
+    ) -> Result<(), Violation> {
         let unheard = id != ChannelId::CONTROL
             && id.opener() != self.side
             && u64::from(id.serial()) < self.serials_told
@@ -206,7 +210,13 @@ impl Connection {
         if unheard {
             self.serials.insert(id.serial());
             let capabilities = Capabilities::stream();
-            let slot = self.insert_channel(id, capabilities, Priority::default(), Placement::default(), Box::default());
+            let slot = self.insert_channel(
+                id,
+                capabilities,
+                Priority::default(),
+                Placement::default(),
+                Box::default(),
+            );
             self.slots.at(slot).set(mark::SILENT);
         }
         self.on_channel(now, id, |channel, _, effects| channel.on_reset(code, final_offset, effects))

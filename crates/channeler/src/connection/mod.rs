@@ -33,7 +33,6 @@ use std::{
 use rand::{SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
 
-pub(crate) use self::begin::Birth;
 pub use self::stats::ConnectionStats;
 use self::{
     begin::Beginning,
@@ -49,6 +48,7 @@ use self::{
     slots::Slots,
     warm::Warm,
 };
+pub(crate) use self::{begin::Birth, slots::Spread};
 use crate::{
     Config, ConnectionError, Ecn, Event, Route, Side, Transmit, Violation,
     crypto::{ChannelOpen, ChannelSeal, Opener, Sealer},
@@ -234,7 +234,12 @@ impl Connection {
 
     /// Appends to `buf` the next packets to send, at most `max_segments` datagrams of one route and one length (the last one may be
     /// shorter), or for a stream up to about 64 KiB of packets, each behind its length. `buf` should be empty.
-    pub fn poll_transmit(&mut self, now: Instant, max_segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: usize,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
         self.next_transmit(now, max_segments, buf)
     }
 

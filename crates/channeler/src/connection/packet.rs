@@ -152,7 +152,8 @@ impl Connection {
         if !stream && buf.len() + TAG_LEN < start + pad {
             buf.resize(start + pad - TAG_LEN, 0);
         }
-        let sealed = seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start);
+        let sealed =
+            seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start);
         let Ok(len) = sealed else {
             undo(buf, start, stream);
             return None;

@@ -155,7 +155,9 @@ impl Connection {
     fn repeat(&mut self, now: Instant, place: usize, most: usize) {
         let mut contents = std::mem::take(&mut self.repeated);
         let unacked = self.links.at(place).unacked();
-        contents.extend(unacked.filter(|content| content.channel != Content::NONE && !content.twin).take(most).copied());
+        contents.extend(
+            unacked.filter(|content| content.channel != Content::NONE && !content.mirrored).take(most).copied(),
+        );
         for content in contents.drain(..) {
             let channel = self.slots.at(content.channel);
             if channel.priority == Priority::BACKGROUND && most > 2 {
@@ -166,7 +168,7 @@ impl Connection {
                 len: content.len,
                 tries: content.tries,
                 fin: content.fin,
-                mirrored: false,
+                mirrored: content.mirrored,
             });
             self.settle(content.channel, now, &Effects::default());
         }

@@ -178,13 +178,7 @@ impl Connection {
 
 /// What a packet of a channel without a slot is for, if it can be authentic.
 #[cold]
-fn strange_channel(
-    channel: ChannelId,
-    own: bool,
-    next_own: u32,
-    told: u64,
-    used: bool,
-) -> Option<Target> {
+fn strange_channel(channel: ChannelId, own: bool, next_own: u32, told: u64, used: bool) -> Option<Target> {
     let serial = channel.serial();
     if own {
         (serial < next_own).then_some(Target::Gone)

@@ -45,7 +45,8 @@ impl Schedule {
                 self.queues.retain(|queue| !queue.is_empty());
             }
             let at = self.queues.partition_point(|queue| queue.priority >= priority);
-            self.queues.insert(at, Queue { priority, placement, fresh: VecDeque::new(), ring: VecDeque::new() });
+            self.queues
+                .insert(at, Queue { priority, placement, fresh: VecDeque::new(), ring: VecDeque::new() });
             at
         });
         let queue = &mut self.queues[at];

@@ -112,7 +112,13 @@ pub(super) struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ids: HashMap::default(), last: (ChannelId::CONTROL.0, 0), generation: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ids: HashMap::default(),
+            last: (ChannelId::CONTROL.0, 0),
+            generation: 0,
+        }
     }
 }
 
@@ -190,7 +196,7 @@ impl Slots {
 
 /// Spreads a channel id over the table: it is one number, chosen by a peer that gains nothing from collisions but its own delay.
 #[derive(Debug, Default)]
-pub(super) struct Spread(u64);
+pub(crate) struct Spread(u64);
 
 impl Hasher for Spread {
     fn finish(&self) -> u64 {

@@ -22,7 +22,8 @@ impl Connection {
             Phase::Drained => None,
             Phase::Open => {
                 let mut next = self.idle.deadline(self.least_idle());
-                let links = self.links.iter().flat_map(|(_, entry)| [entry.link.poll_timeout(), entry.leaves]);
+                let links =
+                    self.links.iter().flat_map(|(_, entry)| [entry.link.poll_timeout(), entry.leaves]);
                 let others = [beginning, self.deadlines.next(), self.warm.next()];
                 for at in links.chain(others).flatten() {
                     next = next.min(at);
@@ -97,7 +98,9 @@ impl Connection {
 
     fn on_link_timeout(&mut self, now: Instant, place: usize, timeout: LinkTimeout) {
         match timeout {
-            LinkTimeout::Probe | LinkTimeout::Suspect | LinkTimeout::Dead => self.on_silence(now, place, timeout),
+            LinkTimeout::Probe | LinkTimeout::Suspect | LinkTimeout::Dead => {
+                self.on_silence(now, place, timeout)
+            }
             LinkTimeout::KeepAlive => self.ping(place),
             LinkTimeout::Loss
             | LinkTimeout::AckDue

@@ -40,7 +40,12 @@ enum Attempt {
 }
 
 impl Connection {
-    pub(super) fn next_transmit(&mut self, now: Instant, segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+    pub(super) fn next_transmit(
+        &mut self,
+        now: Instant,
+        segments: usize,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
         let segments = segments.max(1);
         if let Some(transmit) = self.transmit_beginning(now, buf) {
             return Some(transmit);
@@ -77,7 +82,8 @@ impl Connection {
             if challenge.is_some() || response.is_some() {
                 // To an address that is not validated only as much as is allowed: then it goes unpadded.
                 let base = u32::from(self.config.min_mtu);
-                let pad = [base, 100].into_iter().find(|&len| link.can_send(now, len, Class::Probe) == Permit::Yes);
+                let pad =
+                    [base, 100].into_iter().find(|&len| link.can_send(now, len, Class::Probe) == Permit::Yes);
                 if let Some(pad) = pad {
                     if challenge.is_some() {
                         link.on_challenge_sent(now);
@@ -244,7 +250,11 @@ impl Connection {
         let end = start + limit - TAG_LEN;
         let mut acked = false;
         let opens = channel.is(mark::OPENING);
-        if limit > ACK_ROOM && twin.is_none() && !opens && (link.ack_wanted(now) || (batch.is_empty() && link.ack_pending())) {
+        if limit > ACK_ROOM
+            && twin.is_none()
+            && !opens
+            && (link.ack_wanted(now) || (batch.is_empty() && link.ack_pending()))
+        {
             acked = link.write_ack(now, buf, ACK_SHARE, link.id());
         }
         let data = buf.len();
@@ -296,7 +306,7 @@ impl Connection {
         }
         if opens || twin.is_some() {
             content.control = self.records.take(&mut self.items, copies as u8);
-            content.twin = twin.is_some();
+            content.mirrored = twin.is_some();
         }
         let Ok(len) = sealed else {
             // The key is worn out, and the peer confirmed none of it. What it was to carry waits.
@@ -334,7 +344,8 @@ impl Connection {
         let stream = link.is_stream();
         let start = packet::begin(buf, stream);
         buf.extend_from_slice(&self.twin.bytes);
-        let Ok(len) = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start) else {
+        let Ok(len) = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start)
+        else {
             packet::undo(buf, start, stream);
             self.on_content_lost(now, content);
             return None;

@@ -165,7 +165,7 @@ impl Link {
         }
         out.spurious += 1;
         if sent.content.is_tracked() {
-            out.acked.push(sent.content);
+            out.late.push(sent.content);
         }
     }
 

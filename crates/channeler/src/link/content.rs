@@ -13,6 +13,8 @@ pub(crate) struct Content {
     pub(crate) channel: u32,
     /// Slot of the record of control messages, or [`Content::NONE`].
     pub(crate) control: u32,
+    /// Tells the channel from others that had its slot before or after.
+    pub(crate) generation: u32,
     /// How often this range was repaired before.
     pub(crate) tries: u8,
     /// Whether the end of the direction was told.
@@ -21,6 +23,8 @@ pub(crate) struct Content {
     pub(crate) background: bool,
     /// Whether another link carries the same: the loss of one copy need not be one.
     pub(crate) mirrored: bool,
+    /// The key phase that it was sealed with.
+    pub(crate) phase: bool,
     /// Whether it searches for a larger packet size: its loss says nothing about congestion.
     pub(crate) mtu_probe: bool,
 }
@@ -35,10 +39,12 @@ impl Content {
         len: 0,
         channel: Self::NONE,
         control: Self::NONE,
+        generation: 0,
         tries: 0,
         fin: false,
         background: false,
         mirrored: false,
+        phase: false,
         mtu_probe: false,
     };
 
@@ -52,10 +58,12 @@ impl Content {
 /// What acknowledgements and timers told about packets. The owner clears it after use, so its memory is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Arrived. A packet that was declared lost before may still come here: then the repair was needless.
+    /// Arrived. Each packet comes here or to `lost`, once.
     pub(crate) acked: Vec<Content>,
     /// Declared lost, in order of sending.
     pub(crate) lost: Vec<Content>,
+    /// Declared lost before, and arrived after all: the repair was needless.
+    pub(crate) late: Vec<Content>,
     /// Packets that were declared lost and arrived after all.
     pub(crate) spurious: u32,
     /// Whether anything new was acknowledged, so that the window may have room.
@@ -71,6 +79,7 @@ impl Outcome {
     pub(crate) fn clear(&mut self) {
         self.acked.clear();
         self.lost.clear();
+        self.late.clear();
         self.spurious = 0;
         self.progress = false;
         self.status_changed = false;
