@@ -16,7 +16,7 @@ fn carried(content: &Content) -> Option<Carried> {
         len: content.len,
         tries: content.tries,
         fin: content.fin,
-        mirrored: content.mirrored,
+        mirrored: false,
     })
 }
 

@@ -156,7 +156,10 @@ impl Connection {
         let mut contents = std::mem::take(&mut self.repeated);
         let unacked = self.links.at(place).unacked();
         contents.extend(
-            unacked.filter(|content| content.channel != Content::NONE && !content.mirrored).take(most).copied(),
+            unacked
+                .filter(|content| content.channel != Content::NONE && !content.mirrored)
+                .take(most)
+                .copied(),
         );
         for content in contents.drain(..) {
             let channel = self.slots.at(content.channel);
@@ -168,7 +171,7 @@ impl Connection {
                 len: content.len,
                 tries: content.tries,
                 fin: content.fin,
-                mirrored: content.mirrored,
+                mirrored: false,
             });
             self.settle(content.channel, now, &Effects::default());
         }
