@@ -172,6 +172,9 @@ impl Sender {
         let room = self.limit.min(most).saturating_sub(held);
         let taken = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         self.append(resend, &bytes[..taken], taken as u64);
+        if taken < bytes.len() {
+            self.awaited = STREAM_ROOM.min(most);
+        }
         Ok(taken)
     }
 

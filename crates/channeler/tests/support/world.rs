@@ -29,6 +29,7 @@ pub fn endpoint(host: u8, config: &Arc<Config>, seed: u64) -> Endpoint {
         config: config.clone(),
         limits: EndpointLimits::default(),
         shared_secret: None,
+        suite: towline_channeler::Suite::default(),
     };
     let mut chance = [host; 32];
     chance[..8].copy_from_slice(&seed.to_be_bytes());
