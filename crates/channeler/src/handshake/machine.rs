@@ -1,5 +1,7 @@
+mod transmit;
+
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,34 +13,30 @@ use aws_lc_rs::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use zeroize::Zeroizing;
 
+use self::transmit::MAX_TIMEOUT;
 use super::{
     Credentials, Established, HandshakeError, Peer, PeerIdentity, Progress, Refused, StaticKey, Trust,
     assembly::Assembly,
     flight::Flight,
     hybrid,
-    message::{self, COOKIE_LEN, FRAGMENT_OVERHEAD, Message},
+    message::{self, COOKIE_LEN, Message},
     noise::{Noise, Pattern, Split, Unauthentic},
     payload::{self, About, Answer},
-    ranges::Ranges,
 };
 use crate::{
     ConnectionId, PeerId, Side, Suite,
     crypto::{self, ConnectionSecrets},
-    wire::handshake::{HandshakePacket, OVERHEAD, put_packet},
+    wire::handshake::HandshakePacket,
 };
 
 /// First probe timeout, as long as nothing is known about the way.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(333);
-/// Longest probe timeout.
-const MAX_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a fragment is waited for before the peer is told what is missing.
 const REPORT_DELAY: Duration = Duration::from_millis(25);
 /// How long, after an answer of somebody else, the right one is still waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a refusal is repeated.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
-/// Least room worth a packet.
-const LEAST_ROOM: usize = OVERHEAD + FRAGMENT_OVERHEAD + 64;
 
 const PROLOGUE: &[u8] = b"channeler/1.17";
 const REFUSAL: &[u8] = b"channeler v1 refusal";
@@ -537,86 +535,6 @@ impl Handshake {
         self.timeout = self.rtt.map_or(FIRST_TIMEOUT, |rtt| (3 * rtt).clamp(FIRST_TIMEOUT / 3, MAX_TIMEOUT));
         self.repeated = false;
         self.last_sent = None;
-    }
-
-    /// Appends one packet of at most `max` bytes, at least 1200, to `out`. False if there is nothing to send now.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
-        let limited = self.side == Side::Responder && !self.validated && !self.settings.reliable;
-        let room = if limited { max.min(self.received.saturating_sub(self.sent) as usize) } else { max };
-        let reporting = self.report.is_some_and(|at| at <= now);
-        if room < LEAST_ROOM {
-            self.report = self.report.filter(|_| !reporting);
-            return false;
-        }
-        self.plan_padding(max);
-        let sending = self.outgoing.as_ref().is_some_and(Flight::is_pending);
-        if !reporting && !sending {
-            return false;
-        }
-        let mut payload = Vec::with_capacity(room);
-        if let Some(cookie) = &self.cookie {
-            message::put_cookie(&mut payload, cookie);
-        }
-        if let Some(expected) = self.expected().filter(|_| reporting) {
-            message::put_received(&mut payload, expected, self.incoming.have());
-        }
-        if reporting {
-            self.report = None;
-        }
-        if let Some(flight) = &mut self.outgoing {
-            let left = room.saturating_sub(OVERHEAD + payload.len());
-            flight.put(&mut payload, left);
-        }
-        let pad_to = if self.side == Side::Initiator && !self.settings.reliable { room } else { 0 };
-        let start = out.len();
-        if !put_packet(out, &self.own, &self.peer, &payload, pad_to) {
-            return false;
-        }
-        self.sent += (out.len() - start) as u64;
-        self.last_sent = Some(now);
-        if !self.settings.reliable && self.outgoing.is_some() {
-            self.timer = Some(now + self.timeout);
-        }
-        true
-    }
-
-    /// Before the first packet of `XX`: the answer carries credentials, ours does not. Makes room for them, as if they were as long as our own.
-    fn plan_padding(&mut self, max: usize) {
-        if self.last_sent.is_some() || self.settings.reliable {
-            return;
-        }
-        let (State::Dialling { peer: Peer::Id(_) | Peer::Trusted, .. }, Some(flight)) =
-            (&self.state, &mut self.outgoing)
-        else {
-            return;
-        };
-        let chunk = max - OVERHEAD - FRAGMENT_OVERHEAD;
-        let own = self.settings.credentials.payload().len() + self.settings.parameters.len();
-        let answer = hybrid::CIPHERTEXT_LEN + 32 + 48 + 16 + 12 + own;
-        let packets = answer.div_ceil(chunk).saturating_sub(flight.len().div_ceil(chunk));
-        flight.set_padding(packets as u32);
-    }
-
-    /// When [`Self::handle_timeout`] is to be called, if nothing else happens before.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.deadline, self.timer, self.report].into_iter().flatten().min()
-    }
-
-    /// Does what time brought about. An error ends the handshake.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), HandshakeError> {
-        if self.deadline.is_some_and(|at| at <= now) {
-            return Err(self.verdict.clone());
-        }
-        if self.timer.is_some_and(|at| at <= now) {
-            self.timer = None;
-            if let Some(flight) = &mut self.outgoing {
-                flight.on_timeout();
-                self.repeated = true;
-                self.timeout = (self.timeout * 2).min(MAX_TIMEOUT);
-                self.timer = Some(now + self.timeout);
-            }
-        }
-        Ok(())
     }
 }
 
