@@ -256,7 +256,7 @@ impl Endpoint {
             return Handled::To(handle);
         }
         if let Some(&(known, handle)) = self.half_open.get(&packet.sender) {
-            return if known == route { Handled::To(ConnectionHandle(handle)) } else { self.unknown() };
+            return if known.is_same(route) { Handled::To(ConnectionHandle(handle)) } else { self.unknown() };
         }
         let own = self.config.key.id();
         if (packet.recipient != own.0 && packet.recipient != [0; 16])

@@ -146,6 +146,21 @@ impl Route {
         matches!(self, Self::Stream(_))
     }
 
+    /// Whether packets by both take the same way: all is equal, but that the own address may be known of only one of them.
+    pub(crate) fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (
+                Self::Datagram { socket, local, remote },
+                Self::Datagram { socket: other_socket, local: other_local, remote: other_remote },
+            ) => {
+                socket == other_socket
+                    && remote == other_remote
+                    && (local == other_local || local.is_none() || other_local.is_none())
+            }
+            _ => self == other,
+        }
+    }
+
     /// Where datagrams go, if they do.
     pub fn remote(self) -> Option<SocketAddr> {
         match self {

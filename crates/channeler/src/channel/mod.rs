@@ -240,11 +240,8 @@ impl Channel {
         fx: &mut Effects,
     ) -> Result<Read, ReadError> {
         if let Some(reason) = self.ended() {
-            return if reason == Reason::Finished {
-                Ok(Read::Finished)
-            } else {
-                Err(ReadError::Ended(reason))
-            };
+            let read_all = matches!(self.life, Life::Finished(_)) && !self.receiver.discarding;
+            return if read_all { Ok(Read::Finished) } else { Err(ReadError::Ended(reason)) };
         }
         if self.receiver.discarding {
             return Err(ReadError::Ended(Reason::Local(self.stop_code)));

@@ -86,7 +86,8 @@ impl Connection {
     }
 
     pub(super) fn on_handshake_packet(&mut self, now: Instant, route: Route, packet: &[u8]) {
-        let Some(beginning) = self.beginning.as_mut().filter(|beginning| beginning.route == route) else {
+        let Some(beginning) = self.beginning.as_mut().filter(|beginning| beginning.route.is_same(route))
+        else {
             self.stats.unexpected += 1;
             return;
         };
@@ -94,6 +95,9 @@ impl Connection {
             self.stats.unexpected += 1;
             return;
         };
+        if matches!(beginning.route, Route::Datagram { local: None, .. }) {
+            beginning.route = route;
+        }
         match beginning.handshake.handle(now, &parsed, packet.len()) {
             Ok(Progress::More) => {}
             Ok(Progress::Complete(established)) => self.on_established(now, *established),

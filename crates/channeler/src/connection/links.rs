@@ -316,7 +316,7 @@ impl Links {
 
     /// The route is that of some living link.
     pub(super) fn has_route(&self, route: Route) -> bool {
-        self.iter().any(|(_, entry)| entry.leaves.is_none() && entry.link.route() == route)
+        self.iter().any(|(_, entry)| entry.leaves.is_none() && entry.link.route().is_same(route))
     }
 }
 

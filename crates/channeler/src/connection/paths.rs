@@ -59,7 +59,7 @@ impl Connection {
     pub fn set_ready(&mut self, route: Route, ready: bool) {
         for place in 0..self.links.places() {
             if let Some(entry) = self.links.get(place)
-                && entry.link.route() == route
+                && entry.link.route().is_same(route)
             {
                 entry.link.set_ready(ready);
             }
@@ -73,7 +73,7 @@ impl Connection {
         }
         for place in 0..self.links.places() {
             if let Some(entry) = self.links.get(place)
-                && entry.link.route() == route
+                && entry.link.route().is_same(route)
                 && entry.link.status() != LinkStatus::Closed
             {
                 let id = entry.link.id();

@@ -174,7 +174,7 @@ impl Connection {
     fn is_ready(&mut self, queue: usize, slot: u32) -> Option<(Class, u64)> {
         let channel = self.slots.at(slot);
         let (priority, placement) = self.schedule.class(queue);
-        let opening = channel.is(mark::OPEN_DUE);
+        let opening = channel.is(mark::OPEN_DUE) && channel.ended.is_none();
         let moved = channel.priority != priority || channel.placement != placement;
         let ready = match channel.channel.wants() {
             Wants::Nothing => opening,
