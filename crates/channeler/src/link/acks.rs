@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Link, Outcome, sent::State};
 use crate::{
     LinkStatus, Violation,
-    congestion::{AckSample, Control},
+    congestion::{AckSample, Control, LossSample},
     wire::message::Ack,
 };
 
@@ -13,6 +13,8 @@ use crate::{
 #[derive(Default)]
 struct Newly {
     bytes: u64,
+    /// Of these, in the background.
+    background: u64,
     eliciting: bool,
     marked: u64,
     unmarked: u64,
@@ -26,7 +28,7 @@ impl Link {
         if ack.largest >= self.sent.next() {
             return Err(Violation::Acknowledgement);
         }
-        let prior_in_flight = self.in_flight;
+        let (prior_in_flight, prior_background) = (self.in_flight, self.background_in_flight);
         let mut newly = Newly::default();
         for range in ack.ranges() {
             if self.skipped.is_some_and(|skipped| range.contains(&skipped)) {
@@ -71,10 +73,10 @@ impl Link {
                 if self.delivery_rate == 0 { rate } else { self.delivery_rate / 8 * 7 + rate / 8 };
         }
         if !self.stream && newly.bytes > 0 {
-            self.control.on_ack(&AckSample {
+            let sample = AckSample {
                 now,
                 acked: newly.bytes,
-                lost,
+                lost: lost.bytes,
                 in_flight: self.in_flight,
                 prior_in_flight,
                 rtt: &self.rtt,
@@ -82,11 +84,20 @@ impl Link {
                 delivered: self.rate.delivered(),
                 largest_sent: sent_at,
                 ecn_ce,
-            });
+            };
+            self.control.on_ack(&sample);
+            if let Some(background) = self.background.as_mut().filter(|_| newly.background > 0) {
+                background.on_ack(&AckSample {
+                    acked: newly.background,
+                    lost: lost.background,
+                    in_flight: self.background_in_flight,
+                    prior_in_flight: prior_background,
+                    ..sample
+                });
+            }
         }
         if self.mtu.found_hole() {
-            self.control.on_mtu(self.mtu.current());
-            out.mtu_changed = true;
+            self.on_mtu(out);
         }
         self.trim(now);
         Ok(())
@@ -114,13 +125,13 @@ impl Link {
         let bytes = u64::from(sent.bytes);
         newly.eliciting = true;
         newly.bytes += bytes;
+        newly.background += if sent.content.background { bytes } else { 0 };
         self.leaves_flight(bytes, sent.content.background);
         self.rate.on_acked(now, sent.time, bytes, &sent.stamp);
         self.loss_rate.on_acked();
         if sent.content.mtu_probe {
             if self.mtu.on_probe_acked(pn, sent.bytes) {
-                self.control.on_mtu(self.mtu.current());
-                out.mtu_changed = true;
+                self.on_mtu(out);
             }
         } else {
             self.mtu.on_acked(pn, sent.bytes);
@@ -162,6 +173,9 @@ impl Link {
         }
         if !self.stream {
             self.control.on_spurious_loss(now, bytes, sent.time);
+            if let Some(background) = self.background.as_mut().filter(|_| sent.content.background) {
+                background.on_spurious_loss(now, bytes, sent.time);
+            }
         }
         out.spurious += 1;
         if sent.content.is_tracked() {
@@ -189,10 +203,10 @@ impl Link {
         }
     }
 
-    /// Declares lost what was overtaken too far or too long ago (RFC 9002, section 6.1). Gives the bytes.
-    pub(super) fn detect_lost(&mut self, now: Instant, out: &mut Outcome) -> u64 {
+    /// Declares lost what was overtaken too far or too long ago (RFC 9002, section 6.1). Gives the sum.
+    pub(super) fn detect_lost(&mut self, now: Instant, out: &mut Outcome) -> Losses {
         self.loss_time = None;
-        let Some(largest) = self.largest_acked else { return 0 };
+        let Some(largest) = self.largest_acked else { return Losses::default() };
         let patience = self.reorder.time(self.rtt.smoothed().max(self.rtt.latest()));
         let mut losses = Losses::default();
         let mut from = self.first_flying;
@@ -212,12 +226,12 @@ impl Link {
         if losses.bytes > 0 {
             let span = 3 * (self.rtt.pto_base() + self.peer_max_ack_delay);
             let persistent = losses.longest >= span && self.rtt.is_measured();
-            self.congested(now, persistent);
+            self.congested(now, persistent, losses.background);
         }
-        losses.bytes
+        losses
     }
 
-    fn congested(&mut self, now: Instant, persistent: bool) {
+    fn congested(&mut self, now: Instant, persistent: bool, lost_background: u64) {
         self.reorder.on_loss();
         if self.rate.is_app_limited() {
             // The phase ends when what is on its way has arrived, and that is less now.
@@ -225,6 +239,10 @@ impl Link {
         }
         if let Some(loss) = self.rate.loss(now, self.in_flight, persistent) {
             self.control.on_loss(&loss);
+            if let Some(background) = self.background.as_mut().filter(|_| lost_background > 0) {
+                let in_flight = self.background_in_flight;
+                background.on_loss(&LossSample { lost: lost_background, in_flight, ..loss });
+            }
         }
     }
 
@@ -244,6 +262,7 @@ impl Link {
             self.rate.on_lost(sent.time, bytes, &sent.stamp);
             self.loss_rate.on_lost();
             losses.add(pn, sent.time, bytes);
+            losses.background += if sent.content.background { bytes } else { 0 };
         }
         if sent.content.is_tracked() {
             out.lost.push(sent.content);
@@ -291,7 +310,7 @@ impl Link {
         // The probes of a dead link keep their rhythm without anything in flight.
         self.wait_since = self.wait_since.filter(|_| self.status == LinkStatus::Dead);
         if losses.bytes > 0 {
-            self.congested(now, true);
+            self.congested(now, true, losses.background);
         }
     }
 
@@ -315,8 +334,10 @@ impl Link {
 
 /// Losses found at once.
 #[derive(Default)]
-struct Losses {
+pub(super) struct Losses {
     bytes: u64,
+    /// Of these, in the background.
+    background: u64,
     /// The run of numbers without a gap that is being followed: its last, and when its first left.
     run: Option<(u64, Instant)>,
     /// The longest time between first and last of a run: nothing came through in it.

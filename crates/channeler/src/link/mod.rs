@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     Algorithm, Config, ConnectionId, LinkId, LinkReport, LinkStatus, Route, Side,
-    congestion::{Control, Controller, Pacer, RateTracker, RttEstimator},
+    congestion::{Control, Controller, Ledbat, Pacer, RateTracker, RttEstimator},
 };
 
 /// Packets that are remembered at once; beyond it nothing but probes leaves. Acknowledgements of small packets may take
@@ -104,6 +104,8 @@ pub(crate) struct Link {
     rtt: RttEstimator,
     rate: RateTracker,
     control: Controller,
+    /// The window of what gives way to everything, from the first time that it is asked for.
+    background: Option<Box<Ledbat>>,
     pacer: Pacer,
     /// Bytes per second that the last acknowledgements showed.
     delivery_rate: u64,
@@ -180,6 +182,7 @@ impl Link {
             rtt: RttEstimator::new(),
             rate: RateTracker::new(now),
             control,
+            background: None,
             pacer: Pacer::new(now),
             delivery_rate: 0,
             reorder: Reorder::new(),
@@ -239,7 +242,7 @@ impl Link {
     pub(crate) fn set_peer(&mut self, max_ack_delay: Duration, max_datagram: u16, max_stream_packet: u16) {
         self.peer_max_ack_delay = max_ack_delay;
         self.mtu.limit(if self.stream { max_stream_packet } else { max_datagram });
-        self.control.on_mtu(self.mtu.current());
+        self.resize();
     }
 
     /// A round trip that was measured before the first packet of this link: that of the handshake.

@@ -105,6 +105,7 @@ impl Link {
             self.mtu.start();
         }
         self.control = Controller::new(self.algorithm, now, self.mtu.current(), self.rng.random());
+        self.background = None;
         self.pacer = Pacer::new(now);
         self.delivery_rate = 0;
     }
@@ -119,8 +120,16 @@ impl Link {
     }
 
     pub(super) fn on_mtu(&mut self, out: &mut Outcome) {
-        self.control.on_mtu(self.mtu.current());
+        self.resize();
         out.mtu_changed = true;
+    }
+
+    /// Tells the windows how large packets are.
+    pub(super) fn resize(&mut self) {
+        self.control.on_mtu(self.mtu.current());
+        if let Some(background) = &mut self.background {
+            background.on_mtu(self.mtu.current());
+        }
     }
 
     /// Ends the link: everything on its way is lost.

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Class, Content, Link, MAX_SENT, Permit, sent::Sent};
-use crate::{Ecn, LinkStatus, congestion::Control};
+use crate::{
+    Ecn, LinkStatus,
+    congestion::{Control, Ledbat},
+};
 
 /// Packets beyond the window that channels with nothing in flight may have on their way together.
 const SPARSE_PACKETS: u64 = 64;
@@ -65,6 +68,9 @@ impl Link {
         if self.in_flight + bytes > window {
             return Permit::Window;
         }
+        if class == Class::Background && !self.stream && !self.background_allows(now, bytes) {
+            return Permit::Window;
+        }
         if self.stream || class == Class::Sparse {
             return Permit::Yes;
         }
@@ -76,6 +82,12 @@ impl Link {
                 Permit::Paced(again)
             }
         }
+    }
+
+    fn background_allows(&mut self, now: Instant, bytes: u64) -> bool {
+        let mtu = self.mtu.current();
+        let background = self.background.get_or_insert_with(|| Box::new(Ledbat::new(now, mtu)));
+        self.background_in_flight + bytes <= background.window()
     }
 
     /// The number that the next packet has. Stays until [`Link::on_sent`].
@@ -125,6 +137,9 @@ impl Link {
             self.eliciting += 1;
             if content.background {
                 self.background_in_flight += length;
+                if let Some(background) = &mut self.background {
+                    background.on_sent(now, length, self.background_in_flight, self.rate.is_app_limited());
+                }
             }
             if content.mtu_probe {
                 // Its loss is no sign that the link is silent.

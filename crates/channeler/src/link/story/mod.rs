@@ -55,6 +55,8 @@ pub(super) struct End {
     pub(super) statuses: Vec<(Duration, LinkStatus)>,
     /// Bytes of an item's packet; the MTU if it is less.
     pub(super) size: u32,
+    /// Whether it gives way to everything.
+    pub(super) background: bool,
     outcome: Outcome,
     /// Address that its packets carry.
     pub(super) address: Route,
@@ -91,6 +93,7 @@ fn end(side: Side, route: Route, address: Route, config: &Config, now: Instant) 
         timeouts: Vec::new(),
         statuses: Vec::new(),
         size: u32::MAX,
+        background: false,
         outcome: Outcome::default(),
         address,
     }
@@ -262,11 +265,13 @@ impl Story {
                 end.link.on_idle();
                 break;
             }
-            if end.link.can_send(now, bytes, Class::Normal) != Permit::Yes {
+            let background = end.background;
+            let class = if background { Class::Background } else { Class::Normal };
+            if end.link.can_send(now, bytes, class) != Permit::Yes {
                 break;
             }
             let item = end.queue.pop_front().unwrap();
-            let content = Content { channel: 1, start: item, ..Content::EMPTY };
+            let content = Content { channel: 1, start: item, background, ..Content::EMPTY };
             self.send(from, Some(item), true, content, bytes, None, None);
         }
         let end = &mut self.ends[from];

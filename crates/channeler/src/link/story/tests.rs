@@ -399,3 +399,18 @@ fn lies_about_arrivals_are_found_out() {
     assert_eq!(check(99, 200), Err(Violation::Acknowledgement));
     assert_eq!(check(0, skipped - 1), Ok(()));
 }
+
+#[test]
+fn background_has_a_smaller_window_of_its_own() {
+    let mut story = Story::new(&config());
+    story.script = noise(1, 0.01, 0.0, 0.0);
+    story.ends[0].background = true;
+    story.write(2000);
+    story.run(MS);
+    let (now, end) = (story.now, &mut story.ends[0]);
+    assert!(end.sent <= 4, "{}", end.sent);
+    assert_eq!(end.link.can_send(now, 1200, Class::Background), Permit::Window);
+    assert_eq!(end.link.can_send(now, 1200, Class::Normal), Permit::Yes);
+    story.finish(60_000 * MS);
+    assert!(story.ends[0].lost > 0);
+}
