@@ -89,7 +89,7 @@ fn what_is_sealed_opens_and_the_header_is_hidden() {
 #[test]
 fn known_answers() {
     let vectors: serde_json::Value =
-        serde_json::from_str(include_str!("../../tests/vectors/protection.json")).unwrap();
+        serde_json::from_str(include_str!("../../tests/vectors/protection-v1.json")).unwrap();
     for vector in vectors.as_array().unwrap() {
         let text = |name: &str| vector[name].as_str().unwrap();
         let bytes = |name: &str| hex::decode(text(name)).unwrap();
