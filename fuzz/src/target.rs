@@ -67,6 +67,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tls-established", run: tls::established, limit: 4096, words: tls::WORDS },
     Target { name: "mux-native", run: mux::native, limit: 16384, words: mux::WORDS },
     Target { name: "mux-jami", run: mux::jami, limit: 16384, words: mux::WORDS },
+    Target {
+        name: "channeler-handshake",
+        run: channeler::handshake,
+        limit: 8192,
+        words: channeler::HANDSHAKE,
+    },
     Target { name: "channeler-v0-envelope", run: channeler::envelope, limit: 1500, words: channeler::WORDS },
     Target {
         name: "channeler-v0-messages",

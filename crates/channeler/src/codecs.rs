@@ -1,7 +1,14 @@
 //! The codecs of v1 for those who fuzz and measure them.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use crate::{
-    ChannelId, ConnectionId, LinkId, Violation, varint,
+    ChannelId, ConnectionId, KeyOnly, LinkId, Peer, StaticKey, Suite, Violation,
+    handshake::{Handshake, Progress, Settings},
+    varint,
     wire::{
         handshake,
         header::{HEADER_LEN, Header, expand},
@@ -120,4 +127,58 @@ pub fn put_handshake(out: &mut Vec<u8>, payload: &[u8]) -> bool {
 #[inline]
 pub fn handshake_payload(datagram: &[u8]) -> Option<usize> {
     Some(handshake::parse(datagram).ok()?.payload.len())
+}
+
+/// Gives datagrams, each behind its length in 16 bits, to both sides of a handshake between them, with clocks that go on 100 ms each; what they
+/// say to each other is dropped. Neither side comes to believe anything, and a responder answers no more than it was sent.
+pub fn check_handshake(now: Instant, input: &[u8]) {
+    let settings = |key: u8| Settings {
+        key: StaticKey::from_bytes([key; 32]),
+        credentials: Arc::new(KeyOnly::anyone()),
+        trust: Arc::new(KeyOnly::anyone()),
+        shared_secret: None,
+        suite: Suite::default(),
+        timeout: Duration::from_secs(10),
+        unix_time: 0,
+        reliable: false,
+        parameters: vec![7; 50],
+    };
+    let id = settings(2).key.id();
+    let mut initiator =
+        Handshake::initiator(now, settings(1), Peer::Id(id), ConnectionId([0xAA; 8]), [1; 32])
+            .expect("an id is no weak key");
+    let mut responder: Option<Handshake> = None;
+    let (mut heard, mut said, mut proved) = (0, 0, false);
+    let mut rest = input;
+    for step in 1..=100 {
+        let Some((length, more)) = rest.split_first_chunk() else { break };
+        let Some((datagram, more)) = more.split_at_checked(usize::from(u16::from_be_bytes(*length))) else {
+            break;
+        };
+        rest = more;
+        let now = now + Duration::from_millis(100 * step);
+        let mut out = Vec::new();
+        if let Ok(packet) = handshake::parse(datagram) {
+            let progress = initiator.handle(now, &packet, datagram.len());
+            assert!(matches!(progress, Ok(Progress::More)), "the initiator believed {progress:?}");
+            let responder = responder.get_or_insert_with(|| {
+                Handshake::responder(now, settings(2), ConnectionId([0xBB; 8]), &packet, false, [2; 32])
+            });
+            heard += datagram.len();
+            proved |= packet.recipient[..8] == [0xBB; 8];
+            if matches!(responder.handle(now, &packet, datagram.len()), Ok(Progress::Complete(done)) if done.confirmed)
+            {
+                panic!("the responder believed a stranger");
+            }
+            while responder.poll_transmit(now, 1200, &mut out) {}
+            said += out.len();
+            assert!(proved || said <= heard, "{said} for {heard}");
+        }
+        if initiator.handle_timeout(now).is_err()
+            || responder.as_mut().is_some_and(|responder| responder.handle_timeout(now).is_err())
+        {
+            break;
+        }
+        while initiator.poll_transmit(now, 1200, &mut out) {}
+    }
 }

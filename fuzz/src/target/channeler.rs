@@ -161,3 +161,21 @@ pub(super) fn old_endpoint(input: &[u8]) {
         assert!(rest.is_empty(), "our own packets are well-formed");
     }
 }
+
+/// A first packet of a handshake, and its parts.
+pub(super) const HANDSHAKE: &[&[u8]] = &[
+    &[0x0E, 0xD8, 0x67, 0x16],
+    &[0xF0, 0xF0, 0xF0, 0xF0, 0, 0],
+    &[0xAA; 8],
+    &[0xBB; 8],
+    &[64, 20, 0, 0x80, 0],
+    &[64, 20, 1, 0xFE, 0x7F, 0],
+    &[65, 17],
+    &[66, 17],
+    &[67, 3, 0, 0, 9],
+];
+
+/// Datagrams to both sides of a handshake.
+pub(super) fn handshake(input: &[u8]) {
+    codecs::check_handshake(epoch(), input);
+}

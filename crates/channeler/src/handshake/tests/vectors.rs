@@ -73,7 +73,8 @@ fn run(peer: Peer, suite: Suite, shared_secret: Option<[u8; 32]>) -> (Vec<Vec<u8
 
 #[test]
 fn known_answers() {
-    let vectors: Value = serde_json::from_str(include_str!("../../../tests/vectors/handshake-v1.json")).unwrap();
+    let vectors: Value =
+        serde_json::from_str(include_str!("../../../tests/vectors/handshake-v1.json")).unwrap();
     assert_eq!(vectors["chance"], chance());
     assert_eq!(vectors["static_keys"], json!(KEYS.map(hex::encode)));
     for vector in vectors["handshakes"].as_array().unwrap() {
