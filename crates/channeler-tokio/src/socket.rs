@@ -28,6 +28,8 @@ pub(crate) struct Socket {
     /// The number that it has in routes.
     pub(crate) number: u16,
     pub(crate) io: Box<dyn UdpSocket>,
+    /// Whether it receives on several addresses, so that it matters by which a peer came.
+    pub(crate) any: bool,
     /// Connections that wait until it takes datagrams again.
     blocked: Mutex<Vec<Arc<connection::Shared>>>,
 }
@@ -40,7 +42,8 @@ impl fmt::Debug for Socket {
 
 impl Socket {
     pub(crate) fn new(number: u16, io: Box<dyn UdpSocket>) -> Self {
-        Self { number, io, blocked: Mutex::default() }
+        let any = io.local_addr().ip().is_unspecified();
+        Self { number, io, any, blocked: Mutex::default() }
     }
 
     /// Sends, or says that there is no room: then the connection is told when there is.
@@ -80,7 +83,9 @@ impl Wake for Socket {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let waiting = std::mem::take(&mut *lock(&self.blocked));
-        waiting.iter().for_each(|connection| connection.kick());
+        for connection in waiting {
+            connection.kick();
+        }
     }
 }
 

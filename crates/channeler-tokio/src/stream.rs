@@ -62,7 +62,13 @@ impl Outlet {
 
 impl State {
     /// Leaves packets for the task of a stream. The buffer is swapped for an empty one where that saves copying.
-    pub(crate) fn to_stream(&mut self, now: Instant, number: u32, packets: &mut Vec<u8>, wakes: &mut Wakes) {
+    pub(crate) fn leave_for_stream(
+        &mut self,
+        now: Instant,
+        number: u32,
+        packets: &mut Vec<u8>,
+        wakes: &mut Wakes,
+    ) {
         let Some(outlet) = self.streams.get_mut(&number) else {
             self.inner.link_lost(now, Route::Stream(number));
             return;

@@ -146,7 +146,7 @@ impl Shared {
             };
             match transmit.route {
                 Route::Stream(number) => {
-                    state.to_stream(now, number, &mut packets, wakes);
+                    state.leave_for_stream(now, number, &mut packets, wakes);
                     state.packets = packets;
                 }
                 Route::Datagram { socket, .. } => match state.socket(self, socket) {

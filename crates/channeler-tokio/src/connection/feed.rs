@@ -116,7 +116,9 @@ impl Feeds {
     fn add(&mut self, links: Vec<LinkReport>) -> u64 {
         let id = self.0.last_key_value().map_or(0, |(id, _)| id + 1);
         let mut feed = Feed::default();
-        links.into_iter().for_each(|link| feed.push(Key::Link(link.link), News::Link(link)));
+        for link in links {
+            feed.push(Key::Link(link.link), News::Link(link));
+        }
         self.0.insert(id, feed);
         id
     }

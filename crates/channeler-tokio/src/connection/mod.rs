@@ -187,7 +187,9 @@ impl Shared {
             state.sockets.retain(|socket| socket.number != number);
             let over = |route: &Route| matches!(route, Route::Datagram { socket, .. } if *socket == number);
             let routes: Vec<_> = state.inner.links().map(|link| link.route).filter(over).collect();
-            routes.into_iter().for_each(|route| state.inner.link_lost(now, route));
+            for route in routes {
+                state.inner.link_lost(now, route);
+            }
         });
     }
 
@@ -231,8 +233,13 @@ impl State {
         self.channels.remove(&channel);
     }
 
+    /// Whether the peer's direction of this channel was read to its end, whatever came after that.
+    pub(crate) fn is_read(&self, channel: ChannelId) -> bool {
+        self.channels.get(&channel).is_some_and(|slot| slot.finished || slot.ended == Some(Reason::Finished))
+    }
+
     /// Takes in what the connection has to say.
-    fn settle(&mut self, shared: &Shared, wakes: &mut Wakes) {
+    pub(crate) fn settle(&mut self, shared: &Shared, wakes: &mut Wakes) {
         while let Some(event) = self.inner.poll_event() {
             self.feeds.take(&event, wakes);
             self.on_event(shared, event, wakes);
@@ -274,8 +281,14 @@ impl State {
                     wakes.extend(slot.status.drain(..));
                 }
             }
-            Event::Readable(channel) | Event::Finished(channel) => {
+            Event::Readable(channel) => {
                 wakes.extend(self.channels.get_mut(&channel).and_then(|slot| slot.read.take()));
+            }
+            Event::Finished(channel) => {
+                if let Some(slot) = self.channels.get_mut(&channel) {
+                    slot.finished = true;
+                    wakes.extend(slot.read.take());
+                }
             }
             Event::Writable(channel) => {
                 wakes.extend(self.channels.get_mut(&channel).and_then(|slot| slot.write.take()));

@@ -15,6 +15,8 @@ pub(crate) struct Slot {
     pub(crate) status: Vec<Waker>,
     /// The peer's program accepted it.
     pub(crate) accepted: bool,
+    /// The peer's direction was read to its end.
+    pub(crate) finished: bool,
     pub(crate) ended: Option<Reason>,
     /// Halves that the program holds: the sending one, the receiving one.
     pub(crate) halves: u8,

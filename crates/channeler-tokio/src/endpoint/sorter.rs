@@ -30,7 +30,8 @@ impl Sorter {
     ) {
         let (now, unix_time) = (towline_net::now(), shared.unix_time());
         for (arrival, buf) in batch {
-            let route = Route::Datagram { socket: socket.number, local: arrival.to, remote: arrival.from };
+            let local = arrival.to.filter(|_| socket.any);
+            let route = Route::Datagram { socket: socket.number, local, remote: arrival.from };
             {
                 let mut state = lock(&shared.state);
                 self.owners.clear();
