@@ -6,4 +6,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aggregate;
+mod axes;
+mod connect;
+mod goodput;
+mod hostile;
+mod isolation;
+mod latency;
+mod links;
+mod moves;
 mod network;

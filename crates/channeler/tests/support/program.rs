@@ -29,6 +29,8 @@ pub struct Program {
     pub endpoint: Endpoint,
     pub handle: Option<ConnectionHandle>,
     pub connection: Option<Box<Connection>>,
+    /// What else the endpoint took for the beginning of a connection.
+    pub strays: BTreeMap<ConnectionHandle, Box<Connection>>,
     pub writers: Vec<Writer>,
     pub readers: BTreeMap<ChannelId, Reader>,
     /// Everything that the connection said but what was readable and writable.
@@ -41,6 +43,7 @@ pub struct Program {
     /// Whether a channel of the other side is left open, with a writer that has nothing to write yet.
     pub manual: bool,
     timeout: Option<Instant>,
+    stray_timeout: Option<Instant>,
     buffer: Vec<u8>,
     /// Instant and number of steps at it.
     pace: (Instant, u32),
@@ -54,6 +57,7 @@ impl Program {
             endpoint,
             handle: None,
             connection: None,
+            strays: BTreeMap::new(),
             writers: Vec::new(),
             readers: BTreeMap::new(),
             events: Vec::new(),
@@ -62,6 +66,7 @@ impl Program {
             replies: BTreeMap::new(),
             manual: false,
             timeout: None,
+            stray_timeout: None,
             buffer: Vec::new(),
             pace: (start, 0),
         }
@@ -102,7 +107,7 @@ impl Program {
 
     /// When something is to be done here, if nothing arrives.
     pub fn due(&self) -> Option<Instant> {
-        self.writers.iter().filter_map(Writer::due).chain(self.timeout).min()
+        self.writers.iter().filter_map(Writer::due).chain(self.timeout).chain(self.stray_timeout).min()
     }
 
     pub fn handle(
@@ -123,21 +128,27 @@ impl Program {
                 network.send(now, self.host, transmit, &self.buffer);
                 return;
             }
+            Handled::New(handle, mut stray) if self.handle.is_some() => {
+                stray.handle(now, route, ecn, packet);
+                self.strays.insert(handle, stray);
+                return;
+            }
             Handled::New(handle, connection) => {
-                assert_eq!(self.handle, None, "one connection per world");
                 self.handle = Some(handle);
                 self.connection.insert(connection)
             }
-            Handled::To(handle) => {
-                assert_eq!(Some(handle), self.handle);
-                self.connection.as_mut().expect("known to the endpoint")
+            Handled::To(handle) if Some(handle) != self.handle => {
+                self.strays.get_mut(&handle).expect("known to the endpoint").handle(now, route, ecn, packet);
+                return;
             }
+            Handled::To(_) => self.connection.as_mut().expect("known to the endpoint"),
         };
         connection.handle(now, route, ecn, packet);
     }
 
     /// Lets time, program and connection work until nothing is left to do at this instant.
     pub fn settle(&mut self, now: Instant, network: &mut Network) {
+        self.settle_strays(now, network);
         let Some(mut connection) = self.connection.take() else { return };
         if connection.poll_timeout().is_some_and(|timeout| timeout <= now) {
             connection.handle_timeout(now);
@@ -172,6 +183,30 @@ impl Program {
             self.rest(now, "has a timeout in the past");
         }
         self.connection = Some(connection);
+    }
+
+    fn settle_strays(&mut self, now: Instant, network: &mut Network) {
+        for (handle, stray) in &mut self.strays {
+            if stray.poll_timeout().is_some_and(|timeout| timeout <= now) {
+                stray.handle_timeout(now);
+            }
+            while let Some(event) = stray.poll_event() {
+                assert!(
+                    matches!(event, Event::Closed(_) | Event::Link(_)),
+                    "{event:?} of a stray connection"
+                );
+            }
+            loop {
+                self.buffer.clear();
+                let Some(transmit) = stray.poll_transmit(now, 10, &mut self.buffer) else { break };
+                network.send(now, self.host, transmit, &self.buffer);
+            }
+            while let Some(event) = stray.poll_endpoint_event() {
+                self.endpoint.on_event(*handle, event);
+            }
+        }
+        self.strays.retain(|_, stray| !stray.is_drained());
+        self.stray_timeout = self.strays.values_mut().filter_map(|stray| stray.poll_timeout()).min();
     }
 
     /// Counts steps at one instant; too many are a circle.

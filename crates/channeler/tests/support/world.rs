@@ -6,7 +6,7 @@ use std::{
 };
 
 use towline_channeler::{
-    Config, Endpoint, EndpointConfig, EndpointLimits, Event, KeyOnly, LinkId, LinkStatus, Peer, StaticKey,
+    Config, Endpoint, EndpointConfig, Event, KeyOnly, LinkId, LinkStatus, Peer, StaticKey,
 };
 
 use super::{
@@ -22,15 +22,9 @@ pub fn key(host: u8) -> StaticKey {
 
 /// The endpoint of a host, with limits as they come.
 pub fn endpoint(host: u8, config: &Arc<Config>, seed: u64) -> Endpoint {
-    let config = EndpointConfig {
-        key: key(host),
-        credentials: Arc::new(KeyOnly::anyone()),
-        trust: Arc::new(KeyOnly::anyone()),
-        config: config.clone(),
-        limits: EndpointLimits::default(),
-        shared_secret: None,
-        suite: towline_channeler::Suite::default(),
-    };
+    let anyone = Arc::new(KeyOnly::anyone());
+    let config =
+        EndpointConfig { config: config.clone(), ..EndpointConfig::new(key(host), anyone.clone(), anyone) };
     let mut chance = [host; 32];
     chance[..8].copy_from_slice(&seed.to_be_bytes());
     Endpoint::new(config, chance)

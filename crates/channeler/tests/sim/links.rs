@@ -1,0 +1,106 @@
+//! Links that die, move and are taken turns with, under a steady flow.
+
+use std::time::Duration;
+
+use towline_channeler::{Capabilities, ChannelId, LinkStatus};
+
+use crate::support::{figures::milliseconds, way::Path, world::World, writer::Plan};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn steady(every: Duration, count: u64) -> Plan {
+    Plan::Records { count, every, sizes: 100..=300 }
+}
+
+/// The largest latency of what was written from then on, less the smallest.
+fn stall(world: &World, channel: ChannelId, from: Duration) -> Duration {
+    let records =
+        || world.hosts[1].readers[&channel].records.iter().filter(|record| record.written + SECOND >= from);
+    let least = records().map(|record| record.latency()).min().unwrap();
+    records().map(|record| record.latency()).max().unwrap() - least
+}
+
+/// Two warm links with a round trip of 30 ms each, and a flow on them; then the one that carries it is silent.
+fn silent_death(plan: Plan, seed: u64) -> Duration {
+    let path = Path::bottleneck(50, 30);
+    let mut world = World::on(seed, &path);
+    let wire = world.network.add_datagrams(path.clone(), path);
+    world.add_link(wire);
+    let now = world.now;
+    let channel = world.hosts[0].start(now, Capabilities::stream(), plan);
+    world.run(SECOND);
+    let before = [0, 1].map(|wire| world.network.way(wire, 0).tally.bytes);
+    world.run(SECOND);
+    let busiest = (0..2).max_by_key(|wire| world.network.way(*wire, 0).tally.bytes - before[*wire]).unwrap();
+    world.network.set_up(busiest, false);
+    let died = world.time();
+    world.run(3 * SECOND);
+    let reader = &world.hosts[1].readers[&channel];
+    let gap = reader.longest_gap(died.saturating_sub(50 * MS), died + 2 * SECOND);
+    let other = world.network.way(1 - busiest, 0).tally;
+    assert!(other.bytes > 10_000, "the other link carries it now: {other:?}");
+    let dead = world.hosts[0].connection().links().any(|link| link.status == LinkStatus::Dead);
+    assert!(dead, "its death is known");
+    gap
+}
+
+#[test]
+fn a_link_that_dies_in_silence_stalls_briefly() {
+    for (name, plan) in [("100 packets/s", steady(10 * MS, 600)), ("bulk", Plan::Bulk(u64::MAX))] {
+        for seed in 31..34 {
+            let gap = silent_death(plan.clone(), seed);
+            println!("{name}: nothing for {} ms after the death of a link", milliseconds(gap));
+            assert!(gap <= 250 * MS, "{gap:?}");
+        }
+    }
+}
+
+#[test]
+fn a_planned_switch_loses_nothing() {
+    let mut world = World::on(35, &Path::bottleneck(50, 30));
+    let wire = world.network.add_datagrams(Path::bottleneck(50, 40), Path::bottleneck(50, 40));
+    let first = world.hosts[0].connection().links().next().unwrap().link;
+    world.add_link(wire);
+    let now = world.now;
+    let channel = world.hosts[0].start(now, Capabilities::stream(), steady(5 * MS, 600));
+    world.run(SECOND);
+    let from = world.time();
+    let now = world.now;
+    world.hosts[0].connection().close_link(now, first);
+    world.run(4 * SECOND);
+    let gap = world.hosts[1].readers[&channel].longest_gap(from - 50 * MS, from + SECOND);
+    let stall = stall(&world, channel, from);
+    let lost = world.hosts[0].connection().stats().packets_lost;
+    println!(
+        "planned switch: {lost} lost, longest gap {} ms, latency + {} ms",
+        milliseconds(gap),
+        milliseconds(stall)
+    );
+    assert_eq!(lost, 0);
+    assert!(gap <= 20 * MS, "{gap:?}");
+    assert_eq!(world.hosts[1].readers[&channel].records.len(), 600);
+    let left: Vec<_> = world.hosts[1].connection().links().map(|report| report.route).collect();
+    assert_eq!(left, [world.network.route(wire, 1)]);
+}
+
+#[test]
+fn a_new_address_after_an_outage_is_a_round_trip_away() {
+    let mut world = World::on(36, &Path::rtt(30));
+    let now = world.now;
+    let channel = world.hosts[0].start(now, Capabilities::stream(), steady(10 * MS, 1000));
+    world.run(SECOND);
+    world.network.set_up(0, false);
+    world.run(4 * SECOND);
+    world.network.rebind(0);
+    world.network.set_up(0, true);
+    let (now, back) = (world.now, world.time());
+    world.hosts[0].connection().network_changed(now);
+    world.run(2 * SECOND);
+    let reader = &world.hosts[1].readers[&channel];
+    let first = reader.progress.iter().map(|entry| entry.0).find(|at| *at > back).unwrap() - back;
+    println!("a new address after an outage: the first bytes after {} ms", milliseconds(first));
+    assert!(first <= 30 * MS + 45 * MS, "{first:?}");
+    world.run(10 * SECOND);
+    assert_eq!(world.hosts[1].readers[&channel].records.len(), 1000);
+}
