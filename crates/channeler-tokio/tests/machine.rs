@@ -67,6 +67,20 @@ async fn echo_over_ipv6() {
 }
 
 #[tokio::test]
+async fn endpoints_on_every_address_answer_from_the_one_they_were_asked_at() {
+    for (any, asked) in [("0.0.0.0", "127.0.0.7"), ("::", "::1")] {
+        let net = || std::sync::Arc::new(towline_net::Os);
+        let any = any.parse().unwrap();
+        let (alice, bob) = (Station::new(net(), any), Station::new(net(), any));
+        let bob =
+            Station { addr: (asked.parse::<std::net::IpAddr>().unwrap(), bob.addr.port()).into(), ..bob };
+        let (ours, theirs) = timeout(PATIENCE, alice.connect(&bob)).await.unwrap();
+        round_trip(&ours, &theirs, 100_000).await;
+        assert_eq!(ours.links()[0].route, Route::datagram(bob.addr));
+    }
+}
+
+#[tokio::test]
 async fn messages_keep_their_bounds() {
     let (alice, bob) = (Station::on_loopback(), Station::on_loopback());
     let (ours, theirs) = timeout(PATIENCE, alice.connect(&bob)).await.unwrap();

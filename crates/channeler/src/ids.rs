@@ -147,6 +147,8 @@ impl Route {
     }
 
     /// Whether packets by both take the same way: all is equal, but that the own address may be known of only one of them.
+    ///
+    /// Whoever dialled leaves it to the system, also after answers told it: it may be another one after a change of networks.
     pub(crate) fn is_same(self, other: Self) -> bool {
         match (self, other) {
             (

@@ -95,9 +95,6 @@ impl Connection {
             self.stats.unexpected += 1;
             return;
         };
-        if matches!(beginning.route, Route::Datagram { local: None, .. }) {
-            beginning.route = route;
-        }
         match beginning.handshake.handle(now, &parsed, packet.len()) {
             Ok(Progress::More) => {}
             Ok(Progress::Complete(established)) => self.on_established(now, *established),

@@ -124,13 +124,9 @@ impl Connection {
         let plain = &packet[HEADER_LEN..HEADER_LEN + len];
         let eliciting = is_eliciting(plain);
         let link = self.links.at(place);
-        if link.route() != route {
-            if link.route().is_same(route) {
-                link.adopt(route);
-            } else if link.is_newest(pn) {
-                link.on_moved(now, route);
-                self.events.on_link(place);
-            }
+        if !link.route().is_same(route) && link.is_newest(pn) {
+            link.on_moved(now, route);
+            self.events.on_link(place);
         }
         let link = self.links.at(place);
         if link.on_packet(now, pn, eliciting, ecn, bytes) == Arrival::Duplicate {

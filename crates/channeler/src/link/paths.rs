@@ -68,13 +68,6 @@ impl Link {
         }
     }
 
-    /// A packet came by the same way, and tells the own address that was not known.
-    pub(crate) fn adopt(&mut self, route: Route) {
-        if matches!(self.route, Route::Datagram { local: None, .. }) {
-            self.route = route;
-        }
-    }
-
     /// An authentic packet that [is the newest](Link::is_newest) came by another route: the peer moved, or its NAT forgot.
     /// What is on its way stays so; the new address is challenged and gets no more than three times what it sends until it
     /// answers. If it never does, the link goes back.
