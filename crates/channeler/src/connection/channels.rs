@@ -242,7 +242,7 @@ impl Connection {
             _ => {}
         }
         channel.set(mark::SCHEDULED);
-        self.schedule.push(slot, channel.priority, channel.placement, channel.in_flight == 0);
+        self.schedule.push(slot, channel.priority, channel.placement, channel.is_sparse());
     }
 
     /// The connection's window has room again.

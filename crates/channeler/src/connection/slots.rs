@@ -82,6 +82,19 @@ impl Slot {
         self.marks & mark != 0
     }
 
+    /// Whether it sends so little that the losses of others, who fill the link's window or shrank it, must not hold it back.
+    #[inline]
+    pub(super) fn is_sparse(&self) -> bool {
+        /// Packets on their way of a channel that sends little.
+        const FLIGHT: u32 = 16;
+        /// Less than a packet holds.
+        const BACKLOG: u64 = 1000;
+        self.in_flight == 0
+            || (self.in_flight < FLIGHT
+                && self.priority != Priority::BACKGROUND
+                && self.channel.backlog() < BACKLOG)
+    }
+
     /// Sets a mark. Whether it was not set before.
     #[inline]
     pub(super) fn set(&mut self, mark: u32) -> bool {

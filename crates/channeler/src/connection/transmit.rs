@@ -185,7 +185,7 @@ impl Connection {
             self.unschedule(queue, slot);
             return None;
         }
-        let class = if channel.in_flight == 0 {
+        let class = if channel.is_sparse() {
             Class::Sparse
         } else if priority == Priority::BACKGROUND {
             Class::Background
@@ -216,12 +216,17 @@ impl Connection {
     #[inline]
     fn end_turn(&mut self, queue: usize, slot: u32, attempt: Attempt) {
         let channel = self.slots.at(slot);
-        if attempt == Attempt::Nothing {
+        let over = channel.turn <= 0;
+        if over {
+            channel.turn += QUANTUM;
+        }
+        // One that has said all keeps no place behind others, who may have to wait for long: it comes afresh.
+        let idle = over && channel.channel.wants() == Wants::Nothing;
+        if attempt == Attempt::Nothing || idle {
             self.schedule.pop(queue);
             channel.clear(mark::SCHEDULED);
             self.release(slot);
-        } else if channel.turn <= 0 {
-            channel.turn += QUANTUM;
+        } else if over {
             self.schedule.rotate(queue);
         }
     }
