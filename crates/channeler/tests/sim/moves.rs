@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use towline_channeler::{Capabilities, LinkStatus};
+use towline_channeler::{Capabilities, Config, LinkStatus};
 
 use crate::support::{figures::milliseconds, way::Path, world::World, writer::Plan};
 
@@ -152,4 +152,26 @@ fn an_outage_of_the_only_link() {
     println!("an outage of 5 s: bytes again after {} ms", milliseconds(first));
     assert!(done && reader.bytes == size, "{} bytes", reader.bytes);
     assert!(first <= 5 * SECOND);
+}
+
+#[test]
+fn all_over_one_stream_link() {
+    let mut world = World::new(43, Config::default());
+    let path = Path::bottleneck(100, 20);
+    let stream = world.network.add_stream(path.clone(), path, 256 << 10);
+    world.connect(stream);
+    let began = world.time();
+    world.run(200 * MS);
+    let now = world.now;
+    let size = 20 << 20;
+    let channel = world.hosts[0].start(now, Capabilities::stream(), Plan::Bulk(size));
+    let done = world.run_until(10 * SECOND, |world| {
+        world.hosts[1].readers.get(&channel).is_some_and(|reader| reader.finished)
+    });
+    let took = world.time() - began - 200 * MS;
+    let share = size as f64 / took.as_secs_f64() / 12_500_000.0;
+    println!("over one stream: {:.1} % of its rate", share * 100.0);
+    assert!(done && world.hosts[1].readers[&channel].bytes == size);
+    assert!(share > 0.93, "{share}");
+    assert_eq!(world.hosts[0].connection().stats().packets_lost, 0);
 }
