@@ -60,9 +60,12 @@ impl Connection {
             .or_else(|| self.transmit_control(now, buf))
             .or_else(|| self.transmit_probes(now, buf))
             .or_else(|| {
-                for place in 0..self.links.places() {
-                    if let Some(entry) = self.links.get(place) {
-                        entry.link.on_idle();
+                // Whoever still waits is held back by a window or a pacer, which are not idle.
+                if self.schedule.is_empty() {
+                    for place in 0..self.links.places() {
+                        if let Some(entry) = self.links.get(place) {
+                            entry.link.on_idle();
+                        }
                     }
                 }
                 None
