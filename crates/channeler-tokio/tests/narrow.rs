@@ -1,0 +1,204 @@
+//! Sockets that have no room.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+mod support;
+
+use std::{
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use towline_channeler_tokio::proto::{Capabilities, Config};
+use towline_lab::{Host, Link, Options, World};
+use towline_net::{
+    Arrival, BoxFuture, Burst, Changes, Interface, Net, Received, TcpConnect, TcpListener, TcpStream,
+    UdpBind, UdpSocket,
+};
+
+use support::{Station, channel, hosts, pattern};
+
+/// A host whose sockets take three batches of ten datagrams in each millisecond, while they take any.
+#[derive(Clone, Debug)]
+struct Narrow {
+    host: Host,
+    gate: Arc<Mutex<Gate>>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    room: u32,
+    /// A task makes room again.
+    refilling: bool,
+    closed: bool,
+    refused: u32,
+    waiting: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct NarrowSocket {
+    inner: Box<dyn UdpSocket>,
+    gate: Arc<Mutex<Gate>>,
+}
+
+impl UdpSocket for NarrowSocket {
+    fn local_addr(&self) -> SocketAddr {
+        self.inner.local_addr()
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<Received>> {
+        self.inner.poll_recv(cx, buf)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, payload: &[u8], to: SocketAddr) -> Poll<io::Result<()>> {
+        self.inner.poll_send(cx, payload, to)
+    }
+
+    fn try_send(&self, payload: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.inner.try_send(payload, to)
+    }
+
+    fn poll_recv_batch(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        arrivals: &mut [Arrival],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv_batch(cx, bufs, arrivals)
+    }
+
+    fn poll_send_batch(&self, cx: &mut Context<'_>, burst: &Burst<'_>) -> Poll<io::Result<()>> {
+        let mut gate = self.gate.lock().unwrap();
+        if gate.closed || gate.room == 0 {
+            gate.refused += 1;
+            gate.waiting = Some(cx.waker().clone());
+            if !std::mem::replace(&mut gate.refilling, true) {
+                let gate = Arc::clone(&self.gate);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    let mut gate = gate.lock().unwrap();
+                    (gate.room, gate.refilling) = (3, false);
+                    let waiting = gate.waiting.take().filter(|_| !gate.closed);
+                    drop(gate);
+                    waiting.into_iter().for_each(Waker::wake);
+                });
+            }
+            return Poll::Pending;
+        }
+        gate.room -= 1;
+        assert!(burst.payload.len() <= burst.segment.unwrap_or(burst.payload.len()) * 10);
+        for datagram in burst.payload.chunks(burst.segment.unwrap_or(burst.payload.len())) {
+            self.inner.try_send(datagram, burst.to)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn max_segments(&self) -> usize {
+        10
+    }
+}
+
+impl Net for Narrow {
+    fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        self.host.interfaces()
+    }
+
+    fn changes(&self) -> Changes {
+        self.host.changes()
+    }
+
+    fn bind_udp(&self, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
+        let inner = self.host.bind_udp(options)?;
+        Ok(Box::new(NarrowSocket { inner, gate: Arc::clone(&self.gate) }))
+    }
+
+    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Box<dyn TcpListener>> {
+        self.host.listen_tcp(addr)
+    }
+
+    fn connect_tcp(
+        &self,
+        to: SocketAddr,
+        options: TcpConnect,
+    ) -> BoxFuture<'static, io::Result<Box<dyn TcpStream>>> {
+        self.host.connect_tcp(to, options)
+    }
+
+    fn resolve(&self, host_port: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        self.host.resolve(host_port)
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.host.unix_time()
+    }
+
+    fn fill_random(&self, out: &mut [u8]) {
+        self.host.fill_random(out);
+    }
+
+    fn offload_job(&self, job: Box<dyn FnOnce() + Send>) {
+        self.host.offload_job(job);
+    }
+}
+
+/// An endpoint on a narrow host, one on another, and the gate of the first.
+fn stations(world: &World) -> (Station, Station, Arc<Mutex<Gate>>) {
+    let (alice, bob) = hosts(world, Link::delay(Duration::from_millis(2)));
+    let narrow = Narrow { host: alice.clone(), gate: Arc::default() };
+    let gate = Arc::clone(&narrow.gate);
+    (Station::with(Arc::new(narrow), alice.ipv4(), Config::default()), Station::in_lab(&bob), gate)
+}
+
+#[test]
+fn what_waits_for_room_is_sent_when_there_is_some() {
+    let story = async |world: World| {
+        let (alice, bob, gate) = stations(&world);
+        let (ours, theirs) = alice.connect(&bob).await;
+        let (mut sender, mut receiver) = channel(&ours, &theirs, Capabilities::stream()).await;
+        let sent = pattern(0, 5_000_000);
+        let send = async {
+            sender.send(&sent).await.unwrap();
+            sender.finish();
+        };
+        let receive = async {
+            let mut received = Vec::new();
+            while let Some(some) = receiver.message().await.unwrap() {
+                received.extend(some);
+            }
+            assert!(received == sent);
+        };
+        tokio::join!(send, receive);
+        assert!(gate.lock().unwrap().refused > 10, "the socket was never full");
+        assert_eq!(ours.stats().packets_lost, 0, "what waits is not lost");
+    };
+    Options::new(1).run(story).unwrap();
+}
+
+#[test]
+fn a_socket_without_room_holds_up_no_other_link() {
+    let story = async |world: World| {
+        let (alice, bob, gate) = stations(&world);
+        let addr = bob.endpoint.listen((bob.addr.ip(), 0).into()).unwrap();
+        let (ours, theirs) = alice.connect(&bob).await;
+        ours.add_tcp(addr).await.unwrap();
+        let (mut sender, mut receiver) = channel(&ours, &theirs, Capabilities::stream()).await;
+        gate.lock().unwrap().closed = true;
+        let sent = pattern(0, 1_000_000);
+        let send = async {
+            sender.send(&sent).await.unwrap();
+            sender.finish();
+        };
+        let receive = async {
+            let mut received = Vec::new();
+            while let Some(some) = receiver.message().await.unwrap() {
+                received.extend(some);
+            }
+            assert!(received == sent);
+        };
+        let transfer = async { tokio::join!(send, receive) };
+        tokio::time::timeout(Duration::from_secs(5), transfer).await.unwrap();
+    };
+    Options::new(2).run(story).unwrap();
+}
