@@ -45,13 +45,15 @@ struct Shuttle {
 
 impl Shuttle {
     fn new(route: Route) -> Self {
-        let config = Arc::new(Config::default());
+        // Smaller windows than by default: nothing else limits the rate here.
+        let config = Config { max_window: 1 << 20, send_buffer: 2 << 20, ..Config::default() };
+        let config = Arc::new(config);
         Self {
             now: Instant::now(),
             endpoints: [endpoint(0, &config, 1), endpoint(1, &config, 1)],
             ends: [None, None],
             flight: [VecDeque::with_capacity(4096), VecDeque::with_capacity(4096)],
-            spare: (0..32_768).map(|_| Vec::with_capacity(1600)).collect(),
+            spare: (0..8192).map(|_| Vec::with_capacity(1600)).collect(),
             buffer: Vec::with_capacity(1 << 17),
             data: vec![0x5a; 1 << 16],
             opened: Vec::with_capacity(4096),

@@ -9,7 +9,7 @@ use crate::{Config, Reason};
 pub(crate) struct Context<'a> {
     /// The present.
     pub(crate) now: Instant,
-    /// Smoothed round trip of the best link.
+    /// Smoothed round trip of the slowest link that data takes.
     pub(crate) rtt: Duration,
     /// Own limits.
     pub(crate) config: &'a Config,

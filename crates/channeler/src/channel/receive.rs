@@ -216,7 +216,8 @@ impl Receiver {
         }
     }
 
-    /// Doubles the window when half of it was consumed within two round trips: then it, and not the reader, may be what
+    /// Doubles the window when half of it was consumed within four round trips, for a repair takes one or
+    /// two and all behind it waits: then it, and not the reader, may be what
     /// holds the sender back.
     #[inline]
     fn tune(&mut self, cx: &Context<'_>, capabilities: Capabilities) {
@@ -224,7 +225,7 @@ impl Receiver {
             return;
         }
         let most = first_window(capabilities, cx.config.max_window, cx.config.max_message as u64);
-        let quick = 2 * cx.rtt.max(Duration::from_micros(100));
+        let quick = 4 * cx.rtt.max(Duration::from_micros(100));
         if self.moved_at.is_some_and(|moved| cx.now.saturating_duration_since(moved) < quick) {
             self.window = (self.window * 2).min(most).max(self.window);
         }

@@ -212,10 +212,14 @@ impl Links {
         self.entries.get(place)?.as_deref().map(Entry::report)
     }
 
-    /// Round trip of the best link.
+    /// Round trip of the slowest link that data takes; of the best one, if none should.
     pub(super) fn rtt(&self) -> Duration {
-        let best = self.iter().filter(|(_, entry)| entry.tier() < 4).map(|(_, entry)| entry.link.rtt()).min();
-        best.unwrap_or(Duration::from_millis(100))
+        let of = |tiers: std::ops::Range<u8>| {
+            self.iter()
+                .filter(move |(_, entry)| tiers.contains(&entry.tier()))
+                .map(|(_, entry)| entry.link.rtt())
+        };
+        of(0..1).max().or_else(|| of(1..4).min()).unwrap_or(Duration::from_millis(100))
     }
 
     /// Largest packet of the best link.

@@ -22,6 +22,15 @@ fn rate(first: &Path, second: Option<&Path>) -> f64 {
 }
 
 #[test]
+fn two_links_carry_the_sum() {
+    let (first, second) = (Path::bottleneck(50, 20), Path::bottleneck(20, 60));
+    let sum = (first.rate.unwrap() + second.rate.unwrap()) as f64;
+    let share = rate(&first, Some(&second)) / sum;
+    println!("50 Mbit/s at 20 ms and 20 Mbit/s at 60 ms: {:.1} % of the sum", share * 100.0);
+    assert!(share >= 0.85, "{share}");
+}
+
+#[test]
 fn a_lossy_second_link_costs_nothing() {
     let first = Path::bottleneck(50, 20);
     let single = rate(&first, None);

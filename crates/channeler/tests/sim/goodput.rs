@@ -31,6 +31,11 @@ fn random_loss_of_1_percent_leaves_85() {
 }
 
 #[test]
+fn random_loss_of_5_percent_leaves_70() {
+    under_loss(0.05, 0.70);
+}
+
+#[test]
 fn a_gigabit_across_a_continent_is_filled_with_default_windows() {
     let path = Path::bottleneck(1000, 100);
     let mut world = World::connected(12, Config::default(), path.clone(), path.clone());

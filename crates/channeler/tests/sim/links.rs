@@ -32,7 +32,8 @@ fn silent_death(plan: Plan, seed: u64) -> Duration {
     world.run(SECOND);
     let before = [0, 1].map(|wire| world.network.way(wire, 0).tally.bytes);
     world.run(SECOND);
-    let busiest = (0..2).max_by_key(|wire| world.network.way(*wire, 0).tally.bytes - before[*wire]).unwrap();
+    let after = [0, 1].map(|wire| world.network.way(wire, 0).tally.bytes);
+    let busiest = (0..2).max_by_key(|wire| after[*wire] - before[*wire]).unwrap();
     world.network.set_up(busiest, false);
     let died = world.time();
     world.run(3 * SECOND);
