@@ -75,6 +75,10 @@ pub struct LinkReport {
     pub loss: u16,
     /// Largest packet, UDP payload or stream packet.
     pub mtu: u16,
+    /// Bytes of all packets sent on it so far.
+    pub bytes_sent: u64,
+    /// Bytes of all packets received on it so far that authenticated.
+    pub bytes_received: u64,
 }
 
 /// Whether a link can be used.

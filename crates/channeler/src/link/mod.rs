@@ -118,6 +118,10 @@ pub(crate) struct Link {
 
     // Receiving.
     received: Received,
+
+    // Totals.
+    bytes_sent: u64,
+    bytes_received: u64,
 }
 
 impl Link {
@@ -192,6 +196,8 @@ impl Link {
             keepalive: KeepAlive::new(config.keep_alive, config.idle_timeout, side, now),
             validation: Validation::new(now, own, challenge),
             received: Received::new(stream),
+            bytes_sent: 0,
+            bytes_received: 0,
             rng,
         }
     }
@@ -271,6 +277,8 @@ impl Link {
             queue_delay: self.rtt.smoothed().saturating_sub(self.rtt.min()),
             loss: self.loss_rate.thousandths(),
             mtu: self.mtu.current(),
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
         }
     }
 

@@ -40,6 +40,7 @@ impl Link {
         ecn: Option<Ecn>,
         bytes: usize,
     ) -> Arrival {
+        self.bytes_received += bytes as u64;
         self.validation.on_received(bytes as u64);
         let delay = self.ack_delay();
         self.received.on_packet(now, pn, eliciting, ecn, bytes as u64, delay)

@@ -113,6 +113,7 @@ impl Link {
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u32, eliciting: bool, content: Content) {
         let length = u64::from(bytes);
         let pn = self.sent.next();
+        self.bytes_sent += length;
         self.validation.on_sent(length);
         self.keepalive.on_sent(now);
         let stamp = self.rate.on_sent(now, length, self.in_flight);
