@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Cert(Cert),
     /// Show everything at work: two devices on this computer find each other and move two files.
     Demo(Demo),
+    /// Play a scene on a simulated network, and draw what moves.
+    Lab(Lab),
     /// Print the completion script of a shell.
     #[command(
         after_help = "Example: towline completion bash > ~/.local/share/bash-completion/completions/towline"
@@ -249,6 +251,16 @@ pub(crate) struct Demo {
     /// Two files to move; two of its own if not given.
     #[arg(value_name = "FILE", num_args = 2, value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  towline lab\n  towline lab link-death\n  towline lab loss --seed 7")]
+pub(crate) struct Lab {
+    /// The scene; without it, all are listed.
+    pub(crate) scenario: Option<crate::lab::Name>,
+    /// Everything that is left to chance follows from it.
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, clap::Args)]

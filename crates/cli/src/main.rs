@@ -12,6 +12,7 @@ mod ids;
 mod interrupt;
 mod key_files;
 mod known;
+mod lab;
 mod nc;
 mod output;
 mod password;
@@ -73,6 +74,7 @@ async fn run(command: Command, output: &Output, interrupt: Interrupt) -> Result<
         Command::Nc(args) => nc::run(*args, output, interrupt).await,
         Command::Cert(args) => interrupt.stops(cert::run(args, output)).await,
         Command::Demo(args) => demo::run(args, output, interrupt).await,
+        Command::Lab(args) => lab::run(args, output, interrupt).await,
         Command::Completion(args) => {
             commands::completion::run(&args, output);
             Ok(())

@@ -3,6 +3,7 @@
 //! The names and fields are documented in the README of the crate and do not change their meaning.
 
 mod account;
+mod lab;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{bytes, duration, printable, rate};
+
+pub(crate) use lab::{LabEnd, LabEvent, LabLine, LabSample};
 
 pub(crate) use account::{
     AccountEvent, AccountShown, Contact, Presence, PresentDevice, TextFailure, TextReceived,
@@ -86,6 +89,15 @@ pub(crate) enum Event {
     /// Something about accounts.
     #[serde(untagged)]
     About(AccountEvent),
+    /// Something about a simulated network.
+    #[serde(untagged)]
+    Lab(LabEvent),
+}
+
+impl From<LabEvent> for Event {
+    fn from(event: LabEvent) -> Self {
+        Self::Lab(event)
+    }
 }
 
 impl From<AccountEvent> for Event {
@@ -314,6 +326,7 @@ impl Event {
             Self::Demo { at, what, text } => (Result, format!("  {at:7.3} s  {what:<14}  {text}")),
             Self::Error { message, .. } => (Trouble, format!("towline: {message}")),
             Self::About(event) => event.text(),
+            Self::Lab(event) => event.text(),
         }
     }
 }

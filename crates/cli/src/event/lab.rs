@@ -1,0 +1,172 @@
+//! What `lab` shows: a scene, what moved in each step of time, what happened, and how it ended.
+
+use serde::{Deserialize, Serialize};
+
+use super::Weight;
+use crate::text::bytes;
+
+/// Widest bar, in characters.
+const BAR: usize = 12;
+/// Characters of a column: a bar and a number behind it.
+const COLUMN: usize = BAR + 7;
+
+/// Something about a simulated network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum LabEvent {
+    /// What `lab` can play.
+    LabScenario { name: String, about: String },
+    /// The stage is set.
+    LabScene { scenario: String, seed: u64, about: String, lines: Vec<LabLine> },
+    /// What moved since the last of these.
+    LabSample(LabSample),
+    /// Something happened, `at` seconds of virtual time after the connection stood.
+    LabNote { at: f64, text: String },
+    /// The end.
+    LabEnd(LabEnd),
+}
+
+/// A way between the two devices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabLine {
+    pub(crate) name: String,
+    pub(crate) about: String,
+}
+
+/// What moved in a step of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabSample {
+    /// Seconds of virtual time at the end of the step.
+    pub(crate) at: f64,
+    /// Megabits per second that arrived over each line, in the order of the scene.
+    pub(crate) mbits: Vec<f64>,
+    /// Megabits per second that the program read.
+    pub(crate) program_mbits: f64,
+    /// Longest delay of a small message on a channel of its own, in milliseconds; null if none arrived.
+    pub(crate) delay_ms: Option<f64>,
+    /// What a full bar stands for, in megabits per second.
+    pub(crate) full_mbits: f64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabEnd {
+    /// Bytes that were read, all of them right and in order.
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+    /// Longest time in which the program read nothing, in milliseconds.
+    pub(crate) stall_ms: f64,
+    /// Small messages sent and received.
+    pub(crate) messages_sent: u64,
+    pub(crate) messages_received: u64,
+    /// Packets that the sender declared lost.
+    pub(crate) packets_sent: u64,
+    pub(crate) packets_lost: u64,
+    /// A hash over everything that moved: the same for the same seed.
+    pub(crate) trace: String,
+}
+
+impl LabEvent {
+    /// The line for people.
+    pub(super) fn text(&self) -> (Weight, String) {
+        let text = match self {
+            Self::LabScenario { name, about } => format!("  {name:<12} {about}"),
+            Self::LabScene { scenario, seed, about, lines } => scene(scenario, *seed, about, lines),
+            Self::LabSample(sample) => sample.row(),
+            Self::LabNote { at, text } => format!("{at:>8.3} s ├─ {text}"),
+            Self::LabEnd(end) => end.summary(),
+        };
+        (Weight::Result, text)
+    }
+}
+
+fn scene(scenario: &str, seed: u64, about: &str, lines: &[LabLine]) -> String {
+    let mut text = format!("{scenario}, seed {seed}: {about}\n\n");
+    let (alice, bob) = ("  alice ", " bob\n");
+    for (index, line) in lines.iter().enumerate() {
+        let corner = match (index, lines.len()) {
+            (_, 1) => ['─', '─'],
+            (0, _) => ['┬', '┬'],
+            (last, count) if last + 1 == count => ['└', '┘'],
+            _ => ['├', '┤'],
+        };
+        let [left, right] = if index == 0 { [alice, bob] } else { ["        ", "\n"] };
+        let middle = format!(" {}: {} ", line.name, line.about);
+        text.push_str(&format!("{left}{}──{middle:─<58}──{}{right}", corner[0], corner[1]));
+    }
+    text.push('\n');
+    let columns = lines.iter().map(|line| line.name.as_str()).chain(["program"]);
+    let columns: Vec<String> =
+        columns.map(|name| format!("{:<COLUMN$}", format!("{name}, Mbit/s"))).collect();
+    text.push_str(&format!("{:>8}   │ {} │ delay", "time", columns.join(" │ ")));
+    text
+}
+
+impl LabSample {
+    fn row(&self) -> String {
+        let values = self.mbits.iter().copied().chain([self.program_mbits]);
+        let columns: Vec<String> = values.map(|value| column(value, self.full_mbits)).collect();
+        let delay = self.delay_ms.map_or_else(|| "─".to_owned(), |delay| format!("{delay:.1} ms"));
+        format!("{:>8.1} s │ {} │ {delay}", self.at, columns.join(" │ "))
+    }
+}
+
+impl LabEnd {
+    fn summary(&self) -> String {
+        let mbits = self.bytes as f64 * 8e-6 / self.seconds.max(1e-9);
+        format!(
+            "\n{} read in {:.2} s ({mbits:.1} Mbit/s), every byte once and in order; longest stall {:.0} ms.\n\
+             {} of {} small messages arrived. {} packets sent, {} declared lost. Trace {}.",
+            bytes(self.bytes),
+            self.seconds,
+            self.stall_ms,
+            self.messages_received,
+            self.messages_sent,
+            self.packets_sent,
+            self.packets_lost,
+            self.trace
+        )
+    }
+}
+
+/// A bar in eighths of a character, and the number.
+fn column(value: f64, full: f64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (value / full.max(1e-9) * (BAR * 8) as f64).round().clamp(0.0, (BAR * 8) as f64) as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    bar.push_str(EIGHTHS[eighths % 8]);
+    // Padding counts characters, of which each is one place wide here.
+    let number = if value == 0.0 { String::new() } else { format!("{value:.1}") };
+    format!("{bar:<BAR$} {number:>6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_their_numbers_say() {
+        assert_eq!(column(0.0, 100.0), format!("{:<COLUMN$}", ""));
+        assert_eq!(column(100.0, 100.0), format!("{}  100.0", "█".repeat(BAR)));
+        assert_eq!(column(250.0, 100.0).chars().filter(|character| *character == '█').count(), BAR);
+        assert_eq!(column(51.0, 96.0), format!("{}▍{}   51.0", "█".repeat(6), " ".repeat(BAR - 7)));
+    }
+
+    #[test]
+    fn the_columns_of_scene_and_samples_stand_below_each_other() {
+        let lines = ["wifi", "mobile"].map(|name| LabLine { name: name.into(), about: "20 ms".into() });
+        let text = scene("two-links", 1, "both at once", &lines);
+        let head = text.lines().last().unwrap_or_default();
+        let sample = LabSample {
+            at: 0.1,
+            mbits: vec![50.0, 20.0],
+            program_mbits: 68.0,
+            delay_ms: Some(21.5),
+            full_mbits: 50.0,
+        };
+        let places =
+            |line: &str| line.chars().enumerate().filter(|(_, c)| *c == '│').map(|(at, _)| at).collect();
+        let (head, row): (Vec<_>, Vec<_>) = (places(head), places(&sample.row()));
+        assert_eq!(head, row, "{text}\n{}", sample.row());
+    }
+}

@@ -1,0 +1,106 @@
+//! `towline lab`: scenes in virtual time, and the figures they end with.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Ended, Running, command};
+use serde_json::Value;
+
+fn lab(args: &[&str]) -> Ended {
+    let mut command = command();
+    command.arg("lab").args(args);
+    Running::spawn(command).ended()
+}
+
+/// The events of a scene that was played to its end.
+fn played(name: &str, seed: &str) -> Vec<Value> {
+    lab(&[name, "--json", "--seed", seed]).success().events()
+}
+
+fn end(events: &[Value]) -> &Value {
+    let end = events.last().unwrap();
+    assert_eq!(end["event"], "lab_end");
+    end
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+#[test]
+fn all_scenes_are_listed_and_played() {
+    let listed = lab(&["--json"]).success().events();
+    let names: Vec<_> = listed.iter().map(|event| event["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["loss", "burst", "reorder", "duplicate", "mtu-hole", "rebinding", "link-death", "two-links", "move"]
+    );
+    for name in names {
+        let events = played(name, "2");
+        assert_eq!((&events[0]["event"], &events[0]["scenario"]), (&"lab_scene".into(), &name.into()));
+        let end = end(&events);
+        let samples: Vec<_> = events.iter().filter(|event| event["event"] == "lab_sample").collect();
+        // What the samples show adds up to what was read, but for the last, unfinished step.
+        let read: f64 = samples.iter().map(|sample| number(&sample["program_mbits"]) * 0.2e6 / 8.0).sum();
+        let total = number(&end["bytes"]);
+        assert!(read <= total && read > total * 0.8, "{name}: {read} of {total}");
+        assert!(number(&end["messages_received"]) > 100.0, "{name}: {end}");
+        assert!(number(&end["stall_ms"]) < 1000.0, "{name}: {end}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_scene() {
+    let (one, again, other) = (played("loss", "7"), played("loss", "7"), played("loss", "8"));
+    let without_time = |events: &[Value]| {
+        let mut events = events.to_vec();
+        for event in &mut events {
+            event.as_object_mut().unwrap().remove("time");
+        }
+        events
+    };
+    assert_eq!(without_time(&one), without_time(&again));
+    assert_ne!(end(&one)["trace"], end(&other)["trace"]);
+}
+
+#[test]
+fn a_dead_link_is_told_and_replaced() {
+    let events = played("link-death", "1");
+    let notes: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "lab_note")
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
+    for note in ["wifi falls silent", "wifi is dead: probes only", "wifi works again", "wifi is in use"] {
+        assert!(notes.contains(&note), "{note} is not in {notes:?}");
+    }
+    assert!(number(&end(&events)["stall_ms"]) <= 250.0, "{}", end(&events));
+}
+
+#[test]
+fn a_scene_is_drawn_for_people() {
+    let ended = lab(&["two-links"]).success();
+    for part in ["alice ┬── wifi", "└── mobile", "│ program, Mbit/s", "█", "every byte once and in order"]
+    {
+        assert!(ended.out.contains(part), "{part} is not in\n{}", ended.out);
+    }
+    assert_eq!(ended.err, "");
+}
+
+#[test]
+fn what_is_no_scene_is_refused() {
+    let ended = lab(&["moon"]).fails_with(2);
+    assert!(ended.err.contains("two-links"), "{}", ended.err);
+    lab(&["loss", "--seed", "x"]).fails_with(2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_scene_can_be_interrupted() {
+    let mut command = command();
+    command.args(["lab", "two-links", "--json"]);
+    let mut running = Running::spawn(command);
+    running.until("lab_sample");
+    running.signal("INT");
+    running.ended().fails_with(130);
+}
