@@ -240,6 +240,8 @@ fn every_command_does_what_the_readme_says() {
         assert!(bob.directory.join("dht.state").exists());
     }
     assert!(alice.run(&line("towline status")).contains(&ids[0].0));
+    assert!(alice.run(&line("towline lab link-death")).contains("every byte once and in order"));
+    assert!(alice.run(&line("towline lab")).contains("link-death"));
     assert!(alice.run("towline completion bash").contains("towline"));
 
     assert_eq!(left, ELSEWHERE.map(str::to_owned).into(), "commands in the README that no test runs");
