@@ -1,5 +1,4 @@
 mod certified;
-mod cost;
 mod hostile;
 mod network;
 mod noise;

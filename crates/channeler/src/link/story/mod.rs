@@ -1,6 +1,5 @@
 //! Two links with a scripted network between them: each end is a connection reduced to a list of things to send.
 
-mod speed;
 mod tests;
 
 use std::{
