@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 use towline_channeler_tokio::{
-    Connection, News,
+    Connection, News, SocketId,
     proto::{Capabilities, Code, LinkStatus, OpenOptions, Peer, ReadError, Reason, Route, WriteError},
 };
 
@@ -229,6 +229,30 @@ async fn links_are_added_used_and_dropped_while_data_flows() {
     let links = ours.links();
     let active: Vec<_> = links.iter().filter(|link| link.status == LinkStatus::Active).collect();
     assert!(matches!(active[..], [link] if link.link == last), "{links:?}");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_closed_takes_its_links_along() {
+    let (alice, bob) = (Station::on_loopback(), Station::on_loopback());
+    let (ours, theirs) = timeout(PATIENCE, alice.connect(&bob)).await.unwrap();
+    let bind = towline_net::UdpBind::new((Ipv4Addr::LOCALHOST, 0).into());
+    let socket = alice.endpoint.add_socket(&bind).unwrap();
+    let addr = alice.endpoint.local_addr(socket).unwrap();
+    let link = timeout(PATIENCE, ours.add_link_from(socket, bob.addr)).await.unwrap().unwrap();
+    alice.endpoint.close_socket(SocketId::FIRST);
+    assert_eq!(alice.endpoint.local_addr(SocketId::FIRST), None);
+    round_trip(&ours, &theirs, 1_000_000).await;
+    let left: Vec<_> = ours.links().into_iter().filter(|link| link.status != LinkStatus::Closed).collect();
+    assert!(matches!(left[..], [only] if only.link == link), "{left:?}");
+    // The last of them takes the connection along, in the end, and the port is free.
+    alice.endpoint.close_socket(socket);
+    let bind = towline_net::UdpBind::new(addr);
+    let bound = async {
+        while alice.endpoint.add_socket(&bind).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, bound).await.unwrap();
 }
 
 #[tokio::test]

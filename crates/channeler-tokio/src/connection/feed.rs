@@ -14,7 +14,7 @@ use super::{Owner, slot::park};
 use crate::Wakes;
 
 /// News that are kept for a reader who does not read. Beyond, the oldest are forgotten.
-const KEPT: usize = 4096;
+const KEPT: usize = 1024;
 
 /// Something that happened to a connection. From [`Events::next`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -87,13 +87,14 @@ impl Endpoint {
 
     /// Binds a further UDP port, from which links can be added and on which peers are heard.
     ///
-    /// Whatever `options` say, the socket never fragments.
+    /// Whatever `options` say, the socket never fragments. An endpoint has 65,536 in its life at most.
     pub fn add_socket(&self, options: &UdpBind) -> io::Result<SocketId> {
         let io = self.0.0.net.bind_udp(&UdpBind { dont_fragment: true, ..options.clone() })?;
         self.0.0.serve(io).map(SocketId)
     }
 
-    /// Closes a socket. Links over it are gone, as if the network had taken them.
+    /// Closes a socket. Links over it are gone, as if the network had taken them; the port is free as soon as the task that
+    /// received from it has noticed.
     pub fn close_socket(&self, socket: SocketId) {
         self.0.0.socket_lost(socket.0);
     }
@@ -101,7 +102,7 @@ impl Endpoint {
     /// The address a socket is bound to, with the real port. `None` once it was closed.
     pub fn local_addr(&self, socket: SocketId) -> Option<SocketAddr> {
         let state = lock(&self.0.0.state);
-        state.sockets.get(usize::from(socket.0))?.as_ref().map(|socket| socket.io.local_addr())
+        state.sockets.get(usize::from(socket.0))?.as_ref().map(|(socket, _)| socket.io.local_addr())
     }
 
     /// Listens on a TCP address; port 0 takes a free one. Peers may connect over it, or add links to the connections that

@@ -56,7 +56,8 @@ struct State {
     inner: towline_channeler::Endpoint,
     connections: Vec<Option<Arc<connection::Shared>>>,
     alive: usize,
-    sockets: Vec<Option<Arc<Socket>>>,
+    /// Each with the task that receives from it.
+    sockets: Vec<Option<(Arc<Socket>, AbortHandle)>>,
     next_stream: u32,
     accepted: VecDeque<Connection>,
     closed: Option<(Code, String)>,
@@ -71,7 +72,7 @@ impl State {
     fn end_tasks_if_unused(&mut self) {
         if self.dropped && self.alive == 0 {
             self.tasks.drain(..).for_each(|task| task.abort());
-            self.sockets.clear();
+            self.sockets.drain(..).flatten().for_each(|(_, task)| task.abort());
         }
     }
 }
@@ -114,13 +115,15 @@ impl Shared {
 
     /// The socket with this number.
     pub(crate) fn socket(&self, number: u16) -> Option<Arc<Socket>> {
-        lock(&self.state).sockets.get(usize::from(number))?.clone()
+        let state = lock(&self.state);
+        let (socket, _) = state.sockets.get(usize::from(number))?.as_ref()?;
+        Some(Arc::clone(socket))
     }
 
     /// The first socket for addresses of this family.
     pub(crate) fn socket_for(&self, addr: SocketAddr) -> Option<u16> {
         let state = lock(&self.state);
-        let mut sockets = state.sockets.iter().flatten();
+        let mut sockets = state.sockets.iter().flatten().map(|(socket, _)| socket);
         let fits = |socket: &&Arc<Socket>| socket.io.local_addr().is_ipv4() == addr.is_ipv4();
         sockets.find(fits).map(|socket| socket.number)
     }
@@ -137,21 +140,21 @@ impl Shared {
         let number = u16::try_from(state.sockets.len())
             .map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "65,536 sockets were there already"))?;
         let socket = Arc::new(Socket::new(number, io));
-        state.sockets.push(Some(Arc::clone(&socket)));
-        let shared = Arc::clone(self);
+        let (shared, served) = (Arc::clone(self), Arc::clone(&socket));
         let task = tokio::spawn(async move {
             let mut sorter = Sorter::default();
-            let error = socket::receive(&socket, |batch| sorter.sort(&shared, &socket, batch)).await;
-            tracing::warn!(%error, ?socket, "a socket failed");
-            shared.socket_lost(socket.number);
+            let error = socket::receive(&served, |batch| sorter.sort(&shared, &served, batch)).await;
+            tracing::warn!(%error, socket = ?served, "a socket failed");
+            shared.socket_lost(served.number);
         });
-        state.tasks.push(task.abort_handle());
+        state.sockets.push(Some((socket, task.abort_handle())));
         Ok(number)
     }
 
     fn socket_lost(self: &Arc<Self>, number: u16) {
         let slot = lock(&self.state).sockets.get_mut(usize::from(number)).and_then(Option::take);
-        if slot.is_some() {
+        if let Some((_, task)) = slot {
+            task.abort();
             self.each(|connection| connection.socket_lost(number));
         }
     }
