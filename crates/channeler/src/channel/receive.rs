@@ -30,8 +30,9 @@ pub(super) struct Receiver {
     window: u64,
     /// Where the direction ends, if that is known.
     final_size: Option<u64>,
-    /// When the window was last moved by a read: what was consumed since tells how fast the reader is.
+    /// The beginning of the round trip in which what is consumed is counted, and the floor at that time.
     pub(super) moved_at: Option<Instant>,
+    moved_from: u64,
     /// A WINDOW is to be sent.
     pub(super) window_due: bool,
     /// The program heard that the direction ended.
@@ -40,6 +41,9 @@ pub(super) struct Receiver {
     pub(super) discarding: bool,
     pub(super) inbox: Option<Box<Inbox>>,
 }
+
+/// How many times the window is what is consumed in a round trip, at least.
+const PER_TRIP: u64 = 8;
 
 impl Receiver {
     pub(super) fn new(capabilities: Capabilities, config: &Config) -> Self {
@@ -55,6 +59,7 @@ impl Receiver {
             window,
             final_size: None,
             moved_at: None,
+            moved_from: 0,
             window_due: false,
             finished: false,
             discarding: false,
@@ -177,6 +182,7 @@ impl Receiver {
         out: &mut [u8],
         fx: &mut Effects,
     ) -> Result<Read, ReadError> {
+        let before = self.floor;
         let read = if self.inbox.is_some() {
             self.read_message(cx, capabilities, out, fx)?
         } else {
@@ -192,7 +198,7 @@ impl Receiver {
         let Some(len) = read else {
             return if self.is_done() { Ok(Read::Finished) } else { Err(ReadError::Blocked) };
         };
-        self.tune(cx, capabilities);
+        self.tune(cx, capabilities, before);
         self.check_finished(fx);
         Ok(Read::Data(len))
     }
@@ -216,21 +222,27 @@ impl Receiver {
         }
     }
 
-    /// Doubles the window when half of it was consumed within four round trips, for a repair takes one or
-    /// two and all behind it waits: then it, and not the reader, may be what
-    /// holds the sender back.
+    /// Keeps the window at eight times what is consumed in a round trip, or more: one for what is on its way, as much again
+    /// for each round trip in which a sender that doubles its rate has not heard of this, and for what waits behind repairs.
+    /// `before`: the floor before this read.
     #[inline]
-    fn tune(&mut self, cx: &Context<'_>, capabilities: Capabilities) {
-        if self.granted.saturating_sub(self.floor) > self.window / 2 || self.final_size.is_some() {
+    fn tune(&mut self, cx: &Context<'_>, capabilities: Capabilities, before: u64) {
+        if self.final_size.is_some() {
             return;
         }
-        let most = first_window(capabilities, cx.config.max_window, cx.config.max_message as u64);
-        let quick = 4 * cx.rtt.max(Duration::from_micros(100));
-        if self.moved_at.is_some_and(|moved| cx.now.saturating_duration_since(moved) < quick) {
+        let trip = cx.rtt.max(Duration::from_micros(100));
+        if self.moved_at.is_some_and(|moved| cx.now.saturating_duration_since(moved) > trip) {
+            self.moved_at = Some(cx.now);
+            self.moved_from = before;
+        }
+        let consumed = self.floor - self.moved_from;
+        if self.window < consumed.saturating_mul(PER_TRIP) {
+            let most = first_window(capabilities, cx.config.max_window, cx.config.max_message as u64);
             self.window = (self.window * 2).min(most).max(self.window);
         }
-        self.moved_at = Some(cx.now);
-        self.grant();
+        if self.granted.saturating_sub(self.floor) <= self.window / 2 {
+            self.grant();
+        }
     }
 
     /// Grants what the window allows.

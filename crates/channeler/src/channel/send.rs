@@ -178,10 +178,13 @@ impl Sender {
         Ok(taken)
     }
 
-    /// Whether `wanted` more may be held. What is held doubles while all of it is on its way and still more is wanted: it
-    /// follows what the network takes.
+    /// Whether `wanted` more may be held. What is held doubles while nearly all of it is on its way and still more is wanted:
+    /// it follows what the network takes.
     pub(super) fn has_room(&mut self, held: u64, wanted: u64, most: u64) -> bool {
-        while held + wanted > self.limit.min(most) && self.limit < most && self.next == self.written {
+        while held + wanted > self.limit.min(most)
+            && self.limit < most
+            && self.written - self.next <= self.limit / 4
+        {
             self.limit *= 2;
         }
         held + wanted <= self.limit.min(most)

@@ -356,7 +356,8 @@ impl Bbr {
     }
 
     fn check_filled(&mut self, rate: &RateSample, sample: u64) {
-        if self.growth.full || !self.round_start || rate.app_limited {
+        // What a program limits says little, unless a queue stands all the same: then there was more than the path takes.
+        if self.growth.full || !self.round_start || (rate.app_limited && !self.queue_stands()) {
             return;
         }
         if sample >= scale(self.growth.base, 5, 4) {
