@@ -9,7 +9,7 @@ use super::{
     slots::mark,
 };
 use crate::{
-    ChannelId, Code, ConnectionId, Transmit,
+    ChannelId, Code, ConnectionId, LinkStatus, Transmit,
     endpoint::EndpointEventKind,
     link::{Class, Content, Permit},
     wire::{
@@ -203,7 +203,11 @@ impl Connection {
     /// An acknowledgement of what came by one link: by the same if that works.
     pub(super) fn transmit_ack(&mut self, now: Instant, place: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
         let entry = self.links.get(place)?;
-        let works = entry.tier() < 2 || entry.leaves.is_some();
+        // A way that was not tried yet is tried by this, too; and only by the same is the round trip that of the link.
+        let works = entry.tier() < 2
+            || entry.leaves.is_some()
+            || (entry.link.status() == LinkStatus::Validating
+                && entry.link.can_send(now, u32::from(entry.link.mtu()), Class::Ack) == Permit::Yes);
         let carrier = if works { place } else { self.links.for_control().unwrap_or(place) };
         let link = self.links.at(carrier);
         let mtu = link.mtu();

@@ -44,7 +44,7 @@ impl Connection {
                 }
                 Message::Ack(ack) => {
                     let Some(acked) = self.links.by_id(ack.link) else { continue };
-                    self.links.at(acked).on_ack(now, &ack, &mut self.outcome)?;
+                    self.links.at(acked).on_ack(now, &ack, acked == place, &mut self.outcome)?;
                     self.take_outcome(now, acked);
                 }
                 Message::Open { channel, capabilities, priority, label } => {

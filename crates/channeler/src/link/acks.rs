@@ -23,8 +23,15 @@ struct Newly {
 }
 
 impl Link {
-    /// The peer acknowledged packets of this link; the message may have come by any link.
-    pub(crate) fn on_ack(&mut self, now: Instant, ack: &Ack<'_>, out: &mut Outcome) -> Result<(), Violation> {
+    /// The peer acknowledged packets of this link. If the message came by another one (not `own`), the time that it took
+    /// is half of another round trip and says little about this.
+    pub(crate) fn on_ack(
+        &mut self,
+        now: Instant,
+        ack: &Ack<'_>,
+        own: bool,
+        out: &mut Outcome,
+    ) -> Result<(), Violation> {
         if ack.largest >= self.sent.next() {
             return Err(Violation::Acknowledgement);
         }
@@ -54,7 +61,8 @@ impl Link {
             self.trim(now);
             return Ok(());
         };
-        if largest == ack.largest && newly.eliciting {
+        let own = own || !self.rtt.is_measured();
+        if largest == ack.largest && newly.eliciting && own {
             let delay = Duration::from_micros(ack.delay_us).min(self.peer_max_ack_delay());
             self.rtt.update(now, now.saturating_duration_since(sent_at), delay);
         }
@@ -67,7 +75,10 @@ impl Link {
             self.on_progress(now, out);
         }
         let lost = self.detect_lost(now, out);
-        let rate = self.rate.sample(now);
+        let mut rate = self.rate.sample(now);
+        if let Some(rate) = rate.as_mut().filter(|_| !own) {
+            rate.rtt = rate.rtt.max(self.rtt.min());
+        }
         if let Some(rate) = rate.as_ref().and_then(crate::congestion::RateSample::rate) {
             self.delivery_rate =
                 if self.delivery_rate == 0 { rate } else { self.delivery_rate / 8 * 7 + rate / 8 };

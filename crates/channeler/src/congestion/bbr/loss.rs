@@ -56,6 +56,9 @@ struct Round {
     acked: u64,
     marked: bool,
     rtt: Option<Duration>,
+    /// All of them, and how many.
+    sum: Duration,
+    count: u32,
 }
 
 /// Losses, marks and round trips per round, and what was learned from them.
@@ -65,6 +68,8 @@ pub(super) struct LossRound {
     now: Round,
     last: Round,
     calm_rounds: u32,
+    /// Whether the packets of the last round found no queue.
+    no_queue: bool,
     pub(super) tolerance: Tolerance,
 }
 
@@ -75,6 +80,7 @@ impl LossRound {
             now: Round::default(),
             last: Round::default(),
             calm_rounds: 0,
+            no_queue: false,
             tolerance: Tolerance::default(),
         }
     }
@@ -101,17 +107,19 @@ impl LossRound {
         let ended = self.rounds.on_ack(ack);
         if ended {
             self.last = std::mem::take(&mut self.now);
-            let no_queue = match (min_rtt, self.last.rtt) {
+            self.no_queue = match (min_rtt, self.last.rtt) {
                 (Some(min), Some(rtt)) => rtt <= min.saturating_add(min / 32).saturating_add(JITTER),
                 _ => false,
             };
-            if self.calm_rounds >= CALM_ROUNDS && no_queue && !self.last.marked {
+            if self.calm_rounds >= CALM_ROUNDS && self.no_queue && !self.last.marked {
                 self.tolerance.learn(self.last.lost, self.last.acked);
             }
             self.calm_rounds = self.calm_rounds.saturating_add(1);
         }
         self.now.acked = self.now.acked.saturating_add(ack.acked);
         self.now.marked |= ack.ecn_ce > 0;
+        self.now.sum = self.now.sum.saturating_add(rate.rtt);
+        self.now.count += 1;
         self.now.rtt = Some(self.now.rtt.map_or(rate.rtt, |rtt| rtt.min(rate.rtt)));
         ended
     }
@@ -124,6 +132,16 @@ impl LossRound {
     /// The shortest round trip of the last round.
     pub(super) fn last_rtt(&self) -> Option<Duration> {
         self.last.rtt
+    }
+
+    /// The mean round trip of the last round.
+    pub(super) fn mean_rtt(&self) -> Option<Duration> {
+        self.last.sum.checked_div(self.last.count)
+    }
+
+    /// Whether the loss of the path is not known yet, and that of the last round may be it.
+    pub(super) fn is_new(&self) -> bool {
+        self.tolerance.rounds == 0 && self.no_queue && !self.last.marked
     }
 
     pub(super) fn was_lossless(&self) -> bool {

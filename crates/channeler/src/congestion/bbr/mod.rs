@@ -250,7 +250,7 @@ impl Bbr {
     /// Whether a queue of more than a quarter of the round trip stood for the whole last round.
     fn queue_stands(&self) -> bool {
         match (self.min_rtt.get(), self.losses.last_rtt()) {
-            (Some(min), Some(last)) => last > min.saturating_add(min / 4).saturating_add(loss::JITTER),
+            (Some(min), Some(last)) => is_queued(min, last),
             _ => false,
         }
     }
@@ -282,7 +282,7 @@ impl Bbr {
                 self.undo = None;
             }
             self.check_slower(ack.now, rate);
-            if !self.phase.is_probing() && self.losses.was_congested(self.mtu) {
+            if !self.phase.is_probing() && self.losses.was_congested(self.mtu) && !self.losses.is_new() {
                 self.lower_bounds();
             } else if self.phase == Phase::Cruise && self.rounds_in_phase >= 2 {
                 self.yield_to_queue();
@@ -374,7 +374,8 @@ impl Bbr {
             return;
         }
         // Losses end it only together with another sign of a full pipe: on a lossy path they mean nothing.
-        let pressed = self.growth.rounds_without > 0 || self.queue_stands();
+        let pressed = self.growth.rounds_without > 0
+            || self.min_rtt.get().zip(self.losses.mean_rtt()).is_some_and(|(min, mean)| is_queued(min, mean));
         if loss_round && pressed && self.losses.was_congested(self.mtu) {
             self.filled = true;
             self.growth.full = true;
@@ -417,6 +418,11 @@ impl Bbr {
         let low = self.bounds.in_flight_low.unwrap_or(u64::MAX);
         self.window = self.window.min(high).min(low).min(MOST_BYTES).max(self.least());
     }
+}
+
+/// Whether a round trip is longer than the shortest by more than a quarter.
+fn is_queued(min: Duration, rtt: Duration) -> bool {
+    rtt > min.saturating_add(min / 4).saturating_add(loss::JITTER)
 }
 
 impl Control for Bbr {

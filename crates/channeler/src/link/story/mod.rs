@@ -210,7 +210,7 @@ impl Story {
         }
         for message in Messages(&packet.ack) {
             let Ok(Message::Ack(ack)) = message else { panic!("{message:?}") };
-            end.link.on_ack(now, &ack, &mut end.outcome).unwrap();
+            end.link.on_ack(now, &ack, true, &mut end.outcome).unwrap();
         }
         end.digest(at);
     }

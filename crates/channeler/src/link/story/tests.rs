@@ -393,7 +393,7 @@ fn lies_about_arrivals_are_found_out() {
         let mut out = Vec::new();
         put_ack(&mut out, LinkId(0), [low..=high].into_iter(), 0, None, 100);
         let Some(Ok(Message::Ack(ack))) = Messages(&out).next() else { panic!("an ACK") };
-        link.on_ack(now, &ack, &mut Outcome::default())
+        link.on_ack(now, &ack, true, &mut Outcome::default())
     };
     assert_eq!(check(skipped, skipped), Err(Violation::Acknowledgement));
     assert_eq!(check(99, 200), Err(Violation::Acknowledgement));
