@@ -58,7 +58,7 @@
 //! The receiver grants offsets and message numbers, both as bounds (WINDOW). Its floor is the lowest offset that is neither
 //! read nor given up; the bounds are the floor, and the number of the message there, plus a window. So what is held lies within one
 //! window whatever the order of reading. A WINDOW is due when half was used up; the window of offsets doubles, up to
-//! `Config::max_window`, when that half was consumed within four round trips. A message channel's window is never below
+//! `Config::max_window`, when an eighth was consumed within a round trip. A message channel's window is never below
 //! two of the longest messages: each can be read only when it is whole.
 //!
 //! Of the connection's window a direction uses what its highest offset says, sent or given up ([`Effects::sent`],
