@@ -185,7 +185,7 @@ fn an_attacker_on_the_way_is_not_noticed() {
         assert_eq!(host.endpoint.connections(), 1);
         let stats = host.connection().stats();
         println!("host {}: {stats:?}", host.host);
-        assert!(stats.undecryptable > 50 && stats.duplicates > 50, "{stats:?}");
+        assert!(stats.undecryptable > 20 && stats.duplicates > 50, "{stats:?}");
     }
     let route = world.network.route(0, 1);
     let links: Vec<_> = world.hosts[1].connection().links().map(|link| link.route).collect();
