@@ -86,6 +86,7 @@ pub const TARGETS: &[Target] = &[
         limit: 4096,
         words: channeler::WORDS,
     },
+    Target { name: "channeler-liar", run: channeler::liar, limit: 8192, words: channeler::MESSAGES },
     Target { name: "channeler-messages", run: channeler::messages, limit: 1500, words: channeler::MESSAGES },
     Target { name: "channeler-packet", run: channeler::packet, limit: 1500, words: channeler::WORDS },
     Target { name: "towline-request", run: towline::request, limit: 4096, words: towline::KEYS },

@@ -179,3 +179,8 @@ pub(super) const HANDSHAKE: &[&[u8]] = &[
 pub(super) fn handshake(input: &[u8]) {
     codecs::check_handshake(epoch(), input);
 }
+
+/// A peer that has the keys and keeps to no rule, against a whole endpoint.
+pub(super) fn liar(input: &[u8]) {
+    codecs::check_liar(epoch(), input);
+}

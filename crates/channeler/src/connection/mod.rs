@@ -7,6 +7,8 @@ mod control;
 mod credit;
 mod deadlines;
 mod events;
+#[cfg(feature = "codecs")]
+mod forge;
 mod idle;
 mod links;
 mod messages;
