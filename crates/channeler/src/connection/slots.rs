@@ -119,7 +119,7 @@ pub(super) struct Slots {
     free: Vec<u32>,
     ids: HashMap<u32, u32, BuildHasherDefault<Spread>>,
     /// The last one found: packets come in runs.
-    last: (u32, u32),
+    last: Option<(u32, u32)>,
     generation: u32,
 }
 
@@ -129,7 +129,7 @@ impl Default for Slots {
             slots: Vec::new(),
             free: Vec::new(),
             ids: HashMap::default(),
-            last: (ChannelId::CONTROL.0, 0),
+            last: None,
             generation: 0,
         }
     }
@@ -139,11 +139,13 @@ impl Slots {
     /// The slot of a channel.
     #[inline]
     pub(super) fn find(&mut self, id: ChannelId) -> Option<u32> {
-        if self.last.0 == id.0 {
-            return Some(self.last.1);
+        if let Some((last, slot)) = self.last
+            && last == id.0
+        {
+            return Some(slot);
         }
         let slot = *self.ids.get(&id.0)?;
-        self.last = (id.0, slot);
+        self.last = Some((id.0, slot));
         Some(slot)
     }
 
@@ -182,7 +184,7 @@ impl Slots {
         if let Some(gone) = self.slots[slot as usize].take() {
             self.ids.remove(&gone.id.0);
             self.free.push(slot);
-            self.last = (ChannelId::CONTROL.0, 0);
+            self.last = None;
         }
     }
 
