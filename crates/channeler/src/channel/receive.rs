@@ -217,7 +217,7 @@ impl Receiver {
     pub(super) fn release(&mut self, floor: u64, fx: &mut Effects) {
         fx.consumed += floor - self.floor;
         self.floor = floor;
-        if self.final_size.is_none() && self.granted.saturating_sub(floor) <= self.window / 2 {
+        if self.final_size.is_none() && self.granted.saturating_sub(floor) <= self.window / 4 * 3 {
             self.window_due = true;
         }
     }
@@ -240,7 +240,7 @@ impl Receiver {
             let most = first_window(capabilities, cx.config.max_window, cx.config.max_message as u64);
             self.window = (self.window * 2).min(most).max(self.window);
         }
-        if self.granted.saturating_sub(self.floor) <= self.window / 2 {
+        if self.granted.saturating_sub(self.floor) <= self.window / 4 * 3 {
             self.grant();
         }
     }

@@ -213,6 +213,10 @@ impl Control for Cubic {
         }
     }
 
+    fn on_first_rtt(&mut self, rtt: Duration) {
+        self.smoothed.get_or_insert(rtt);
+    }
+
     fn on_mtu(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu.max(1));
         self.bound();

@@ -34,8 +34,9 @@ pub enum Algorithm {
     Cubic,
 }
 
-/// Packets that may be sent before anything is known about the path (RFC 9002, 7.2).
-const INITIAL_PACKETS: u64 = 10;
+/// Packets that may be sent before anything is known about the path. RFC 9002 (7.2) has ten, sent at once; these are paced
+/// over the round trip that the handshake measured, so that a short queue takes them.
+const INITIAL_PACKETS: u64 = 32;
 
 /// The least window, in packets: one on the way and one that keeps acknowledgements coming.
 const LEAST_PACKETS: u64 = 2;
@@ -103,6 +104,11 @@ pub(crate) trait Control: std::fmt::Debug {
     /// A packet of `bytes` that had been declared lost was acknowledged after all; it left at `sent`.
     fn on_spurious_loss(&mut self, now: Instant, bytes: u64, sent: Instant);
 
+    /// A round trip that was measured before the first packet: that of the handshake.
+    fn on_first_rtt(&mut self, rtt: Duration) {
+        let _ = rtt;
+    }
+
     /// Packets have another size now.
     fn on_mtu(&mut self, mtu: u16);
 
@@ -159,6 +165,10 @@ impl Control for Controller {
 
     fn on_spurious_loss(&mut self, now: Instant, bytes: u64, sent: Instant) {
         self.control_mut().on_spurious_loss(now, bytes, sent);
+    }
+
+    fn on_first_rtt(&mut self, rtt: Duration) {
+        self.control_mut().on_first_rtt(rtt);
     }
 
     fn on_mtu(&mut self, mtu: u16) {

@@ -9,6 +9,9 @@ use crate::{
     wire::message::Ack,
 };
 
+/// Bytes whose delivery tells how fast a stream is.
+const TELLING_BYTES: u64 = 64 << 10;
+
 /// What one acknowledgement acknowledged.
 #[derive(Default)]
 struct Newly {
@@ -79,7 +82,9 @@ impl Link {
         if let Some(rate) = rate.as_mut().filter(|_| !own) {
             rate.rtt = rate.rtt.max(self.rtt.min());
         }
-        if let Some(rate) = rate.as_ref().and_then(crate::congestion::RateSample::rate) {
+        // A few pings tell nothing of what a stream carries.
+        let telling = rate.as_ref().filter(|rate| !self.stream || rate.delivered >= TELLING_BYTES);
+        if let Some(rate) = telling.and_then(crate::congestion::RateSample::rate) {
             self.delivery_rate =
                 if self.delivery_rate == 0 { rate } else { self.delivery_rate / 8 * 7 + rate / 8 };
         }

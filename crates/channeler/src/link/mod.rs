@@ -254,6 +254,7 @@ impl Link {
     /// A round trip that was measured before the first packet of this link: that of the handshake.
     pub(crate) fn set_rtt(&mut self, now: Instant, rtt: Duration) {
         self.rtt.update(now, rtt, Duration::ZERO);
+        self.control.on_first_rtt(rtt);
     }
 
     /// The driver takes packets, or takes no more.

@@ -389,6 +389,13 @@ impl Bbr {
 
     // --- what follows from the model ---
 
+    /// Before a rate was measured: the window in a round trip, at the gain of the phase.
+    fn set_first_rate(&mut self, rtt: Duration) {
+        if self.pacing_rate.is_none() {
+            self.pacing_rate = rate_of(scale(self.window, self.phase.pacing_gain(), 100), rtt);
+        }
+    }
+
     fn set_pacing_rate(&mut self, gain: u64) {
         let rate = scale(self.rate(), gain * (100 - MARGIN), 10_000).max(1);
         if self.filled || self.pacing_rate.is_none_or(|present| rate > present) {
@@ -446,9 +453,7 @@ impl Control for Bbr {
 
     fn on_ack(&mut self, ack: &AckSample<'_>) {
         let Some(rate) = ack.rate else { return };
-        if self.pacing_rate.is_none() {
-            self.pacing_rate = rate_of(scale(self.window, self.phase.pacing_gain(), 100), rate.rtt);
-        }
+        self.set_first_rate(rate.rtt);
         self.update_model(ack, &rate);
         self.set_pacing_rate(self.phase.pacing_gain());
         self.set_window(ack.acked);
@@ -482,6 +487,10 @@ impl Control for Bbr {
             };
             self.undo = None;
         }
+    }
+
+    fn on_first_rtt(&mut self, rtt: Duration) {
+        self.set_first_rate(rtt);
     }
 
     fn on_mtu(&mut self, mtu: u16) {

@@ -362,7 +362,7 @@ fn quiet_channel_passes_a_full_window() {
     let mut story = Story::new(&config());
     story.script = Box::new(|_, side, _| if side == Side::Initiator { Fate::Lost } else { Fate::Arrives });
     story.write(1000);
-    story.run(5 * MS);
+    story.run(20 * MS);
     let (now, link) = (story.now, &mut story.ends[0].link);
     assert_eq!(link.can_send(now, 1200, Class::Normal), Permit::Window);
     assert_eq!(link.can_send(now, 1200, Class::Sparse), Permit::Yes);
