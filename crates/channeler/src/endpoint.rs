@@ -1,19 +1,15 @@
 //! All connections behind one set of sockets: who a packet is for, and who may begin a new one.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::BuildHasherDefault,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
 
 use crate::{
     Config, ConnectionId, HandshakeError, Route, Side, Suite, Transmit,
-    connection::{Birth, Connection, Spread},
+    connection::{Birth, Connection},
     handshake::{Cookies, Credentials, Handshake, Peer, Settings, StaticKey, Trust},
+    table::Table,
     wire,
 };
 
@@ -156,7 +152,7 @@ pub struct Endpoint {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     /// By connection ids, which are chance, and chosen here.
-    ids: HashMap<u64, u32, BuildHasherDefault<Spread>>,
+    ids: Table,
     /// Connections that others began and that did not yet answer, by the name of the attempt.
     half_open: BTreeMap<[u8; 16], (Route, u32)>,
     counters: EndpointCounters,
@@ -183,13 +179,15 @@ impl Endpoint {
     /// An endpoint without connections. All its chance comes from `seed`, which must never be used again.
     pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
         let sound = Arc::new(config.config.sound());
+        let mut rng = StdRng::from_seed(seed);
+        let chance = rng.random();
         Self {
             config: EndpointConfig { config: sound, ..config },
-            rng: StdRng::from_seed(seed),
+            rng,
             cookies: None,
             entries: Vec::new(),
             free: Vec::new(),
-            ids: HashMap::default(),
+            ids: Table::new(chance),
             half_open: BTreeMap::new(),
             counters: EndpointCounters::default(),
         }
@@ -322,7 +320,7 @@ impl Endpoint {
     #[inline]
     fn by_id(&self, id: &[u8]) -> Option<ConnectionHandle> {
         let id = u64::from_ne_bytes(id.try_into().ok()?);
-        self.ids.get(&id).copied().map(ConnectionHandle)
+        self.ids.get(id).map(ConnectionHandle)
     }
 
     fn insert(&mut self, birth: &Birth, attempt: Option<[u8; 16]>) -> ConnectionHandle {
@@ -351,7 +349,7 @@ impl Endpoint {
             EndpointEventKind::RetireId(id) => {
                 let id = u64::from_ne_bytes(id.0);
                 entry.ids.retain(|known| *known != id);
-                self.ids.remove(&id);
+                self.ids.remove(id);
             }
             EndpointEventKind::Confirmed => {
                 if let Some(attempt) = entry.attempt.take() {
@@ -360,7 +358,7 @@ impl Endpoint {
             }
             EndpointEventKind::Drained => {
                 for id in &entry.ids {
-                    self.ids.remove(id);
+                    self.ids.remove(*id);
                 }
                 if let Some(attempt) = entry.attempt {
                     self.half_open.remove(&attempt);

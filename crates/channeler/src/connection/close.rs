@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::{
     Connection,
+    packet::Lone,
     phase::{Closing, Phase, linger},
 };
 use crate::{
     Code, ConnectionError, Transmit,
     endpoint::EndpointEventKind,
-    link::{Class, Content, Permit},
+    link::{Class, Permit},
     wire::{
         header::OVERHEAD,
         message::{MAX_CLOSE_TEXT, put_close},
@@ -95,7 +96,7 @@ impl Connection {
         }
         closing.due = false;
         let (code, text) = (closing.code, closing.text.clone());
-        self.control_packet(now, place, buf, 0, Content::EMPTY, false, |buf| {
+        self.control_packet(now, place, buf, Lone::QUIET, |buf| {
             put_close(buf, code, &text, room);
         })
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Connection,
-    packet::{self, Batch},
+    packet::{self, Batch, Lone},
     records::Item,
     slots::mark,
 };
@@ -223,11 +223,8 @@ impl Connection {
         ack.clear();
         let room = usize::from(mtu) - crate::wire::header::OVERHEAD;
         let written = self.links.at(place).write_ack(now, &mut ack, room, id);
-        let sent = written.then(|| {
-            self.control_packet(now, carrier, buf, 0, Content::EMPTY, false, |buf| {
-                buf.extend_from_slice(&ack)
-            })
-        });
+        let sent = written
+            .then(|| self.control_packet(now, carrier, buf, Lone::QUIET, |buf| buf.extend_from_slice(&ack)));
         self.scratch = ack;
         sent.flatten()
     }

@@ -91,7 +91,6 @@ impl Connection {
     #[cold]
     fn on_control(&mut self, now: Instant, place: usize, message: Message<'_>) -> Result<(), Violation> {
         match message {
-            Message::Ping => {}
             Message::Skipped(_) => self.stats.skipped += 1,
             Message::Accept { channel } => {
                 if let Some(slot) = self.named_channel(channel)?
@@ -108,7 +107,7 @@ impl Connection {
                 })?;
             }
             Message::Reset { channel, code, final_offset } => {
-                self.on_reset(now, channel, code, final_offset)?
+                self.on_reset(now, channel, code, final_offset)?;
             }
             Message::Stop { channel, code } => {
                 self.on_channel(now, channel, |channel, _, effects| {
@@ -156,7 +155,8 @@ impl Connection {
                 let text = String::from_utf8_lossy(text).into_owned();
                 self.on_close(now, ConnectionError::ClosedByPeer { code, text });
             }
-            Message::Data { .. }
+            Message::Ping
+            | Message::Data { .. }
             | Message::Part { .. }
             | Message::Fin { .. }
             | Message::Ack(_)

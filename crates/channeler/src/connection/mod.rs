@@ -32,9 +32,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
 
+pub(crate) use self::begin::Birth;
 pub use self::stats::ConnectionStats;
 use self::{
     begin::Beginning,
@@ -50,7 +51,6 @@ use self::{
     slots::Slots,
     warm::Warm,
 };
-pub(crate) use self::{begin::Birth, slots::Spread};
 use crate::{
     Config, ConnectionError, Ecn, Event, Route, Side, Transmit, Violation,
     crypto::{ChannelOpen, ChannelSeal, Opener, Sealer},
@@ -175,9 +175,9 @@ struct Twin {
 impl Connection {
     pub(crate) fn new(now: Instant, birth: Birth, handshake: Handshake) -> Self {
         let Birth { side, config, route, seed, ids } = birth;
+        let mut rng = StdRng::from_seed(seed);
         Self {
             side,
-            rng: StdRng::from_seed(seed),
             phase: Phase::Handshake { early: Early::default() },
             error: None,
             fault: None,
@@ -189,7 +189,8 @@ impl Connection {
             idle: Idle::new(now, config.idle_timeout),
             events: Events::default(),
             stats: ConnectionStats::default(),
-            slots: Slots::default(),
+            slots: Slots::new(rng.random()),
+            rng,
             schedule: Schedule::default(),
             deadlines: Deadlines::default(),
             warm: Warm::new(now),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Connection, slots::Slot};
 use crate::{
-    ChannelId, Route, Transmit,
+    ChannelId, Transmit,
     crypto::{ChannelSeal, Exhausted, Sealer},
     link::{Content, Link},
     wire::header::{HEADER_LEN, Header, TAG_LEN},
@@ -93,6 +93,23 @@ impl Batch {
     }
 }
 
+/// A packet that stands for itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lone {
+    /// The length that it is padded to, on datagram links.
+    pub(super) pad: usize,
+    pub(super) content: Content,
+    /// Whether it wants an acknowledgement.
+    pub(super) eliciting: bool,
+}
+
+impl Lone {
+    /// Wants an acknowledgement, and nothing else.
+    pub(super) const PROBE: Self = Self { pad: 0, content: Content::EMPTY, eliciting: true };
+    /// Wants nothing.
+    pub(super) const QUIET: Self = Self { pad: 0, content: Content::EMPTY, eliciting: false };
+}
+
 /// Begins a packet at the end of `buf`: gives where it begins, behind its length on a stream.
 #[inline]
 pub(super) fn begin(buf: &mut Vec<u8>, stream: bool) -> usize {
@@ -132,18 +149,16 @@ pub(super) fn seal(
 }
 
 impl Connection {
-    /// Sends one packet of the control channel by one link: `write` appends its messages, and says what they were.
-    /// It is padded to `pad` bytes on datagram links.
+    /// Sends one packet of the control channel by one link, of which the channel need not know: `write` appends its messages.
     pub(super) fn control_packet(
         &mut self,
         now: Instant,
         place: usize,
         buf: &mut Vec<u8>,
-        pad: usize,
-        content: Content,
-        eliciting: bool,
+        lone: Lone,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Transmit> {
+        let Lone { pad, content, eliciting } = lone;
         let protection = self.protection.as_mut()?;
         let link = self.links.at(place);
         let stream = link.is_stream();
@@ -185,9 +200,4 @@ pub(super) fn content(slot: u32, channel: &Slot) -> Content {
         background: channel.priority == crate::Priority::BACKGROUND,
         ..Content::EMPTY
     }
-}
-
-/// Where the answer to a packet goes.
-pub(super) fn datagram(route: Route) -> Transmit {
-    Transmit { route, ecn: None, segment: None }
 }

@@ -147,7 +147,7 @@ impl Connection {
 
     /// The peer adds a link: a packet with an id that no link had yet is authentic.
     fn link_of_peer(&mut self, now: Instant, link: LinkId, route: Route) -> Option<usize> {
-        let by_peer = (link.index() % 2 == 0) == (self.side == crate::Side::Responder);
+        let by_peer = link.index().is_multiple_of(2) == (self.side == crate::Side::Responder);
         if !by_peer || self.links.living() >= self.config.max_links {
             return None;
         }

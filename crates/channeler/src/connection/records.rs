@@ -67,11 +67,6 @@ impl Records {
         self.free.push(number);
     }
 
-    /// Whether one copy arrived already.
-    pub(super) fn arrived(&self, number: u32) -> bool {
-        self.records[number as usize].arrived
-    }
-
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

@@ -1,15 +1,12 @@
 //! Where the channels live.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    time::Instant,
-};
+use std::time::Instant;
 
 use crate::{
     ChannelId, Placement, Priority, Reason,
     channel::Channel,
     crypto::{ChannelOpen, ChannelSeal},
+    table::Table,
 };
 
 /// One channel with all that the connection knows of it.
@@ -115,27 +112,26 @@ impl Slot {
 /// The channels of a connection: by slot number, or by id through one look at a table.
 #[derive(Debug)]
 pub(super) struct Slots {
-    slots: Vec<Option<Box<Slot>>>,
+    places: Vec<Option<Box<Slot>>>,
     free: Vec<u32>,
-    ids: HashMap<u32, u32, BuildHasherDefault<Spread>>,
+    ids: Table,
     /// The last one found: packets come in runs.
     last: Option<(u32, u32)>,
     generation: u32,
 }
 
-impl Default for Slots {
-    fn default() -> Self {
+impl Slots {
+    /// None. `chance` orders the table of their ids.
+    pub(super) fn new(chance: u64) -> Self {
         Self {
-            slots: Vec::new(),
+            places: Vec::new(),
             free: Vec::new(),
-            ids: HashMap::default(),
+            ids: Table::new(chance),
             last: None,
             generation: 0,
         }
     }
-}
 
-impl Slots {
     /// The slot of a channel.
     #[inline]
     pub(super) fn find(&mut self, id: ChannelId) -> Option<u32> {
@@ -144,20 +140,20 @@ impl Slots {
         {
             return Some(slot);
         }
-        let slot = *self.ids.get(&id.0)?;
+        let slot = self.ids.get(id.0.into())?;
         self.last = Some((id.0, slot));
         Some(slot)
     }
 
     /// The same, without remembering it.
     pub(super) fn look(&self, id: ChannelId) -> Option<&Slot> {
-        self.ids.get(&id.0).and_then(|slot| self.slots[*slot as usize].as_deref())
+        self.ids.get(id.0.into()).and_then(|slot| self.places[slot as usize].as_deref())
     }
 
     /// A channel whose slot is known to be taken.
     #[inline]
     pub(super) fn at(&mut self, slot: u32) -> &mut Slot {
-        self.slots[slot as usize].as_deref_mut().expect("a slot that is named is taken")
+        self.places[slot as usize].as_deref_mut().expect("a slot that is named is taken")
     }
 
     /// Puts a channel in.
@@ -167,22 +163,22 @@ impl Slots {
         slot.generation = self.generation;
         let number = match self.free.pop() {
             Some(number) => {
-                self.slots[number as usize] = Some(Box::new(slot));
+                self.places[number as usize] = Some(Box::new(slot));
                 number
             }
             None => {
-                self.slots.push(Some(Box::new(slot)));
-                (self.slots.len() - 1) as u32
+                self.places.push(Some(Box::new(slot)));
+                (self.places.len() - 1) as u32
             }
         };
-        self.ids.insert(id.0, number);
+        self.ids.insert(id.0.into(), number);
         number
     }
 
     /// Takes a channel out.
     pub(super) fn remove(&mut self, slot: u32) {
-        if let Some(gone) = self.slots[slot as usize].take() {
-            self.ids.remove(&gone.id.0);
+        if let Some(gone) = self.places[slot as usize].take() {
+            self.ids.remove(gone.id.0.into());
             self.free.push(slot);
             self.last = None;
         }
@@ -195,43 +191,11 @@ impl Slots {
 
     /// One more than the largest slot number.
     pub(super) fn bound(&self) -> u32 {
-        self.slots.len() as u32
+        self.places.len() as u32
     }
 
     /// A channel by its slot, if that is taken.
     pub(super) fn get(&self, slot: u32) -> Option<&Slot> {
-        self.slots.get(slot as usize)?.as_deref()
-    }
-
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
-/// Spreads a channel id over the table: it is one number, chosen by a peer that gains nothing from collisions but its own delay.
-#[derive(Debug, Default)]
-pub(crate) struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    #[inline]
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
-
-    #[inline]
-    fn write_u64(&mut self, number: u64) {
-        // The golden ratio in 64 bits; the rotation brings the well-mixed half to both ends, which the table looks at.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+        self.places.get(slot as usize)?.as_deref()
     }
 }

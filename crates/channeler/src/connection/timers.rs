@@ -99,7 +99,7 @@ impl Connection {
     fn on_link_timeout(&mut self, now: Instant, place: usize, timeout: LinkTimeout) {
         match timeout {
             LinkTimeout::Probe | LinkTimeout::Suspect | LinkTimeout::Dead => {
-                self.on_silence(now, place, timeout)
+                self.on_silence(now, place, timeout);
             }
             LinkTimeout::KeepAlive => self.ping(place),
             LinkTimeout::Loss

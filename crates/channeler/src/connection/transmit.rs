@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{
     Connection,
     links::Way,
-    packet::{self, Batch},
+    packet::{self, Batch, Lone},
     phase::Phase,
     records::Item,
     schedule::QUANTUM,
@@ -94,21 +94,33 @@ impl Connection {
                     if response.is_some() {
                         link.on_response_sent();
                     }
-                    return self.control_packet(now, place, buf, pad as usize, Content::EMPTY, true, |buf| {
-                        if let Some(token) = challenge {
-                            put_challenge(buf, token);
-                        }
-                        if let Some(token) = response {
-                            put_response(buf, token);
-                        }
-                    });
+                    return self.control_packet(
+                        now,
+                        place,
+                        buf,
+                        Lone { pad: pad as usize, ..Lone::PROBE },
+                        |buf| {
+                            if let Some(token) = challenge {
+                                put_challenge(buf, token);
+                            }
+                            if let Some(token) = response {
+                                put_response(buf, token);
+                            }
+                        },
+                    );
                 }
             }
             if let Some(size) = link.mtu_probe(now)
                 && link.can_send(now, u32::from(size), Class::Normal) == Permit::Yes
             {
                 let content = Content { mtu_probe: true, ..Content::EMPTY };
-                return self.control_packet(now, place, buf, usize::from(size), content, true, put_ping);
+                return self.control_packet(
+                    now,
+                    place,
+                    buf,
+                    Lone { pad: usize::from(size), content, eliciting: true },
+                    put_ping,
+                );
             }
             // The link that data takes acknowledges along with it; the others must not wait for its end.
             if several
@@ -371,7 +383,7 @@ impl Connection {
             let due = entry.link.probes_due() > 0 || std::mem::take(&mut entry.ping);
             let small = OVERHEAD as u32 + 2;
             if due && entry.link.can_send(now, small, Class::Probe) == Permit::Yes {
-                return self.control_packet(now, place, buf, 0, Content::EMPTY, true, put_ping);
+                return self.control_packet(now, place, buf, Lone::PROBE, put_ping);
             }
         }
         None

@@ -124,7 +124,7 @@ fn loss_is_repaired() {
     for seed in 30..33 {
         let mut world = World::on(seed, &Path::rtt(20).with_loss(0.05));
         let channel = world.hosts[0].start(world.now, Capabilities::stream(), Plan::Bulk(1 << 20));
-        let done = world.run_until(Duration::from_secs(60), |world| {
+        let done = world.run_until(Duration::from_mins(1), |world| {
             world
                 .hosts
                 .iter()
