@@ -1,5 +1,4 @@
 //! Many independent channels between two peers, over several links at once, without I/O.
-#![allow(dead_code, unused_imports, reason = "the parts are being joined")]
 
 mod capabilities;
 mod channel;

@@ -118,10 +118,6 @@ impl Inbox {
         }
     }
 
-    fn is_boundary(&self, offset: u64) -> bool {
-        self.boundaries.get(self.position(offset)).is_some_and(|boundary| boundary.offset == offset)
-    }
-
     /// Gives boundary `at` its number, which has to lie between those around it.
     fn number(&mut self, at: usize, number: u64) -> Result<(), Violation> {
         let known = |boundary: &&Boundary| boundary.number != UNKNOWN;
@@ -169,6 +165,7 @@ impl Inbox {
     }
 
     /// Bytes on the heap, its own box included.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
             + self.boundaries.capacity() * size_of::<Boundary>()

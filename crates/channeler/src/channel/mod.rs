@@ -186,10 +186,6 @@ impl Channel {
         }
     }
 
-    pub(crate) fn id(&self) -> ChannelId {
-        self.id
-    }
-
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
@@ -223,6 +219,7 @@ impl Channel {
     }
 
     /// How much a write would take now, in bytes.
+    #[cfg(test)]
     pub(crate) fn room(&self, cx: &Context<'_>) -> u64 {
         self.sender.room(cx, self.capabilities.resend)
     }
@@ -325,6 +322,7 @@ impl Channel {
     }
 
     /// Whether only the peer's window for this channel holds data back.
+    #[cfg(test)]
     pub(crate) fn is_blocked(&self) -> bool {
         self.sender.is_blocked()
     }
@@ -540,6 +538,7 @@ impl Channel {
     }
 
     /// Memory in bytes, this struct included.
+    #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>() + self.sender.memory() + self.receiver.memory()
     }

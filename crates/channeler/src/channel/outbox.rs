@@ -234,6 +234,7 @@ impl Outbox {
     }
 
     /// Bytes on the heap, its own box included.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
             + self.messages.capacity() * size_of::<Outgoing>()

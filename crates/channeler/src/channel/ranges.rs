@@ -28,11 +28,6 @@ impl Ranges {
         self.ranges.front().copied()
     }
 
-    /// The end of the highest range.
-    pub(super) fn end(&self) -> Option<u64> {
-        self.ranges.back().map(|range| range.1)
-    }
-
     #[inline]
     pub(super) fn pop_first(&mut self) -> Option<(u64, u64)> {
         self.ranges.pop_front()
@@ -121,6 +116,7 @@ impl Ranges {
     }
 
     /// Bytes on the heap.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.ranges.capacity() * size_of::<(u64, u64)>()
     }
@@ -204,6 +200,7 @@ impl Repairs {
     }
 
     /// Bytes on the heap.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.queue.capacity() * size_of::<Repair>()
     }

@@ -338,6 +338,7 @@ impl Receiver {
     }
 
     /// Bytes on the heap.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.ring.capacity() + self.beyond.memory() + self.inbox.as_ref().map_or(0, |inbox| inbox.memory())
     }

@@ -198,6 +198,7 @@ impl Sender {
     }
 
     /// How much a write would take now; of a message channel, the longest message.
+    #[cfg(test)]
     pub(super) fn room(&self, cx: &Context<'_>, resend: Resend) -> u64 {
         self.limit.min(cx.config.send_buffer).saturating_sub(self.held(resend))
     }
@@ -232,6 +233,7 @@ impl Sender {
     }
 
     /// Whether there is something that only the peer's window for the channel holds back.
+    #[cfg(test)]
     pub(super) fn is_blocked(&self) -> bool {
         self.next < self.written && !self.is_allowed()
     }
@@ -355,6 +357,7 @@ impl Sender {
     }
 
     /// Bytes on the heap.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.ring.capacity()
             + self.settled.memory()

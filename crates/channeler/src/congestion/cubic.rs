@@ -263,7 +263,6 @@ mod tests {
         AckSample {
             now,
             acked,
-            lost: 0,
             in_flight: window.saturating_sub(acked),
             prior_in_flight: window,
             rtt,

@@ -51,8 +51,6 @@ pub(crate) struct AckSample<'a> {
     pub(crate) now: Instant,
     /// Bytes newly acknowledged.
     pub(crate) acked: u64,
-    /// Bytes found lost through it; [`Control::on_loss`] is told the same right before.
-    pub(crate) lost: u64,
     /// Bytes on the way after it.
     pub(crate) in_flight: u64,
     /// Bytes on the way before it.

@@ -108,6 +108,7 @@ impl RttEstimator {
 
     /// How much later than a packet another one may be acknowledged before the first is lost: 9/8 of a round trip
     /// (RFC 9002, 6.1.2).
+    #[cfg(test)]
     pub(crate) fn loss_delay(&self) -> Duration {
         (self.smoothed().max(self.latest).saturating_mul(9) / 8).max(GRANULARITY)
     }

@@ -77,7 +77,7 @@ impl Link {
         if newly.eliciting {
             self.on_progress(now, out);
         }
-        let lost = self.detect_lost(now, out);
+        self.detect_lost(now, out);
         let mut rate = self.rate.sample(now);
         if let Some(rate) = rate.as_mut().filter(|_| !own) {
             rate.rtt = rate.rtt.max(self.rtt.min());
@@ -92,7 +92,6 @@ impl Link {
             let sample = AckSample {
                 now,
                 acked: newly.bytes,
-                lost: lost.bytes,
                 in_flight: self.in_flight,
                 prior_in_flight,
                 rtt: &self.rtt,
@@ -105,7 +104,6 @@ impl Link {
             if let Some(background) = self.background.as_mut().filter(|_| newly.background > 0) {
                 background.on_ack(&AckSample {
                     acked: newly.background,
-                    lost: lost.background,
                     in_flight: self.background_in_flight,
                     prior_in_flight: prior_background,
                     ..sample
@@ -220,9 +218,9 @@ impl Link {
     }
 
     /// Declares lost what was overtaken too far or too long ago (RFC 9002, section 6.1). Gives the sum.
-    pub(super) fn detect_lost(&mut self, now: Instant, out: &mut Outcome) -> Losses {
+    pub(super) fn detect_lost(&mut self, now: Instant, out: &mut Outcome) {
         self.loss_time = None;
-        let Some(largest) = self.largest_acked else { return Losses::default() };
+        let Some(largest) = self.largest_acked else { return };
         let patience = self.reorder.time(self.rtt.smoothed().max(self.rtt.latest()));
         let mut losses = Losses::default();
         let mut from = self.first_flying;
@@ -244,7 +242,6 @@ impl Link {
             let persistent = losses.longest >= span && self.rtt.is_measured();
             self.congested(now, persistent, losses.background);
         }
-        losses
     }
 
     fn congested(&mut self, now: Instant, persistent: bool, lost_background: u64) {

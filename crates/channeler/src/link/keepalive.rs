@@ -93,6 +93,7 @@ impl KeepAlive {
         Some(self.last_sent.max(self.asked) + if self.responder { interval * 5 / 4 } else { interval })
     }
 
+    #[cfg(test)]
     pub(super) fn interval(&self) -> Option<Duration> {
         self.interval
     }

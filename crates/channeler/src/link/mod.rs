@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     Algorithm, Config, ConnectionId, LinkId, LinkReport, LinkStatus, Route, Side,
-    congestion::{Control, Controller, Ledbat, Pacer, RateTracker, RttEstimator},
+    congestion::{Controller, Ledbat, Pacer, RateTracker, RttEstimator},
 };
 
 /// Packets that are remembered at once; beyond it nothing but probes leaves. Acknowledgements of small packets may take
@@ -260,11 +260,6 @@ impl Link {
     /// The driver takes packets, or takes no more.
     pub(crate) fn set_ready(&mut self, ready: bool) {
         self.ready = ready;
-    }
-
-    #[inline]
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready
     }
 
     pub(crate) fn report(&self) -> LinkReport {

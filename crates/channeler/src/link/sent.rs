@@ -1,7 +1,7 @@
 //! Packets on their way: a ring indexed by packet number, with one bit per packet for those in flight and one for those
 //! declared lost.
 
-use std::{ops::RangeInclusive, time::Instant};
+use std::time::Instant;
 
 use super::Content;
 use crate::congestion::RateStamp;
@@ -171,7 +171,12 @@ impl SentRing {
     }
 
     /// The numbers in this range that were passed over or are acknowledged already are skipped; the others in this state, ascending.
-    pub(super) fn iter(&self, state: State, range: RangeInclusive<u64>) -> impl Iterator<Item = u64> + '_ {
+    #[cfg(test)]
+    pub(super) fn iter(
+        &self,
+        state: State,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> impl Iterator<Item = u64> + '_ {
         let (mut from, to) = range.into_inner();
         std::iter::from_fn(move || {
             let found = self.first(state, from, to)?;

@@ -13,7 +13,7 @@ use crate::congestion::{
 enum Event {
     Wait(u64),
     Sent { bytes: u64, in_flight: u64, app_limited: bool },
-    Ack { acked: u64, lost: u64, flight: (u64, u64), rtt: u64, rate: Option<RateSample>, sent: u64, ce: u64 },
+    Ack { acked: u64, flight: (u64, u64), rtt: u64, rate: Option<RateSample>, sent: u64, ce: u64 },
     Loss { lost: u64, flight: (u64, u64, u64), persistent: bool, app_limited: bool, sent: u64 },
     Spurious { bytes: u64, sent: u64 },
     Mtu(u16),
@@ -53,16 +53,14 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         (
             number(),
-            number(),
             (number(), number()),
             time(),
             proptest::option::of(rate()),
             time(),
             prop_oneof![Just(0), number()]
         )
-            .prop_map(|(acked, lost, flight, rtt, rate, sent, ce)| Event::Ack {
+            .prop_map(|(acked, flight, rtt, rate, sent, ce)| Event::Ack {
                 acked,
-                lost,
                 flight,
                 rtt,
                 rate,
@@ -96,13 +94,12 @@ fn run(control: &mut dyn Control, start: Instant, mut mtu: u16, events: &[Event]
                 control.on_sent(now, bytes, in_flight, app_limited);
                 pacer.on_sent(bytes);
             }
-            Event::Ack { acked, lost, flight, rtt: time, rate, sent, ce } => {
+            Event::Ack { acked, flight, rtt: time, rate, sent, ce } => {
                 rtt.update(now, Duration::from_nanos(time), Duration::from_nanos(sent));
                 delivered = delivered.saturating_add(acked);
                 control.on_ack(&AckSample {
                     now,
                     acked,
-                    lost,
                     in_flight: flight.0,
                     prior_in_flight: flight.1,
                     rtt: &rtt,

@@ -388,11 +388,10 @@ impl Flow {
             self.largest_acked = Some(number);
             self.rtt.update(now, now - largest_sent, delay);
         }
-        let lost = self.detect_losses(now);
+        self.detect_losses(now);
         self.control.on_ack(&AckSample {
             now,
             acked,
-            lost,
             in_flight: self.in_flight,
             prior_in_flight,
             rtt: &self.rtt,
@@ -405,9 +404,9 @@ impl Flow {
             (self.in_flight > 0).then(|| self.last_sent + self.rtt.pto_base() + Duration::from_millis(25));
     }
 
-    fn detect_losses(&mut self, now: Instant) -> u64 {
+    fn detect_losses(&mut self, now: Instant) {
         self.lossy_at = None;
-        let Some(largest) = self.largest_acked else { return 0 };
+        let Some(largest) = self.largest_acked else { return };
         let mut lost = 0;
         let mut at = 0;
         while self.base + at < largest {
@@ -432,6 +431,5 @@ impl Flow {
         if let Some(loss) = self.tracker.loss(now, self.in_flight, false) {
             self.control.on_loss(&loss);
         }
-        lost
     }
 }

@@ -77,6 +77,7 @@ const fn body_room(room: usize) -> Option<usize> {
 
 /// What DATA of `len` bytes at this offset takes beside them.
 #[inline]
+#[cfg(any(test, feature = "codecs"))]
 pub(crate) const fn data_overhead(offset: u64, len: usize) -> usize {
     size(varint::len(offset) + len) - len
 }
@@ -96,6 +97,7 @@ pub(crate) fn put_data_head(out: &mut Vec<u8>, offset: u64, fin: bool, len: usiz
 
 /// DATA.
 #[inline]
+#[cfg(any(test, feature = "codecs"))]
 pub(crate) fn put_data(out: &mut Vec<u8>, offset: u64, fin: bool, bytes: &[u8]) {
     put_data_head(out, offset, fin, bytes.len());
     out.extend_from_slice(bytes);
@@ -112,6 +114,7 @@ const fn part_integers(number: Option<u64>, offset: u64) -> usize {
 
 /// What MESSAGE with `len` bytes takes beside them. `number` is that of the message if this begins it.
 #[inline]
+#[cfg(any(test, feature = "codecs"))]
 pub(crate) const fn part_overhead(number: Option<u64>, offset: u64, len: usize) -> usize {
     size(part_integers(number, offset) + len) - len
 }
@@ -139,6 +142,7 @@ pub(crate) fn put_part_head(out: &mut Vec<u8>, number: Option<u64>, end: bool, o
 
 /// MESSAGE: a part, which begins its message if `number`, the message's index, is given.
 #[inline]
+#[cfg(any(test, feature = "codecs"))]
 pub(crate) fn put_part(out: &mut Vec<u8>, number: Option<u64>, end: bool, offset: u64, bytes: &[u8]) {
     put_part_head(out, number, end, offset, bytes.len());
     out.extend_from_slice(bytes);
