@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     Algorithm, Config, ConnectionId, LinkId, LinkReport, LinkStatus, Route, Side,
-    congestion::{Controller, Ledbat, Pacer, RateTracker, RttEstimator},
+    congestion::{Control, Controller, Ledbat, Pacer, RateTracker, RttEstimator},
 };
 
 /// Packets that are remembered at once; beyond it nothing but probes leaves. Acknowledgements of small packets may take
