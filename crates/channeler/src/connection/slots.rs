@@ -123,13 +123,7 @@ pub(super) struct Slots {
 impl Slots {
     /// None. `chance` orders the table of their ids.
     pub(super) fn new(chance: u64) -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-            ids: Table::new(chance),
-            last: None,
-            generation: 0,
-        }
+        Self { places: Vec::new(), free: Vec::new(), ids: Table::new(chance), last: None, generation: 0 }
     }
 
     /// The slot of a channel.
