@@ -1,6 +1,6 @@
 //! All connections behind one set of sockets: who a packet is for, and who may begin a new one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     Config, ConnectionId, HandshakeError, Route, Side, Suite, Transmit,
     connection::{Birth, Connection},
+    half_open::{HalfOpen, Origin},
     handshake::{Cookies, Credentials, Handshake, Peer, Settings, StaticKey, Trust},
     table::Table,
     wire,
@@ -65,11 +66,14 @@ pub struct EndpointLimits {
     pub half_open: usize,
     /// From so many of them on, a peer must first prove its address by a cookie, which costs a round trip and no state. Default 64.
     pub half_open_without_cookie: usize,
+    /// Such handshakes of one address that was proved by a cookie (of one network of 64 bits with IPv6): nobody fills all places
+    /// alone. Default 64.
+    pub half_open_per_address: usize,
 }
 
 impl Default for EndpointLimits {
     fn default() -> Self {
-        Self { connections: 16_384, half_open: 1024, half_open_without_cookie: 64 }
+        Self { connections: 16_384, half_open: 1024, half_open_without_cookie: 64, half_open_per_address: 64 }
     }
 }
 
@@ -154,7 +158,7 @@ pub struct Endpoint {
     /// By connection ids, which are chance, and chosen here.
     ids: Table,
     /// Connections that others began and that did not yet answer, by the name of the attempt.
-    half_open: BTreeMap<[u8; 16], (Route, u32)>,
+    half_open: HalfOpen,
     counters: EndpointCounters,
 }
 
@@ -188,7 +192,7 @@ impl Endpoint {
             entries: Vec::new(),
             free: Vec::new(),
             ids: Table::new(chance),
-            half_open: BTreeMap::new(),
+            half_open: HalfOpen::default(),
             counters: EndpointCounters::default(),
         }
     }
@@ -253,7 +257,7 @@ impl Endpoint {
         if let Some(handle) = self.by_id(&packet.recipient[..8]) {
             return Handled::To(handle);
         }
-        if let Some(&(known, handle)) = self.half_open.get(&packet.sender) {
+        if let Some((known, handle)) = self.half_open.get(&packet.sender) {
             return if known.is_same(route) { Handled::To(ConnectionHandle(handle)) } else { self.unknown() };
         }
         let own = self.config.key.id();
@@ -285,12 +289,17 @@ impl Endpoint {
             self.counters.cookies += 1;
             return Handled::Respond(Transmit { route, ecn: None, segment: None });
         }
+        let origin = Origin::of(route).filter(|_| validated);
+        if origin.is_some_and(|origin| self.half_open.of(origin) >= limits.half_open_per_address) {
+            self.counters.refused += 1;
+            return Handled::Dropped;
+        }
         let birth = Birth::new(Side::Responder, Arc::clone(&self.config.config), route, &mut self.rng);
         let settings = self.settings(unix_time, &birth);
         let seed = self.seed();
         let handshake = Handshake::responder(now, settings, birth.ids[0], &packet, validated, seed);
         let handle = self.insert(&birth, Some(packet.sender));
-        self.half_open.insert(packet.sender, (route, handle.0));
+        self.half_open.insert(packet.sender, route, handle.0, origin);
         self.counters.accepted += 1;
         Handled::New(handle, Box::new(Connection::new(now, birth, handshake)))
     }

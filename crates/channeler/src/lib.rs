@@ -12,6 +12,7 @@ mod crypto;
 mod endpoint;
 mod error;
 mod event;
+mod half_open;
 mod handshake;
 mod ids;
 mod link;

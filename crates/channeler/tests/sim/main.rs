@@ -10,6 +10,7 @@ mod aggregate;
 mod axes;
 mod connect;
 mod goodput;
+mod half_open;
 mod hostile;
 mod isolation;
 mod latency;
