@@ -21,6 +21,12 @@ impl Connection {
         mut keys: Option<ChannelOpen>,
         plain: &[u8],
     ) -> Result<(), Violation> {
+        if let Target::Slot(slot) = target
+            && self.slots.at(slot).is(mark::SILENT)
+        {
+            // It was reset before its OPEN came: what it carries was counted, and is of a kind that is not known here.
+            target = Target::Gone;
+        }
         let mut effects = Effects::default();
         for message in Messages(plain) {
             let message = message?;

@@ -8,7 +8,7 @@ use super::{
     warm,
 };
 use crate::{
-    ConnectionError,
+    ConnectionError, LinkStatus,
     channel::{Context, Effects},
     link::LinkTimeout,
 };
@@ -96,18 +96,28 @@ impl Connection {
         }
     }
 
+    /// Nobody answered on a link. One that never worked is no link: both sides forget it, and what was to take it goes elsewhere.
+    fn on_no_answer(&mut self, now: Instant, place: usize) {
+        if let Some(entry) = self.links.get(place)
+            && entry.link.status() == LinkStatus::Dead
+        {
+            let link = entry.link.id();
+            self.close_link(now, link);
+        }
+    }
+
     fn on_link_timeout(&mut self, now: Instant, place: usize, timeout: LinkTimeout) {
         match timeout {
             LinkTimeout::Probe | LinkTimeout::Suspect | LinkTimeout::Dead => {
                 self.on_silence(now, place, timeout);
             }
             LinkTimeout::KeepAlive => self.ping(place),
+            LinkTimeout::ValidationFailed => self.on_no_answer(now, place),
             LinkTimeout::Loss
             | LinkTimeout::AckDue
             | LinkTimeout::PaceReady
             | LinkTimeout::MtuProbe
-            | LinkTimeout::Challenge
-            | LinkTimeout::ValidationFailed => {}
+            | LinkTimeout::Challenge => {}
         }
     }
 }

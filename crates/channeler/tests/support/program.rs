@@ -92,6 +92,14 @@ impl Program {
         channel
     }
 
+    /// Ends this side's direction of a channel behind what is to be written.
+    pub fn end(&mut self, now: Instant, channel: ChannelId) {
+        let connection = self.connection.as_mut().expect("connected");
+        for writer in self.writers.iter_mut().filter(|writer| writer.channel == channel) {
+            writer.end(now, connection);
+        }
+    }
+
     /// Stops or goes on reading a channel.
     pub fn pause(&mut self, now: Instant, channel: ChannelId, paused: bool) {
         let Some(reader) = self.readers.get_mut(&channel) else { return };
