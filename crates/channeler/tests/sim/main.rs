@@ -17,3 +17,4 @@ mod latency;
 mod links;
 mod moves;
 mod network;
+mod pressure;

@@ -45,6 +45,8 @@ pub struct Path {
     pub rate: Option<u64>,
     /// Bytes that wait for the wire before packets are dropped.
     pub queue: usize,
+    /// Nothing waits: what exceeds the rate, and a bucket of `queue` bytes that fills at it, is dropped.
+    pub policed: bool,
     /// Share of packets that vanish.
     pub loss: f64,
     /// Losses in bursts, beside the others.
@@ -72,6 +74,7 @@ impl Default for Path {
             jitter: Duration::ZERO,
             rate: None,
             queue: 1 << 20,
+            policed: false,
             loss: 0.0,
             burst: None,
             reorder: None,
@@ -180,8 +183,11 @@ impl Way {
                 self.tally.marked += 1;
             }
             let took = Duration::from_nanos((len + HEADERS) as u64 * 1_000_000_000 / rate);
-            at = self.free_at.map_or(now, |free| free.max(now)) + took;
-            self.free_at = Some(at);
+            let sent = self.free_at.map_or(now, |free| free.max(now)) + took;
+            self.free_at = Some(sent);
+            if !path.policed {
+                at = sent;
+            }
         }
         if self.in_burst || rng.random_bool(path.loss) {
             self.tally.lost += 1;

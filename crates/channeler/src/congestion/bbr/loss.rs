@@ -19,6 +19,9 @@ const MOST: u64 = ONE * 4 / 25;
 /// Packets whose loss at once proves nothing.
 const FEW: u64 = 3;
 
+/// Packets whose loss at once is no chance if they are more than [`MOST`].
+const MANY: u64 = 10;
+
 /// Calm rounds before one teaches: what was sent while probing is acknowledged by then.
 const CALM_ROUNDS: u32 = 2;
 
@@ -59,6 +62,12 @@ struct Round {
     /// All of them, and how many.
     sum: Duration,
     count: u32,
+}
+
+impl Round {
+    fn mean(&self) -> Option<Duration> {
+        self.sum.checked_div(self.count)
+    }
 }
 
 /// Losses, marks and round trips per round, and what was learned from them.
@@ -134,9 +143,9 @@ impl LossRound {
         self.last.rtt
     }
 
-    /// The mean round trip of the last round.
-    pub(super) fn mean_rtt(&self) -> Option<Duration> {
-        self.last.sum.checked_div(self.last.count)
+    /// Whether the mean round trip of the last round tells of a queue.
+    pub(super) fn queue_grew(&self, min_rtt: Option<Duration>) -> bool {
+        min_rtt.zip(self.last.mean()).is_some_and(|(min, mean)| super::is_queued(min, mean))
     }
 
     /// Whether the loss of the path is not known yet, and that of the last round may be it.
@@ -146,6 +155,15 @@ impl LossRound {
 
     pub(super) fn was_lossless(&self) -> bool {
         self.last.lost == 0
+    }
+
+    /// Whether more was lost in the last round than any path is believed to lose without congestion. Where hardly anything
+    /// arrived the path was broken, not full.
+    pub(super) fn was_flooded(&self, mtu: u64) -> bool {
+        let sent = self.last.lost.saturating_add(self.last.acked);
+        self.last.lost > MANY * mtu
+            && self.last.lost / 4 < self.last.acked
+            && share(self.last.lost, sent).is_some_and(|rate| rate > MOST + MARGIN)
     }
 
     /// Whether the last round showed congestion.

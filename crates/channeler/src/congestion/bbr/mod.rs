@@ -290,7 +290,7 @@ impl Bbr {
         }
         self.aggregation.on_ack(ack.now, ack.acked, self.rate(), self.window, self.round_start);
         self.check_filled(rate, sample);
-        self.check_startup_done(loss_round);
+        self.check_startup_done(loss_round, rate.app_limited);
         if matches!(self.phase, Phase::Drain(since)
             if ack.in_flight <= self.in_flight(100) || self.rounds.count() > since + 3)
         {
@@ -369,13 +369,15 @@ impl Bbr {
         self.filled |= self.growth.full;
     }
 
-    fn check_startup_done(&mut self, loss_round: bool) {
+    fn check_startup_done(&mut self, loss_round: bool, limited: bool) {
         if self.phase != Phase::Startup {
             return;
         }
-        // Losses end it only together with another sign of a full pipe: on a lossy path they mean nothing.
+        // Losses end it only together with another sign of a full pipe: on a lossy path they mean nothing. Where windows
+        // limit, so that growth tells nothing, very many are a sign.
         let pressed = self.growth.rounds_without > 0
-            || self.min_rtt.get().zip(self.losses.mean_rtt()).is_some_and(|(min, mean)| is_queued(min, mean));
+            || (limited && self.losses.was_flooded(self.mtu))
+            || self.losses.queue_grew(self.min_rtt.get());
         if loss_round && pressed && self.losses.was_congested(self.mtu) {
             self.filled = true;
             self.growth.full = true;
