@@ -156,7 +156,7 @@ pub struct Endpoint {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     /// By connection ids, which are chance, and chosen here.
-    ids: Table,
+    ids: Table<u64>,
     /// Connections that others began and that did not yet answer, by the name of the attempt.
     half_open: HalfOpen,
     counters: EndpointCounters,

@@ -5,14 +5,14 @@
 /// Open addressing with linear probing, at most three quarters full. The multiplier is chance, so that nobody outside can choose
 /// numbers that lie in each other's way.
 #[derive(Debug)]
-pub(crate) struct Table {
-    /// A power of two of them, or none. A value of [`Table::NONE`] marks an empty place.
-    places: Vec<(u64, u32)>,
+pub(crate) struct Table<K> {
+    /// A power of two of them, or none. A value of `NONE` marks an empty place.
+    places: Vec<(K, u32)>,
     len: usize,
     multiplier: u64,
 }
 
-impl Table {
+impl<K: Copy + Default + Eq + Into<u64>> Table<K> {
     /// The value that stands for nothing, and cannot be put in.
     const NONE: u32 = u32::MAX;
     const LEAST: usize = 8;
@@ -28,15 +28,15 @@ impl Table {
 
     /// Where a number belongs: the high bits of the product are the well-mixed ones.
     #[inline]
-    fn home(&self, key: u64) -> usize {
-        let product = key.wrapping_mul(self.multiplier);
+    fn home(&self, key: K) -> usize {
+        let product = key.into().wrapping_mul(self.multiplier);
         (product ^ product >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize
             >> (64 - self.places.len().trailing_zeros())
     }
 
     /// The place of a number, or the empty one where it would be. There must be places.
     #[inline]
-    fn place(&self, key: u64) -> usize {
+    fn place(&self, key: K) -> usize {
         let mask = self.places.len() - 1;
         let mut at = self.home(key);
         while self.places[at].1 != Self::NONE && self.places[at].0 != key {
@@ -47,7 +47,7 @@ impl Table {
 
     /// What belongs to a number.
     #[inline]
-    pub(crate) fn get(&self, key: u64) -> Option<u32> {
+    pub(crate) fn get(&self, key: K) -> Option<u32> {
         if self.places.is_empty() {
             return None;
         }
@@ -56,7 +56,7 @@ impl Table {
     }
 
     /// Puts a number in, or gives it another value.
-    pub(crate) fn insert(&mut self, key: u64, value: u32) {
+    pub(crate) fn insert(&mut self, key: K, value: u32) {
         debug_assert!(value != Self::NONE, "a slot number is smaller");
         if 4 * (self.len + 1) > 3 * self.places.len() {
             self.resize((2 * self.places.len()).max(Self::LEAST));
@@ -67,7 +67,7 @@ impl Table {
     }
 
     fn resize(&mut self, len: usize) {
-        let old = std::mem::replace(&mut self.places, vec![(0, Self::NONE); len]);
+        let old = std::mem::replace(&mut self.places, vec![(K::default(), Self::NONE); len]);
         for (key, value) in old {
             if value != Self::NONE {
                 let at = self.place(key);
@@ -77,7 +77,7 @@ impl Table {
     }
 
     /// Takes a number out.
-    pub(crate) fn remove(&mut self, key: u64) {
+    pub(crate) fn remove(&mut self, key: K) {
         if self.places.is_empty() {
             return;
         }
@@ -100,7 +100,7 @@ impl Table {
                 hole = at;
             }
         }
-        self.places[hole] = (0, Self::NONE);
+        self.places[hole] = (K::default(), Self::NONE);
         if self.places.len() > Self::LEAST && 8 * self.len < self.places.len() {
             self.resize(self.places.len() / 2);
         }
@@ -118,7 +118,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map(chance: u64, steps in proptest::collection::vec((0..40_u64, 0..100_u32, any::<bool>()), 0..400)) {
-            let mut ours = Table::new(chance);
+            let mut ours = Table::<u64>::new(chance);
             let mut model = BTreeMap::new();
             for (key, value, put) in steps {
                 if put {
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn memory_is_given_back() {
-        let mut table = Table::new(7);
+        let mut table = Table::<u64>::new(7);
         (0..10_000).for_each(|key| table.insert(key << 20, 1));
         (0..10_000).for_each(|key| table.remove(key << 20));
         assert!(table.len() == 0 && table.places.len() <= Table::LEAST);

@@ -114,7 +114,7 @@ impl Slot {
 pub(super) struct Slots {
     places: Vec<Option<Box<Slot>>>,
     free: Vec<u32>,
-    ids: Table,
+    ids: Table<u32>,
     /// The last one found: packets come in runs.
     last: Option<(u32, u32)>,
     generation: u32,
@@ -134,14 +134,14 @@ impl Slots {
         {
             return Some(slot);
         }
-        let slot = self.ids.get(id.0.into())?;
+        let slot = self.ids.get(id.0)?;
         self.last = Some((id.0, slot));
         Some(slot)
     }
 
     /// The same, without remembering it.
     pub(super) fn look(&self, id: ChannelId) -> Option<&Slot> {
-        self.ids.get(id.0.into()).and_then(|slot| self.places[slot as usize].as_deref())
+        self.ids.get(id.0).and_then(|slot| self.places[slot as usize].as_deref())
     }
 
     /// A channel whose slot is known to be taken.
@@ -165,14 +165,14 @@ impl Slots {
                 (self.places.len() - 1) as u32
             }
         };
-        self.ids.insert(id.0.into(), number);
+        self.ids.insert(id.0, number);
         number
     }
 
     /// Takes a channel out.
     pub(super) fn remove(&mut self, slot: u32) {
         if let Some(gone) = self.places[slot as usize].take() {
-            self.ids.remove(gone.id.0.into());
+            self.ids.remove(gone.id.0);
             self.free.push(slot);
             self.last = None;
         }

@@ -55,9 +55,15 @@ impl Connection {
             Phase::Closing(_) => return self.transmit_close(now, buf),
             _ => return None,
         }
-        self.transmit_for_links(now, buf)
+        if let Some(transmit) = self.transmit_for_links(now, buf) {
+            return Some(transmit);
+        }
+        // Behind a batch of data there is room for control messages; a single packet takes turns with them.
+        let control_first = segments == 1 && self.control_due() && !self.control_had_turn;
+        let first = if control_first { self.transmit_control(now, buf) } else { None };
+        first
             .or_else(|| self.transmit_data(now, segments, buf))
-            .or_else(|| self.transmit_control(now, buf))
+            .or_else(|| if control_first { None } else { self.transmit_control(now, buf) })
             .or_else(|| self.transmit_probes(now, buf))
             .or_else(|| {
                 // Whoever still waits is held back by a window or a pacer, which are not idle.
@@ -137,9 +143,6 @@ impl Connection {
     /// Data of channels.
     fn transmit_data(&mut self, now: Instant, segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
         let control_due = self.control_due();
-        if control_due && segments == 1 && !self.control_had_turn {
-            return None;
-        }
         self.control_had_turn = false;
         let most = if control_due { (segments - 1).max(1) } else { segments };
         let mut batch: Option<Batch> = None;
@@ -338,8 +341,9 @@ impl Connection {
             return Attempt::Nothing;
         };
         channel.turn -= len as i32;
-        self.warm.note(slot, self.warm.second(now));
-        channel.used = self.warm.second(now);
+        let second = self.warm.second(now);
+        self.warm.note(slot, second);
+        channel.used = second;
         link.on_sent(now, len as u32, tracked, content);
         batch.on_packet(len, mtu, buf);
         self.on_packet_sent(now, len, tracked);
