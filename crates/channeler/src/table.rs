@@ -141,6 +141,6 @@ mod tests {
         let mut table = Table::<u64>::new(7);
         (0..10_000).for_each(|key| table.insert(key << 20, 1));
         (0..10_000).for_each(|key| table.remove(key << 20));
-        assert!(table.len() == 0 && table.places.len() <= Table::LEAST);
+        assert!(table.len() == 0 && table.places.len() <= Table::<u64>::LEAST);
     }
 }
