@@ -177,7 +177,7 @@ fn steady(name: &str, route: Route, capabilities: Capabilities, size: usize, dro
     shuttle.drop_each = drop_each;
     let now = shuttle.now;
     let channel = shuttle.end(0).open(now, OpenOptions { capabilities, ..OpenOptions::default() }).unwrap();
-    shuttle.run(1000 * MS, &[channel], size);
+    shuttle.run(3000 * MS, &[channel], size);
     let (packets, read) = (shuttle.packets, shuttle.read);
     let taken = measure(|| shuttle.run(200 * MS, &[channel], size));
     let packets = shuttle.packets - packets;

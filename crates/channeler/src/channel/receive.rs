@@ -30,9 +30,10 @@ pub(super) struct Receiver {
     window: u64,
     /// Where the direction ends, if that is known.
     final_size: Option<u64>,
-    /// The beginning of the round trip in which what is consumed is counted, and the floor at that time.
+    /// The beginning of the round trip in which what is consumed is counted, and the low half of the floor at that
+    /// time.
     pub(super) moved_at: Option<Instant>,
-    moved_from: u64,
+    moved_from: u32,
     /// A WINDOW is to be sent.
     pub(super) window_due: bool,
     /// The program heard that the direction ended.
@@ -233,9 +234,9 @@ impl Receiver {
         let trip = cx.rtt.max(Duration::from_micros(100));
         if self.moved_at.is_some_and(|moved| cx.now.saturating_duration_since(moved) > trip) {
             self.moved_at = Some(cx.now);
-            self.moved_from = before;
+            self.moved_from = before as u32;
         }
-        let consumed = self.floor - self.moved_from;
+        let consumed = u64::from((self.floor as u32).wrapping_sub(self.moved_from));
         if self.window < consumed.saturating_mul(PER_TRIP) {
             let most = first_window(capabilities, cx.config.max_window, cx.config.max_message as u64);
             self.window = (self.window * 2).min(most).max(self.window);
@@ -327,6 +328,7 @@ impl Receiver {
         self.ring.free();
         self.beyond.clear();
         self.moved_at = None;
+        self.moved_from = self.floor as u32;
         if let Some(inbox) = &mut self.inbox {
             inbox.shrink();
         }

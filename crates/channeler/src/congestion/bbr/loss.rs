@@ -44,7 +44,11 @@ impl Tolerance {
 
     /// Whether `lost` of `in_flight` bytes are more than chance explains.
     pub(super) fn is_exceeded(self, lost: u64, in_flight: u64, mtu: u64) -> bool {
-        lost > FEW * mtu && share(lost, in_flight).is_none_or(|rate| rate > MARGIN + self.rate * 3 / 2)
+        let most = MARGIN + self.rate * 3 / 2;
+        // Twice the deviation of a count: in a short flight chance alone is often that far off.
+        let expected = u128::from(in_flight) * u128::from(most) / u128::from(ONE * mtu.max(1));
+        let chance = if self.rate > MARGIN { 2 * expected.isqrt() as u64 * mtu } else { 0 };
+        lost > FEW * mtu && share(lost.saturating_sub(chance), in_flight).is_none_or(|rate| rate > most)
     }
 }
 

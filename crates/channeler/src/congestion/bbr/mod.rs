@@ -375,7 +375,7 @@ impl Bbr {
         }
         // Losses end it only together with another sign of a full pipe: on a lossy path they mean nothing. Where windows
         // limit, so that growth tells nothing, very many are a sign.
-        let pressed = self.growth.rounds_without > 0
+        let pressed = self.growth.rounds_without > 1
             || (limited && self.losses.was_flooded(self.mtu))
             || self.losses.queue_grew(self.min_rtt.get());
         if loss_round && pressed && self.losses.was_congested(self.mtu) {
