@@ -41,7 +41,8 @@ pub struct Config {
     pub max_mtu: u16,
     /// Largest packet on a stream link. Default 16 384; at most 65 535.
     pub max_stream_packet: u16,
-    /// Keeps NAT mappings open while nothing is sent. Default true: the interval is learned, 15 s at first.
+    /// Keeps NAT mappings open while nothing is sent. Default true: the interval is learned, 15 s at first, 5 s to 2 min, and never
+    /// more than half of `idle_timeout`.
     pub keep_alive: bool,
     /// Whether datagrams are sent with ECT(0). Default true; a path that loses such packets stops it.
     pub ecn: bool,
