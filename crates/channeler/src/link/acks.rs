@@ -296,7 +296,8 @@ impl Link {
     /// From when on the next acknowledgement is missed.
     fn update_wait(&mut self, largest: u64) {
         let mut from = largest + 1;
-        self.wait_since = None;
+        // The probes of a dead link keep their rhythm without anything in flight.
+        self.wait_since = self.wait_since.filter(|_| self.status == LinkStatus::Dead);
         while self.eliciting > 0
             && let Some(pn) = self.sent.first(State::Flying, from, u64::MAX - 1)
         {
@@ -320,7 +321,6 @@ impl Link {
         self.first_flying = self.sent.next();
         self.abandoned_below = self.sent.next();
         self.loss_time = None;
-        // The probes of a dead link keep their rhythm without anything in flight.
         self.wait_since = self.wait_since.filter(|_| self.status == LinkStatus::Dead);
         if losses.bytes > 0 {
             self.congested(now, true, losses.background);

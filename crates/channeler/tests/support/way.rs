@@ -161,10 +161,10 @@ impl Way {
         self.tally.sent += 1;
         self.tally.bytes += (len + HEADERS) as u64;
         let path = &self.path;
-        if let Some(burst) = path.burst {
+        self.in_burst = path.burst.is_some_and(|burst| {
             let chance = if self.in_burst { burst.end } else { burst.begin };
-            self.in_burst ^= rng.random_bool(chance);
-        }
+            self.in_burst ^ rng.random_bool(chance)
+        });
         let hole = path.hole.is_some_and(|(from, to)| (from..=to).contains(&len));
         if !path.up || hole || len > path.mtu {
             self.tally.lost += 1;
