@@ -143,6 +143,7 @@ impl Links {
         let theirs = *self.theirs.get(&link)?;
         let own = self.unused.remove(&link)?;
         self.theirs.remove(&link);
+        self.highest = self.highest.max(link.0);
         Some((own, theirs))
     }
 

@@ -28,6 +28,12 @@ impl Connection {
             target = Target::Gone;
         }
         let mut effects = Effects::default();
+        // An acknowledgement in the packet may be the last thing that holds the packet's own channel.
+        let mut held = None;
+        if let Target::Slot(slot) = target {
+            self.slots.at(slot).refs += 1;
+            held = Some(slot);
+        }
         for message in Messages(plain) {
             let message = message?;
             match message {
@@ -61,6 +67,9 @@ impl Connection {
                 }
                 message => self.on_control(now, place, message)?,
             }
+        }
+        if let Some(slot) = held {
+            self.slots.at(slot).refs -= 1;
         }
         if let Target::Slot(slot) = target {
             self.settle(slot, now, &effects);
@@ -137,11 +146,10 @@ impl Connection {
                     return Err(Violation::Limit);
                 }
             }
-            Message::RetireLink { link, .. } => {
-                if let Some(place) = self.links.by_id(link) {
-                    self.leave_link(now, place);
-                }
-            }
+            Message::RetireLink { link, .. } => match self.links.by_id(link) {
+                Some(place) => self.leave_link(now, place),
+                None => self.retire_unused(link),
+            },
             Message::LinkPreference { link, available } => {
                 if let Some(place) = self.links.by_id(link)
                     && let Some(entry) = self.links.get(place)

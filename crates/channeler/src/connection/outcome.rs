@@ -154,13 +154,6 @@ impl Connection {
                 self.slots.at(*slot).channel.on_control_lost(said);
                 *slot
             }
-            Item::RetireLink(link) => {
-                // Both sides forget a link after a while, whoever heard of it.
-                if self.links.by_id(*link).is_some() {
-                    self.say(*item);
-                }
-                return;
-            }
             _ => {
                 self.say(*item);
                 return;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{AddLinkError, Connection, phase::Phase, records::Item};
 use crate::{
-    LinkId, LinkReport, LinkStatus, Priority, Route,
+    LinkId, LinkReport, LinkStatus, Priority, Route, Side,
     channel::{Carried, Effects},
     endpoint::EndpointEventKind,
     link::{Content, LinkTimeout},
@@ -129,6 +129,15 @@ impl Connection {
         self.cut_link(now, place);
         if let Some(id) = self.links.remove(place) {
             self.events.tell_endpoint(EndpointEventKind::RetireId(id));
+        }
+    }
+
+    /// The peer gave a link up before a packet of it came: none may begin it any more.
+    pub(super) fn retire_unused(&mut self, link: LinkId) {
+        let by_peer = link.index().is_multiple_of(2) == (self.side == Side::Responder);
+        if by_peer && let Some((own, _)) = self.links.take_ids(link) {
+            self.events.tell_endpoint(EndpointEventKind::RetireId(own));
+            self.provide_ids();
         }
     }
 
