@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::{ChannelId, congestion::Algorithm};
 
+/// No time of a configuration is longer: sums of times and moments cannot overflow.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
+
 /// Bounds and timings of one connection. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -89,6 +92,10 @@ impl Config {
             max_channels: self.max_channels.clamp(EARLY_CHANNELS as u32, ChannelId::SERIALS),
             max_label: self.max_label.clamp(EARLY_LABEL as usize, MAX_LABEL as usize),
             max_links: self.max_links.clamp(1, 64),
+            idle_timeout: self.idle_timeout.clamp(Duration::from_secs(1), LONGEST),
+            handshake_timeout: self.handshake_timeout.clamp(Duration::from_millis(1), LONGEST),
+            max_ack_delay: self.max_ack_delay.min(Duration::from_secs(1)),
+            reorder_wait: self.reorder_wait.map(|wait| wait.clamp(Duration::from_millis(1), LONGEST)),
             min_mtu,
             max_mtu: self.max_mtu.clamp(min_mtu, 65_507),
             max_stream_packet: self.max_stream_packet.max(1200),

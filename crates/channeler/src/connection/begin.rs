@@ -165,6 +165,7 @@ impl Connection {
             self.on_first_packet(now);
         } else if self.side == Side::Initiator {
             self.events.connected = true;
+            self.was_connected = true;
         }
         for (route, mut packet) in early.into_packets() {
             self.on_datagram(now, route, None, &mut packet);

@@ -15,6 +15,9 @@ use crate::{
     crypto::{ChannelOpen, ChannelSeal},
 };
 
+/// Forgotten channels whose keys were changed that are told from others.
+const GONE: usize = 64;
+
 impl Connection {
     /// Opens a channel. It can be written to at once, even before [`Event::Connected`](crate::Event::Connected): the first packet
     /// carries both the opening and data.
@@ -267,6 +270,12 @@ impl Connection {
             return;
         }
         let by_peer = channel.id.opener() != self.side;
+        if channel.open.generation() > 0 {
+            if self.gone.len() == GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((channel.id, channel.open.generation()));
+        }
         self.slots.remove(slot);
         let slots = &self.slots;
         self.deadlines

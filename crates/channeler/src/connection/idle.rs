@@ -21,6 +21,11 @@ impl Idle {
         self.timeout = self.timeout.min(timeout);
     }
 
+    /// The smaller one of both sides.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The peer was heard.
     #[inline]
     pub(super) fn on_received(&mut self, now: Instant) {

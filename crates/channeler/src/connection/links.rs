@@ -208,6 +208,11 @@ impl Links {
         self.iter().filter(|(_, entry)| entry.leaves.is_none()).count()
     }
 
+    /// Links that are not forgotten yet.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// What is known about a link.
     pub(super) fn report(&self, place: usize) -> Option<LinkReport> {
         self.entries.get(place)?.as_deref().map(Entry::report)

@@ -90,11 +90,7 @@ impl Connection {
         if label.len() > self.config.max_label.max(crate::parameters::EARLY_LABEL as usize) {
             return Err(Violation::Limit);
         }
-        self.serials.insert(id.serial());
-        // Each number is used in the end, or the peer wastes what it was given and this side's memory.
-        if self.serials.missing() > 2 * self.config.max_channels as usize + 64 {
-            return Err(Violation::Limit);
-        }
+        self.use_serial(id)?;
         let slot = self.insert_channel(id, capabilities, priority, Placement::default(), label.into());
         let channel = self.slots.at(slot);
         channel.open = open;
@@ -209,6 +205,14 @@ impl Connection {
         Ok(())
     }
 
+    /// The peer uses a number for a channel.
+    fn use_serial(&mut self, id: ChannelId) -> Result<(), Violation> {
+        self.serials.insert(id.serial());
+        // Each number is used in the end, or the peer wastes what it was given and this side's memory.
+        let most = 2 * self.config.max_channels as usize + 64;
+        if self.serials.missing() > most { Err(Violation::Limit) } else { Ok(()) }
+    }
+
     /// RESET. It may overtake the OPEN of its channel, of which the program then never hears.
     fn on_reset(
         &mut self,
@@ -222,8 +226,9 @@ impl Connection {
             && u64::from(id.serial()) < self.serials_told
             && !self.serials.contains(id.serial());
         if unheard {
-            self.serials.insert(id.serial());
-            let capabilities = Capabilities::stream();
+            self.use_serial(id)?;
+            // Whatever it was to be: of the two kinds, this one's first window is the larger.
+            let capabilities = Capabilities::datagram();
             let slot = self.insert_channel(
                 id,
                 capabilities,

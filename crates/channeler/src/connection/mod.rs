@@ -7,7 +7,7 @@ mod control;
 mod credit;
 mod deadlines;
 mod events;
-#[cfg(feature = "codecs")]
+#[cfg(any(test, feature = "codecs"))]
 mod forge;
 mod idle;
 mod links;
@@ -22,6 +22,8 @@ mod schedule;
 mod serials;
 mod slots;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod transmit;
 mod warm;
@@ -52,7 +54,7 @@ use self::{
     warm::Warm,
 };
 use crate::{
-    Config, ConnectionError, Ecn, Event, Route, Side, Transmit, Violation,
+    ChannelId, Config, ConnectionError, Ecn, Event, Route, Side, Transmit, Violation,
     crypto::{ChannelOpen, ChannelSeal, Opener, Sealer},
     endpoint::EndpointEvent,
     handshake::{Handshake, PeerIdentity},
@@ -128,6 +130,9 @@ pub struct Connection {
     serials: Serials,
     serials_told: u64,
     serials_over: u64,
+    /// The last channels that were forgotten after the peer changed their keys, and how often it had: what it repeats of
+    /// them is still to be acknowledged.
+    gone: VecDeque<(ChannelId, u32)>,
 
     // Links.
     links: Links,
@@ -201,6 +206,7 @@ impl Connection {
             serials: Serials::default(),
             serials_told: Parameters::of(&config, Vec::new()).channels,
             serials_over: 0,
+            gone: VecDeque::new(),
             links: Links::new(side, &ids),
             rtt: Duration::from_millis(100),
             last_place: 0,

@@ -96,7 +96,8 @@ impl Connection {
                 return;
             };
             target = known;
-            fresh_keys.insert(ChannelOpen::new(header.channel))
+            let generation = self.gone.iter().find(|gone| gone.0 == header.channel).map_or(0, |gone| gone.1);
+            fresh_keys.insert(ChannelOpen::again(header.channel, generation))
         };
         let opened = protection.opener.open(now, keys, link, pn, header.phase, packet);
         let len = match opened {
@@ -148,7 +149,9 @@ impl Connection {
     /// The peer adds a link: a packet with an id that no link had yet is authentic.
     fn link_of_peer(&mut self, now: Instant, link: LinkId, route: Route) -> Option<usize> {
         let by_peer = link.index().is_multiple_of(2) == (self.side == crate::Side::Responder);
-        if !by_peer || self.links.living() >= self.config.max_links {
+        // Those that are being left are few, too, or they could be added and dropped without end.
+        let most = self.config.max_links;
+        if !by_peer || self.links.living() >= most || self.links.count() >= 2 * most {
             return None;
         }
         let (own, theirs) = self.links.take_ids(link)?;
@@ -169,6 +172,7 @@ impl Connection {
         self.rng.fill_bytes(&mut seed);
         let mut link = Link::new(id, route, self.side, own, theirs, &self.config, now, seed);
         link.set_peer(self.theirs.ack_delay, self.theirs.datagram, self.theirs.stream_packet);
+        link.set_idle_timeout(self.idle.timeout());
         let place = self.links.insert(link);
         self.events.on_link(place);
         self.provide_ids();

@@ -9,6 +9,8 @@ pub(super) struct Serials {
     next: u32,
     /// Ranges below `next` that are not used yet: first and one past the last, ascending.
     gaps: VecDeque<(u32, u32)>,
+    /// How many numbers are in them.
+    missing: usize,
 }
 
 impl Serials {
@@ -19,7 +21,7 @@ impl Serials {
 
     /// Numbers below the highest used one that are not used.
     pub(super) fn missing(&self) -> usize {
-        self.gaps.iter().map(|gap| (gap.1 - gap.0) as usize).sum()
+        self.missing
     }
 
     /// Marks a number as used.
@@ -27,9 +29,11 @@ impl Serials {
         if serial >= self.next {
             if serial > self.next {
                 self.gaps.push_back((self.next, serial));
+                self.missing += (serial - self.next) as usize;
             }
             self.next = serial + 1;
         } else if let Some(at) = self.gap(serial) {
+            self.missing -= 1;
             let (start, end) = self.gaps[at];
             match (start == serial, end == serial + 1) {
                 (true, true) => drop(self.gaps.remove(at)),

@@ -352,7 +352,8 @@ impl Connection {
             self.twin.content = content;
         }
         self.apply(slot, &effects);
-        if tracked { Attempt::Sent } else { Attempt::Nothing }
+        // With nothing but its opening it waits for more to say, or for windows.
+        if carried.is_some() { Attempt::Sent } else { Attempt::Nothing }
     }
 
     /// The second copy of a packet.

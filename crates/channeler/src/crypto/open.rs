@@ -127,6 +127,16 @@ impl ChannelOpen {
         Self { key: None, other: None, id, generation: 0 }
     }
 
+    /// Of a channel that is forgotten, but for how often its keys were changed.
+    pub(crate) fn again(id: ChannelId, generation: u32) -> Self {
+        Self { generation, ..Self::new(id) }
+    }
+
+    /// How often the peer changed its keys.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     #[inline]
     fn phase(&self) -> bool {
         self.generation & 1 == 1

@@ -43,6 +43,12 @@ impl KeepAlive {
         }
     }
 
+    /// The connection does not live longer than this in silence, for the peer has a timeout, too.
+    pub(super) fn limit(&mut self, idle_timeout: Duration) {
+        self.most = self.most.min((idle_timeout / 2).max(Duration::from_secs(1)));
+        self.interval = self.interval.map(|interval| interval.min(self.most));
+    }
+
     /// A ping was asked for: the next one is an interval away, even if this one cannot leave.
     pub(super) fn on_ping(&mut self, now: Instant) {
         self.asked = now;

@@ -251,6 +251,11 @@ impl Link {
         self.resize();
     }
 
+    /// Silence after which the connection ends.
+    pub(crate) fn set_idle_timeout(&mut self, timeout: Duration) {
+        self.keepalive.limit(timeout);
+    }
+
     /// A round trip that was measured before the first packet of this link: that of the handshake.
     pub(crate) fn set_rtt(&mut self, now: Instant, rtt: Duration) {
         self.rtt.update(now, rtt, Duration::ZERO);

@@ -86,6 +86,8 @@ impl Link {
             self.forget_path(now);
         }
         self.route = route;
+        // That the driver had no room for the old one says nothing of this one, and it will not take it back.
+        self.ready = true;
     }
 
     /// The system says that the network is another one: the same addresses may mean another path.

@@ -108,7 +108,10 @@ impl Link {
                 Expiry::Again => LinkTimeout::Challenge,
                 Expiry::Failed(back) => {
                     match back {
-                        Some(route) => self.route = route,
+                        Some(route) => {
+                            self.route = route;
+                            self.ready = true;
+                        }
                         None => self.set_status(LinkStatus::Dead, out),
                     }
                     LinkTimeout::ValidationFailed
