@@ -38,8 +38,10 @@ struct Arguments {
     opens: usize,
 }
 
-/// Size of the buffers given to write and read.
+/// Size of the buffers given to write and read, for one channel.
 const BUFFER: usize = 64 * 1024;
+/// Their size when there are many, so that it is not their memory that is measured.
+const SMALL_BUFFER: usize = 8 * 1024;
 /// Untimed runs before the timed ones.
 const WARM_UP: usize = 50;
 
@@ -117,11 +119,11 @@ fn endpoint(seed: u8, identity: Option<&Identity>) -> Result<Endpoint> {
     Ok(Endpoint::bind(Arc::new(Os), (Ipv4Addr::LOCALHOST, 0).into(), config)?)
 }
 
-async fn send(mut to: impl AsyncWrite + Unpin, bytes: usize) -> Result<()> {
-    let buffer = vec![7u8; BUFFER];
+async fn send(mut to: impl AsyncWrite + Unpin, bytes: usize, buffer: usize) -> Result<()> {
+    let buffer = vec![7u8; buffer];
     let mut left = bytes;
     while left > 0 {
-        let now = left.min(BUFFER);
+        let now = left.min(buffer.len());
         to.write_all(&buffer[..now]).await?;
         left -= now;
     }
@@ -129,8 +131,8 @@ async fn send(mut to: impl AsyncWrite + Unpin, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-async fn receive(mut from: impl AsyncRead + Unpin) -> Result<usize> {
-    let mut buffer = vec![0u8; BUFFER];
+async fn receive(mut from: impl AsyncRead + Unpin, buffer: usize) -> Result<usize> {
+    let mut buffer = vec![0u8; buffer];
     let mut received = 0;
     loop {
         match from.read(&mut buffer).await? {
@@ -142,16 +144,17 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> Result<usize> {
 
 async fn bulk(ends: &Ends, bytes: usize, channels: usize) -> Result<(f64, f64)> {
     let share = bytes / channels;
+    let buffer = if channels == 1 { BUFFER } else { SMALL_BUFFER };
     let stopwatch = Stopwatch::start()?;
     let mut senders = JoinSet::new();
     for _ in 0..channels {
         let channel = ends.alice.open(OpenOptions::default()).await?;
-        senders.spawn(send(channel, share));
+        senders.spawn(send(channel, share, buffer));
     }
     let mut receivers = JoinSet::new();
     for _ in 0..channels {
         let channel = ends.bob.accept().await?.accept();
-        receivers.spawn(receive(channel));
+        receivers.spawn(receive(channel, buffer));
     }
     let mut received = 0;
     while let Some(done) = receivers.join_next().await {
@@ -227,9 +230,9 @@ async fn native(bytes: usize) -> Result<(f64, f64)> {
     pair.alice.dial(device).await?;
     let stopwatch = Stopwatch::start()?;
     let alice = pair.alice.clone();
-    let sender = tokio::spawn(async move { send(alice.connect(device, "bulk").await?, bytes).await });
+    let sender = tokio::spawn(async move { send(alice.connect(device, "bulk").await?, bytes, BUFFER).await });
     let incoming = pair.bob.incoming().await.context("the node was shut down")?;
-    let received = receive(incoming.accept().await?).await?;
+    let received = receive(incoming.accept().await?, BUFFER).await?;
     sender.await??;
     ensure!(received == bytes, "{received} bytes came");
     stopwatch.read()

@@ -18,7 +18,8 @@ pub struct Config {
     pub max_window: u64,
     /// Received bytes held for the application over all channels. Default 64 MiB.
     pub receive_budget: u64,
-    /// Written bytes held per channel until they are acknowledged or given up. Default 24 MiB.
+    /// Written bytes held until they are acknowledged or given up, by one channel or by all of one priority together: they have
+    /// equal shares, and those of lower priority do not count. A share is 16 KiB, or one message, at least. Default 24 MiB.
     pub send_buffer: u64,
     /// Received messages that a channel holds for the application (message channels). Default 1024.
     pub max_messages: u64,

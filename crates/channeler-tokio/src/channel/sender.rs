@@ -72,7 +72,7 @@ impl Sender {
             return Poll::Ready(Err(WriteError::Ended(reason)));
         }
         let written = if state.unsent >= TURN {
-            state.unsent_writers.push(id);
+            state.unsent_writers.push_back(id);
             Err(WriteError::Blocked)
         } else {
             state.inner.write(towline_net::now(), id, bytes)

@@ -19,6 +19,9 @@ const BATCHES: usize = 16;
 /// The most bytes that a system takes for one batch of datagrams.
 const BATCH: usize = 65_000;
 
+/// Writers that are let go on at once.
+const WRITERS: usize = 8;
+
 /// Times that the driver looks again before it lets others run.
 const ROUNDS: usize = 8;
 
@@ -59,8 +62,13 @@ impl Future for Driver {
         state.kicked = false;
         super::slot::park(&mut state.driver, cx);
         (state.unsent, state.consumed) = (0, 0);
-        while let Some(channel) = state.unsent_writers.pop() {
+        // Not all of them at once, or most would find that others were faster.
+        for _ in 0..WRITERS.min(state.unsent_writers.len()) {
+            let Some(channel) = state.unsent_writers.pop_front() else { break };
             wakes.extend(state.channels.get_mut(&channel).and_then(|slot| slot.write.take()));
+        }
+        if !state.unsent_writers.is_empty() {
+            wakes.extend(state.kick());
         }
         state = shared.send_held(state);
         let mut rounds = 0;

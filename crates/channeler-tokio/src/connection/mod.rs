@@ -83,7 +83,7 @@ pub(crate) struct State {
     /// Bytes written to channels since the driver ran.
     pub(crate) unsent: usize,
     /// Channels whose writer waits until it has run.
-    pub(crate) unsent_writers: Vec<ChannelId>,
+    pub(crate) unsent_writers: VecDeque<ChannelId>,
     /// Bytes read from channels since it ran.
     pub(crate) consumed: usize,
     driver: Option<Waker>,
@@ -120,7 +120,7 @@ impl Shared {
             waiting: 0,
             feeds: Feeds::default(),
             unsent: 0,
-            unsent_writers: Vec::new(),
+            unsent_writers: VecDeque::new(),
             consumed: 0,
             driver: None,
             kicked: false,

@@ -50,6 +50,7 @@ impl Sender {
             }
         };
         let stop = out.len() + room;
+        self.packet = room as u32;
         let mut at = start;
         let mut fin = false;
         // A second time where the ring wraps.

@@ -53,9 +53,9 @@ impl Sender {
     }
 
     pub(super) fn wake_writer(&mut self, cx: &Context<'_>, resend: Resend, fx: &mut Effects) {
-        let most = cx.config.send_buffer;
+        let most = self.most(cx);
         let held = self.held(resend);
-        if held == 0 || self.has_room(held, self.awaited, most) {
+        if held == 0 || self.has_room(held, u64::from(self.awaited), most) {
             self.awaited = 0;
             fx.writable = true;
         }

@@ -64,7 +64,8 @@
 //! Of the connection's window a direction uses what its highest offset says, sent or given up ([`Effects::sent`],
 //! [`Effects::received`]), and gives back what the floor passed ([`Effects::consumed`]); a direction that ends gives back all.
 //!
-//! The sender holds at most `Config::send_buffer`, at first 256 KiB; that doubles while a writer waits though everything is on its way.
+//! The sender holds at most `Config::send_buffer`, at first 64 KiB; that doubles while a writer waits though everything is on its
+//! way. Nor does it hold more than its share of what the connection may hold, which is given with each write.
 //! Rings and queues keep their size while a channel is used, so that nothing is allocated per packet, and are freed one to two seconds
 //! after its last use.
 
@@ -209,13 +210,13 @@ impl Channel {
 
     // ---- the program
 
-    /// Writes: as many bytes of a stream as there is room for, or one message.
-    pub(crate) fn write(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Result<usize, WriteError> {
+    /// Writes: as many bytes of a stream as there is room for, or one message. `share`: how much of what was written may be held.
+    pub(crate) fn write(&mut self, cx: &Context<'_>, share: u64, bytes: &[u8]) -> Result<usize, WriteError> {
         if let Some(reason) = self.ended() {
             return Err(WriteError::Ended(reason));
         }
         self.touch(cx);
-        self.sender.write(cx, self.capabilities.resend, bytes)
+        self.sender.write(cx, self.capabilities.resend, share, bytes)
     }
 
     /// How much a write would take now, in bytes.
@@ -314,6 +315,12 @@ impl Channel {
     }
 
     // ---- sending
+
+    /// Whether it holds anything that was written.
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        !self.sender.is_idle()
+    }
 
     /// Whether there is data to send.
     #[inline]

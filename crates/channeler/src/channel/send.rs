@@ -71,7 +71,13 @@ pub(super) struct Sender {
     pub(super) settled: Ranges,
     pub(super) repairs: Repairs,
     /// Room that a refused write waits for; 0: none waits.
-    pub(super) awaited: u64,
+    pub(super) awaited: u32,
+    /// How much might be held at the last write, by what other channels leave.
+    share: u32,
+    /// The last write to a stream was not taken whole: more follows as soon as there is room.
+    more: bool,
+    /// What fits into a packet, as far as is known.
+    pub(super) packet: u32,
     pub(super) fin: Fin,
     /// The peer wants no more.
     pub(super) stopped: Option<Code>,
@@ -81,10 +87,15 @@ pub(super) struct Sender {
 }
 
 /// First limit of what is held.
-const FIRST_LIMIT: u64 = 256 << 10;
+const FIRST_LIMIT: u64 = 64 << 10;
 
 /// A stream's writer hears of room when there is this much, or the sixteenth part of the limit.
 const STREAM_ROOM: u64 = 16 << 10;
+
+/// In four bytes, of which each channel has many: what exceeds them counts as the most.
+fn short(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
 
 impl Sender {
     pub(super) fn new(
@@ -104,6 +115,9 @@ impl Sender {
             settled: Ranges::default(),
             repairs: Repairs::default(),
             awaited: 0,
+            share: u32::MAX,
+            more: false,
+            packet: 0,
             fin: Fin::Open,
             stopped: None,
             outbox,
@@ -130,6 +144,7 @@ impl Sender {
         &mut self,
         cx: &Context<'_>,
         resend: Resend,
+        share: u64,
         bytes: &[u8],
     ) -> Result<usize, WriteError> {
         if let Some(code) = self.stopped {
@@ -138,16 +153,17 @@ impl Sender {
         if self.fin != Fin::Open {
             return Err(WriteError::Finished);
         }
-        let most = cx.config.send_buffer;
+        self.share = short(share);
+        let most = self.most(cx);
         if let Some(outbox) = &self.outbox {
-            let longest = (cx.config.max_message as u64).min(outbox.max_message()).min(most);
+            let longest = (cx.config.max_message as u64).min(outbox.max_message()).min(cx.config.send_buffer);
             if bytes.len() as u64 > longest {
                 return Err(WriteError::TooLong(longest as usize));
             }
             let span = (bytes.len() as u64).max(1);
             let held = self.held(resend);
             if held > 0 && !self.has_room(held, span + Outbox::COST, most) {
-                self.awaited = span + Outbox::COST;
+                self.awaited = short(span + Outbox::COST);
                 return Err(WriteError::Blocked);
             }
             self.append(resend, bytes, span);
@@ -166,16 +182,23 @@ impl Sender {
             return Ok(0);
         }
         if !self.has_room(held, 1, most) {
-            self.awaited = STREAM_ROOM.max(self.limit / 16).min(most);
+            self.more = true;
+            self.awaited = short(STREAM_ROOM.max(self.limit / 16).min(most.div_ceil(2)));
             return Err(WriteError::Blocked);
         }
         let room = self.limit.min(most).saturating_sub(held);
         let taken = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         self.append(resend, &bytes[..taken], taken as u64);
-        if taken < bytes.len() {
-            self.awaited = STREAM_ROOM.min(most);
+        self.more = taken < bytes.len();
+        if self.more {
+            self.awaited = short(STREAM_ROOM.min(most.div_ceil(2)));
         }
         Ok(taken)
+    }
+
+    /// How much may be held at most.
+    pub(super) fn most(&self, cx: &Context<'_>) -> u64 {
+        if self.share == u32::MAX { cx.config.send_buffer } else { u64::from(self.share) }
     }
 
     /// Whether `wanted` more may be held. What is held doubles while nearly all of it is on its way and still more is wanted:
@@ -200,7 +223,7 @@ impl Sender {
     /// How much a write would take now; of a message channel, the longest message.
     #[cfg(test)]
     pub(super) fn room(&self, cx: &Context<'_>, resend: Resend) -> u64 {
-        self.limit.min(cx.config.send_buffer).saturating_sub(self.held(resend))
+        self.limit.min(self.most(cx)).saturating_sub(self.held(resend))
     }
 
     pub(super) fn finish(&mut self) {
@@ -217,12 +240,22 @@ impl Sender {
         if !self.repairs.is_empty() {
             Wants::Repair
         } else if self.next < self.written {
-            if self.is_allowed() { Wants::Data } else { Wants::Nothing }
+            if self.is_allowed() && !self.gathers() { Wants::Data } else { Wants::Nothing }
         } else if matches!(self.fin, Fin::Due | Fin::Again) {
             Wants::Repair
         } else {
             Wants::Nothing
         }
+    }
+
+    /// Whether what is left of a stream fills no packet, and may wait for more: the writer stands ready to go on as soon as
+    /// something that is on its way has arrived. Packets that are not full cost as much as others, and end a batch.
+    #[inline]
+    fn gathers(&self) -> bool {
+        self.more
+            && self.next > self.floor
+            && self.written - self.next < u64::from(self.packet)
+            && self.fin == Fin::Open
     }
 
     /// Whether the peer's window for the channel allows the next offset.

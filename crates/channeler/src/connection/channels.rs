@@ -114,9 +114,14 @@ impl Connection {
             return Err(WriteError::Ended(Reason::Connection));
         }
         let cx = Context { now, rtt: self.rtt, config: &self.config };
-        let taken = self.slots.at(slot).channel.write(&cx, bytes)?;
+        let channel = self.slots.at(slot);
+        if channel.set(mark::HOLDS) {
+            self.shares.enter(channel.priority);
+        }
+        let share = self.shares.of(channel.priority, self.config.send_buffer);
+        let taken = channel.channel.write(&cx, share, bytes);
         self.settle(slot, now, &Effects::default());
-        Ok(taken)
+        taken
     }
 
     /// Reads bytes of a stream, or one message. What came before the connection ended can still be read after.
@@ -167,7 +172,12 @@ impl Connection {
     /// Changes the place of a channel in the order of sending.
     pub fn set_priority(&mut self, channel: ChannelId, priority: Priority) -> Result<(), NoChannel> {
         let slot = self.find(channel)?;
-        self.slots.at(slot).priority = priority;
+        let channel = self.slots.at(slot);
+        if channel.is(mark::HOLDS) {
+            self.shares.leave(channel.priority);
+            self.shares.enter(priority);
+        }
+        channel.priority = priority;
         Ok(())
     }
 
@@ -216,6 +226,10 @@ impl Connection {
         }
         self.check_control(slot);
         let channel = self.slots.at(slot);
+        if channel.is(mark::HOLDS) && !channel.channel.holds() {
+            channel.clear(mark::HOLDS);
+            self.shares.leave(channel.priority);
+        }
         if let Some(at) = channel.channel.poll_timeout() {
             self.deadlines.note(slot, at, &mut channel.noted);
         }

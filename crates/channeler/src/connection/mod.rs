@@ -20,6 +20,7 @@ mod receive;
 mod records;
 mod schedule;
 mod serials;
+mod shares;
 mod slots;
 mod stats;
 #[cfg(test)]
@@ -50,6 +51,7 @@ use self::{
     records::{Item, Records},
     schedule::Schedule,
     serials::Serials,
+    shares::Shares,
     slots::Slots,
     warm::Warm,
 };
@@ -121,6 +123,7 @@ pub struct Connection {
     deadlines: Deadlines,
     warm: Warm,
     credit: Credit,
+    shares: Shares,
     /// Channels that wait for the connection's window.
     waiting: VecDeque<u32>,
     next_serial: u32,
@@ -200,6 +203,7 @@ impl Connection {
             deadlines: Deadlines::default(),
             warm: Warm::new(now),
             credit: Credit::new(Parameters::of(&config, Vec::new()).connection_window),
+            shares: Shares::default(),
             waiting: VecDeque::new(),
             next_serial: 0,
             serials_allowed: crate::parameters::EARLY_CHANNELS,

@@ -4,8 +4,12 @@ use std::collections::VecDeque;
 
 use crate::{Placement, Priority};
 
-/// Bytes that a channel may send before its turn ends: about eight datagrams, so that a turn fills most of a batch.
-pub(super) const QUANTUM: i32 = 8 * 1452;
+/// Bytes that a channel may send before its turn ends: what its link sends in a millisecond, but at least eight datagrams and at
+/// most a whole batch. Long turns are cheap, as keys and rings stay in the caches; others must not wait long for theirs.
+#[inline]
+pub(super) fn turn(rate: u64) -> i32 {
+    (rate / 1000).clamp(8 * 1452, 1 << 16) as i32
+}
 
 /// Queues beyond which empty ones are forgotten.
 const KEPT: usize = 32;

@@ -59,6 +59,8 @@ pub(super) mod mark {
 
     /// The peer's program accepted it, as was told once.
     pub(in super::super) const ACCEPTED: u32 = 1 << 7;
+    /// Holds something that was written, and counts among those that do.
+    pub(in super::super) const HOLDS: u32 = 1 << 8;
 
     // Events that were not fetched.
     pub(in super::super) const OPENED_EVENT: u32 = 1 << 16;

@@ -12,7 +12,7 @@ use super::{
     packet::{self, Batch, Lone},
     phase::Phase,
     records::Item,
-    schedule::QUANTUM,
+    schedule::turn,
     slots::mark,
 };
 use crate::{
@@ -147,6 +147,7 @@ impl Connection {
         let most = if control_due { (segments - 1).max(1) } else { segments };
         let mut batch: Option<Batch> = None;
         let mut queue = 0;
+        let mut quantum = 0;
         while queue < self.schedule.queues() {
             let Some(slot) = self.schedule.front(queue) else {
                 queue += 1;
@@ -168,12 +169,14 @@ impl Connection {
                 break;
             }
             let stream = link.is_stream();
+            let rate = link.send_rate();
             let current = batch.get_or_insert_with(|| {
+                quantum = turn(rate);
                 let most = if twin.is_some() { 1 } else { most };
                 Batch::new(place, stream, most, buf)
             });
             let attempt = self.data_packet(now, slot, current, twin, buf);
-            self.end_turn(queue, slot, attempt);
+            self.end_turn(queue, slot, attempt, quantum);
             if current.is_full() || (twin.is_some() && attempt == Attempt::Sent) {
                 self.schedule.yield_queue(queue);
                 break;
@@ -232,11 +235,11 @@ impl Connection {
 
     /// After a packet, or none: whose turn is it?
     #[inline]
-    fn end_turn(&mut self, queue: usize, slot: u32, attempt: Attempt) {
+    fn end_turn(&mut self, queue: usize, slot: u32, attempt: Attempt, quantum: i32) {
         let channel = self.slots.at(slot);
         let over = channel.turn <= 0;
         if over {
-            channel.turn += QUANTUM;
+            channel.turn += quantum;
         }
         // One that has said all keeps no place behind others, who may have to wait for long: it comes afresh.
         let idle = over && channel.channel.wants() == Wants::Nothing;

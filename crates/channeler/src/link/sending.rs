@@ -21,7 +21,7 @@ impl Link {
     }
 
     /// Bytes per second at which it sends, or would.
-    pub(super) fn send_rate(&self) -> u64 {
+    pub(crate) fn send_rate(&self) -> u64 {
         let by_window = || {
             let rtt = self.rtt.smoothed().as_micros().max(1) as u64;
             self.window().saturating_mul(1_000_000) / rtt

@@ -107,7 +107,7 @@ impl Pair {
     }
 
     pub(super) fn write(&mut self, end: usize, bytes: &[u8]) -> Result<usize, WriteError> {
-        self.act(end, |channel, cx, _| channel.write(cx, bytes))
+        self.act(end, |channel, cx, _| channel.write(cx, u64::MAX, bytes))
     }
 
     pub(super) fn finish(&mut self, end: usize) {

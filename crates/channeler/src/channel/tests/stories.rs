@@ -495,7 +495,7 @@ fn a_quick_reader_gets_a_larger_window_and_a_slow_one_does_not() {
 fn a_writer_is_held_back_and_woken_and_may_hold_more_if_the_network_takes_more() {
     let mut pair = Pair::new(Capabilities::stream(), Config::default());
     let data = pattern(1, 1 << 20);
-    assert_eq!(pair.write(A, &data), Ok(256 << 10));
+    assert_eq!(pair.write(A, &data), Ok(64 << 10));
     assert_eq!(pair.write(A, &data), Err(WriteError::Blocked));
     assert_eq!(pair.heard[A].writable, 0);
     let first = pair.send(A).unwrap();
@@ -504,7 +504,7 @@ fn a_writer_is_held_back_and_woken_and_may_hold_more_if_the_network_takes_more()
     assert_eq!(pair.heard[A].writable, 0, "not for a packet's worth");
     pair.send_all(A);
     assert_eq!(pair.heard[A].writable, 1, "all is on its way");
-    assert!(pair.write(A, &data).unwrap() > 256 << 10);
+    assert!(pair.write(A, &data).unwrap() > 64 << 10);
     assert_eq!(pair.ends[A].room(&super::Context { now: pair.now, rtt: pair.rtt, config: &pair.config }), 0);
 }
 
