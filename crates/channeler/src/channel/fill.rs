@@ -103,7 +103,7 @@ impl Sender {
                 self.give_up_repair(capabilities, repair, fx)?;
                 continue;
             };
-            let at = self.put_parts(cx, out, room, repair.start, repair.end, number, false);
+            let at = self.put_parts(cx, out, room, repair.start, repair.end, number, None);
             if at == repair.start {
                 return Ok(None);
             }
@@ -122,7 +122,7 @@ impl Sender {
         let start = self.next;
         let end = self.written.min(self.max_offset).min(limit);
         let Some(outbox) = &self.outbox else { return Ok(None) };
-        let at = self.put_parts(cx, out, room, start, end, outbox.cursor(), true);
+        let at = self.put_parts(cx, out, room, start, end, outbox.cursor(), Some(limit));
         fx.sent += at - start;
         self.next = at;
         let mut fin = false;
@@ -185,7 +185,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes parts of messages from `start` on, which is in message `number`. Gives the offset behind the last.
+    /// Writes parts of messages from `start` on, which is in message `number`; new ones within the connection's `limit`. Gives the offset behind the last.
     #[expect(clippy::too_many_arguments, reason = "one loop for new data and repairs")]
     fn put_parts(
         &mut self,
@@ -195,15 +195,21 @@ impl Sender {
         start: u64,
         end: u64,
         mut number: u64,
-        new: bool,
+        limit: Option<u64>,
     ) -> u64 {
         let stop = out.len() + room;
         let mut at = start;
+        let new = limit.is_some();
         let Some(outbox) = &mut self.outbox else { return at };
         while at < end {
             let Some((begins, message)) = outbox.get(number) else { break };
             let late = message.expires.is_some_and(|expires| cx.now >= expires);
             if message.gone || late || (new && number >= outbox.max_messages) {
+                break;
+            }
+            // A message is begun only if the connection's window has room for all of it: the peer cannot read, and so make room,
+            // before it is whole.
+            if at == begins && limit.is_some_and(|limit| message.end > limit) {
                 break;
             }
             let name = (at == begins).then_some(number);

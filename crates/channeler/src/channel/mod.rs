@@ -447,6 +447,12 @@ impl Channel {
         }
     }
 
+    /// What is left to send of a message that was begun, in offsets.
+    #[inline]
+    pub(crate) fn begun(&self) -> u64 {
+        self.sender.begun()
+    }
+
     /// What waits to be sent for the first time, in bytes.
     #[inline]
     pub(crate) fn backlog(&self) -> u64 {

@@ -280,6 +280,13 @@ impl Sender {
         (self.max_offset.saturating_sub(self.next), messages)
     }
 
+    /// Offsets of the message that was begun that are not sent.
+    #[inline]
+    pub(super) fn begun(&self) -> u64 {
+        let begun = self.outbox.as_ref().and_then(|outbox| outbox.get(outbox.cursor()));
+        begun.filter(|(start, _)| *start < self.next).map_or(0, |(_, message)| message.end - self.next)
+    }
+
     /// Offsets that were written and not sent.
     #[inline]
     pub(super) fn backlog(&self) -> u64 {

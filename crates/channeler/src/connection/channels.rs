@@ -71,6 +71,7 @@ impl Connection {
             placement,
             marks: if opened_here { mark::OPENING | mark::OPEN_DUE } else { 0 },
             refs: 0,
+            begun: 0,
             in_flight: 0,
             turn: 0,
             used: 0,
@@ -233,6 +234,9 @@ impl Connection {
         if let Some(at) = channel.channel.poll_timeout() {
             self.deadlines.note(slot, at, &mut channel.noted);
         }
+        if self.credit.promise(&mut channel.begun, channel.channel.begun()) {
+            self.on_credit();
+        }
         self.schedule_if_ready(slot);
         if effects.ended.is_some() || self.slots.at(slot).ended.is_some() {
             self.release(slot);
@@ -250,7 +254,7 @@ impl Connection {
         let opens = channel.is(mark::OPEN_DUE) && channel.ended.is_none();
         match channel.channel.wants() {
             Wants::Nothing if !opens => return,
-            Wants::Data if !opens && self.credit.room() == 0 => {
+            Wants::Data if !opens && self.credit.room(channel.begun) == 0 => {
                 if channel.set(mark::CREDIT) {
                     self.waiting.push_back(slot);
                 }

@@ -6,6 +6,8 @@ pub(super) struct Credit {
     /// What the peer allows, and what of it was used.
     allowed: u64,
     sent: u64,
+    /// What the rest of messages takes that were begun: they can be read only when they are whole, so nothing else may use that up.
+    promised: u64,
     /// What was allowed to the peer, what it used, and how much of that holds no memory any more.
     told: u64,
     received: u64,
@@ -16,20 +18,28 @@ pub(super) struct Credit {
 impl Credit {
     /// Before the peer's parameters are known: nothing may be sent.
     pub(super) fn new(budget: u64) -> Self {
-        Self { allowed: 0, sent: 0, told: budget, received: 0, consumed: 0, budget }
+        Self { allowed: 0, sent: 0, promised: 0, told: budget, received: 0, consumed: 0, budget }
     }
 
-    /// How much more may be sent.
+    /// How much more may be sent by a channel that has begun a message of which so much is left.
     #[inline]
-    pub(super) fn room(&self) -> u64 {
-        self.allowed - self.sent
+    pub(super) fn room(&self, begun: u64) -> u64 {
+        (self.allowed - self.sent).saturating_sub(self.promised - begun)
     }
 
-    /// The peer allows so much. Whether that is news, and there was no room before.
+    /// The rest of a channel's message that was begun is another one. Whether that makes room for others.
+    #[inline]
+    pub(super) fn promise(&mut self, begun: &mut u64, rest: u64) -> bool {
+        let before = std::mem::replace(begun, rest);
+        self.promised = self.promised - before + rest;
+        rest < before
+    }
+
+    /// The peer allows so much. Whether that is news.
     pub(super) fn allow(&mut self, max: u64) -> bool {
-        let was_blocked = self.room() == 0;
+        let news = max > self.allowed;
         self.allowed = self.allowed.max(max);
-        was_blocked && self.room() > 0
+        news
     }
 
     /// So much was used.

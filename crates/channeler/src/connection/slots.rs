@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) marks: u32,
     /// Packets on their way, and records of control messages, that name this slot: it is not given to another before they came back.
     pub(super) refs: u32,
+    /// What is left to send of a message that was begun, in offsets.
+    pub(super) begun: u64,
     /// Packets with data on their way.
     pub(super) in_flight: u32,
     /// Bytes until its turn ends.

@@ -199,7 +199,7 @@ impl Connection {
         let moved = channel.priority != priority || channel.placement != placement;
         let ready = match channel.channel.wants() {
             Wants::Nothing => opening,
-            Wants::Data => opening || self.credit.room() > 0,
+            Wants::Data => opening || self.credit.room(channel.begun) > 0,
             Wants::Repair => true,
         };
         if moved || !ready {
@@ -223,7 +223,7 @@ impl Connection {
         let channel = self.slots.at(slot);
         channel.clear(mark::SCHEDULED);
         let waits = channel.channel.wants() == Wants::Data && !channel.is(mark::OPEN_DUE);
-        if waits && self.credit.room() == 0 {
+        if waits && self.credit.room(channel.begun) == 0 {
             if channel.set(mark::CREDIT) {
                 self.waiting.push_back(slot);
             }
@@ -246,6 +246,10 @@ impl Connection {
         if attempt == Attempt::Nothing || idle {
             self.schedule.pop(queue);
             channel.clear(mark::SCHEDULED);
+            // What it has does not fit into the connection's window.
+            if channel.channel.wants() == Wants::Data && channel.set(mark::CREDIT) {
+                self.waiting.push_back(slot);
+            }
             self.release(slot);
         } else if over {
             self.schedule.rotate(queue);
@@ -297,8 +301,9 @@ impl Connection {
         let mut effects = Effects::default();
         let cx = Context { now, rtt: self.rtt, config: &self.config };
         let room = end - buf.len();
-        let carried = channel.channel.fill(&cx, buf, room, self.credit.room(), &mut effects);
+        let carried = channel.channel.fill(&cx, buf, room, self.credit.room(channel.begun), &mut effects);
         self.credit.on_sent(effects.sent);
+        self.credit.promise(&mut channel.begun, channel.channel.begun());
         if carried.is_none() && !opens && !acked {
             packet::undo(buf, start, stream);
             self.settle(slot, now, &effects);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Pair;
-use crate::{ChannelId, Config, Event, Peer, WriteError};
+use crate::{Capabilities, ChannelId, Config, Event, OpenOptions, Peer, Resend, WriteError};
 
 #[test]
 fn connected_is_told_once() {
@@ -41,4 +41,31 @@ fn extreme_times() {
         assert!(pair.hosts[1].events.contains(&Event::Connected), "{time:?}");
         pair.run(50);
     }
+}
+
+/// Messages that are begun on many channels together must not fill the window of the connection, for none of them can be
+/// read before it is whole.
+#[test]
+fn many_long_messages_at_once() {
+    let config = Config { receive_budget: 256 << 10, max_message: 64 << 10, ..Config::default() };
+    let mut pair = Pair::new(&config, |key| Peer::Key(key.public()));
+    let capabilities = Capabilities { ordered: false, resend: Resend::Forever, close_on_loss: false };
+    let now = pair.now;
+    let first = pair.hosts[0].connection();
+    let channels: Vec<_> = (0..16)
+        .map(|_| {
+            let id = first.open(now, OpenOptions { capabilities, ..OpenOptions::default() }).unwrap();
+            assert_eq!(first.write(now, id, &[7; 60_000]), Ok(60_000));
+            id
+        })
+        .collect();
+    let mut arrived = 0;
+    for _ in 0..400 {
+        pair.run(5);
+        let now = pair.now;
+        for &id in &channels {
+            arrived += usize::from(pair.hosts[1].connection().read(now, id, &mut [0; 60_000]).is_ok());
+        }
+    }
+    assert_eq!(arrived, channels.len());
 }
