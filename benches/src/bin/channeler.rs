@@ -64,8 +64,14 @@ async fn run(arguments: Arguments) -> Result<()> {
             println!("{wall} {cpu} {} {}", memory()?.1 as f64 / 1_048_576.0, stall * 1e3);
             return Ok(());
         }
-        "open" => return print_latencies(opens(&Ends::over_udp().await?, arguments.opens).await?),
-        "echo" => return print_latencies(echoes(&Ends::over_udp().await?, arguments.opens).await?),
+        "open" => {
+            print_latencies(opens(&Ends::over_udp().await?, arguments.opens).await?);
+            return Ok(());
+        }
+        "echo" => {
+            print_latencies(echoes(&Ends::over_udp().await?, arguments.opens).await?);
+            return Ok(());
+        }
         "connect" => return connects(None, arguments.opens).await,
         "connect-rsa" => return connects(Some(identity(KeySize::Rsa3072)?), arguments.opens).await,
         other => bail!("no subject {other}"),
@@ -78,7 +84,7 @@ async fn run(arguments: Arguments) -> Result<()> {
 struct Ends {
     alice: Connection,
     bob: Connection,
-    _endpoints: [Endpoint; 2],
+    endpoints: [Endpoint; 2],
 }
 
 impl Ends {
@@ -86,14 +92,14 @@ impl Ends {
         let (alice, bob) = (endpoint(1, None)?, endpoint(2, None)?);
         let dial = alice.connect(known(2), bob.local_addr(first()).context("no socket")?);
         let (ours, theirs) = tokio::join!(dial, bob.accept());
-        Ok(Self { alice: ours?, bob: theirs.context("endpoint closed")?, _endpoints: [alice, bob] })
+        Ok(Self { alice: ours?, bob: theirs.context("endpoint closed")?, endpoints: [alice, bob] })
     }
 
     async fn over_tcp() -> Result<Self> {
         let (alice, bob) = (endpoint(1, None)?, endpoint(2, None)?);
         let at = bob.listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let (ours, theirs) = tokio::join!(alice.connect_tcp(known(2), at), bob.accept());
-        Ok(Self { alice: ours?, bob: theirs.context("endpoint closed")?, _endpoints: [alice, bob] })
+        Ok(Self { alice: ours?, bob: theirs.context("endpoint closed")?, endpoints: [alice, bob] })
     }
 }
 
@@ -170,7 +176,7 @@ async fn bulk(ends: &Ends, bytes: usize, channels: usize) -> Result<(f64, f64)> 
 /// Wall and CPU seconds, and the longest time without a byte. Every byte is looked at.
 async fn moving(bytes: usize) -> Result<(f64, f64, f64)> {
     let ends = Ends::over_udp().await?;
-    let at = ends._endpoints[1].listen((Ipv4Addr::LOCALHOST, 0).into())?;
+    let at = ends.endpoints[1].listen((Ipv4Addr::LOCALHOST, 0).into())?;
     let udp = ends.alice.links().first().context("no link")?.link;
     let tcp = ends.alice.add_tcp(at).await?;
     ends.alice.link_active(tcp).await?;
@@ -238,9 +244,8 @@ async fn native(bytes: usize) -> Result<(f64, f64)> {
     stopwatch.read()
 }
 
-fn print_latencies(mut latencies: Vec<f64>) -> Result<()> {
+fn print_latencies(mut latencies: Vec<f64>) {
     println!("{} {}", percentile(&mut latencies, 50.0), percentile(&mut latencies, 95.0));
-    Ok(())
 }
 
 /// Sends back every byte of every channel.

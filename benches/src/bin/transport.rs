@@ -109,7 +109,7 @@ fn connect(now: Instant, stream: bool, buf: &mut Vec<u8>) -> Result<(End, End)> 
                 made = Some((handle, *connection));
             }
             Handled::To(_) => {
-                made.as_mut().context("new before known")?.1.handle(now, routes[1], None, packet)
+                made.as_mut().context("new before known")?.1.handle(now, routes[1], None, packet);
             }
             other => bail!("{other:?}"),
         }
@@ -183,7 +183,7 @@ fn run(options: &Options) -> Result<(Duration, Instant, Instant)> {
         while let Some(event) = client.connection.poll_event() {
             match event {
                 Event::Writable(channel) => {
-                    ready.push(channels.iter().position(|known| *known == channel).context("known")?)
+                    ready.push(channels.iter().position(|known| *known == channel).context("known")?);
                 }
                 Event::Closed(error) => return Err(error.into()),
                 _ => {}

@@ -201,9 +201,13 @@ fn exchange(now: &mut Instant, liar: &mut End, honest: &mut End) {
         let (mut to_honest, mut to_liar) = (Vec::new(), Vec::new());
         liar.drive(*now, &mut to_honest, |_, _| {});
         honest.drive(*now, &mut to_liar, |connection, event| answer(*now, connection, &event));
-        to_honest.into_iter().for_each(|packet| honest.receive(*now, liar.route, packet, &mut to_liar));
+        for packet in to_honest {
+            honest.receive(*now, liar.route, packet, &mut to_liar);
+        }
         let route = honest.route;
-        to_liar.into_iter().for_each(|packet| liar.receive(*now, route, packet, &mut Vec::new()));
+        for packet in to_liar {
+            liar.receive(*now, route, packet, &mut Vec::new());
+        }
         *now += Duration::from_millis(5);
     }
 }

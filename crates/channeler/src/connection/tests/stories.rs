@@ -55,16 +55,16 @@ fn many_long_messages_at_once() {
     let channels: Vec<_> = (0..16)
         .map(|_| {
             let id = first.open(now, OpenOptions { capabilities, ..OpenOptions::default() }).unwrap();
-            assert_eq!(first.write(now, id, &[7; 60_000]), Ok(60_000));
+            assert_eq!(first.write(now, id, &vec![7; 60_000]), Ok(60_000));
             id
         })
         .collect();
-    let mut arrived = 0;
+    let (mut arrived, mut buf) = (0, vec![0; 60_000]);
     for _ in 0..400 {
         pair.run(5);
         let now = pair.now;
         for &id in &channels {
-            arrived += usize::from(pair.hosts[1].connection().read(now, id, &mut [0; 60_000]).is_ok());
+            arrived += usize::from(pair.hosts[1].connection().read(now, id, &mut buf).is_ok());
         }
     }
     assert_eq!(arrived, channels.len());

@@ -114,7 +114,7 @@ const fn part_integers(number: Option<u64>, offset: u64) -> usize {
 
 /// What MESSAGE with `len` bytes takes beside them. `number` is that of the message if this begins it.
 #[inline]
-#[cfg(any(test, feature = "codecs"))]
+#[cfg(test)]
 pub(crate) const fn part_overhead(number: Option<u64>, offset: u64, len: usize) -> usize {
     size(part_integers(number, offset) + len) - len
 }
