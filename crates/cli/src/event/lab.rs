@@ -12,18 +12,23 @@ const COLUMN: usize = BAR + 7;
 
 /// Something about a simulated network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "event")]
 pub(crate) enum LabEvent {
     /// What `lab` can play.
-    LabScenario { name: String, about: String },
+    #[serde(rename = "lab_scenario")]
+    Scenario { name: String, about: String },
     /// The stage is set.
-    LabScene { scenario: String, seed: u64, about: String, lines: Vec<LabLine> },
+    #[serde(rename = "lab_scene")]
+    Scene { scenario: String, seed: u64, about: String, lines: Vec<LabLine> },
     /// What moved since the last of these.
-    LabSample(LabSample),
+    #[serde(rename = "lab_sample")]
+    Sample(LabSample),
     /// Something happened, `at` seconds of virtual time after the connection stood.
-    LabNote { at: f64, text: String },
+    #[serde(rename = "lab_note")]
+    Note { at: f64, text: String },
     /// The end.
-    LabEnd(LabEnd),
+    #[serde(rename = "lab_end")]
+    End(LabEnd),
 }
 
 /// A way between the two devices.
@@ -70,36 +75,41 @@ impl LabEvent {
     /// The line for people.
     pub(super) fn text(&self) -> (Weight, String) {
         let text = match self {
-            Self::LabScenario { name, about } => format!("  {name:<12} {about}"),
-            Self::LabScene { scenario, seed, about, lines } => scene(scenario, *seed, about, lines),
-            Self::LabSample(sample) => sample.row(),
-            Self::LabNote { at, text } => format!("{at:>8.3} s ├─ {text}"),
-            Self::LabEnd(end) => end.summary(),
+            Self::Scenario { name, about } => format!("  {name:<12} {about}"),
+            Self::Scene { scenario, seed, about, lines } => scene(scenario, *seed, about, lines),
+            Self::Sample(sample) => sample.row(),
+            Self::Note { at, text } => format!("{at:>8.3} s ├─ {text}"),
+            Self::End(end) => end.summary(),
         };
         (Weight::Result, text)
     }
 }
 
 fn scene(scenario: &str, seed: u64, about: &str, lines: &[LabLine]) -> String {
-    let mut text = format!("{scenario}, seed {seed}: {about}\n\n");
-    let (alice, bob) = ("  alice ", " bob\n");
-    for (index, line) in lines.iter().enumerate() {
-        let corner = match (index, lines.len()) {
-            (_, 1) => ['─', '─'],
-            (0, _) => ['┬', '┬'],
-            (last, count) if last + 1 == count => ['└', '┘'],
-            _ => ['├', '┤'],
-        };
-        let [left, right] = if index == 0 { [alice, bob] } else { ["        ", "\n"] };
-        let middle = format!(" {}: {} ", line.name, line.about);
-        text.push_str(&format!("{left}{}──{middle:─<58}──{}{right}", corner[0], corner[1]));
-    }
-    text.push('\n');
+    let drawn: Vec<String> =
+        lines.iter().enumerate().map(|(index, line)| draw(line, index, lines.len())).collect();
     let columns = lines.iter().map(|line| line.name.as_str()).chain(["program"]);
     let columns: Vec<String> =
         columns.map(|name| format!("{:<COLUMN$}", format!("{name}, Mbit/s"))).collect();
-    text.push_str(&format!("{:>8}   │ {} │ delay", "time", columns.join(" │ ")));
-    text
+    format!(
+        "{scenario}, seed {seed}: {about}\n\n{}\n{:>8}   │ {} │ delay",
+        drawn.concat(),
+        "time",
+        columns.join(" │ ")
+    )
+}
+
+/// A line between the two, by its number of so many.
+fn draw(line: &LabLine, index: usize, count: usize) -> String {
+    let corner = match index {
+        _ if count == 1 => ['─', '─'],
+        0 => ['┬', '┬'],
+        _ if index + 1 == count => ['└', '┘'],
+        _ => ['├', '┤'],
+    };
+    let [left, right] = if index == 0 { ["  alice ", " bob\n"] } else { ["        ", "\n"] };
+    let middle = format!(" {}: {} ", line.name, line.about);
+    format!("{left}{}──{middle:─<58}──{}{right}", corner[0], corner[1])
 }
 
 impl LabSample {

@@ -20,7 +20,7 @@ pub(crate) async fn run(args: Lab, output: &Output, interrupt: Interrupt) -> Res
     let Some(name) = args.scenario else {
         for name in Name::value_variants() {
             let word = name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-            output.say(&LabEvent::LabScenario { name: word, about: name.about().to_owned() }.into());
+            output.say(&LabEvent::Scenario { name: word, about: name.about().to_owned() }.into());
         }
         return Ok(());
     };

@@ -77,7 +77,7 @@ impl Stage {
         let lines = scenario.lines.iter();
         let lines = lines.map(|line| LabLine { name: line.name.to_owned(), about: line.about() }).collect();
         let about = scenario.about.to_owned();
-        output.say(&LabEvent::LabScene { scenario: word, seed, about, lines }.into());
+        output.say(&LabEvent::Scene { scenario: word, seed, about, lines }.into());
         let stage = Self::set(world, scenario, output, stop);
         let (alice, bob, links) = stage.connect().await?;
         let play = Arc::new(Play { alice, bob, links, watch: Watch::start() });
@@ -92,9 +92,10 @@ impl Stage {
         for (number, line) in scenario.lines.iter().enumerate() {
             // Each line is a network of its own, whose addresses both find by themselves.
             let block = Some(Prefix::new(IpAddr::from([45, number as u8, 0, 0]), 16));
-            let network = world.network(match line.masquerade {
-                true => Plan::Internet { v4: block, v6: None },
-                false => Plan::Lan { v4: block, v6: None },
+            let network = world.network(if line.masquerade {
+                Plan::Internet { v4: block, v6: None }
+            } else {
+                Plan::Lan { v4: block, v6: None }
             });
             bob.attach(network, Link::delay(Duration::ZERO));
             if line.masquerade {
@@ -202,7 +203,7 @@ impl Stage {
             };
             self.note(play, text);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Says what moved, step by step, until it is told to stop.
@@ -228,7 +229,7 @@ impl Stage {
             let lines = lines.collect();
             let total = play.watch.bytes();
             self.output.say(
-                &LabEvent::LabSample(LabSample {
+                &LabEvent::Sample(LabSample {
                     at: play.watch.at(),
                     mbits: lines,
                     program_mbits: mbits(total - std::mem::replace(&mut read, total)),
@@ -270,13 +271,13 @@ impl Stage {
 
     fn note(&self, play: &Play, text: String) {
         self.world.note(text.as_str());
-        self.output.say(&LabEvent::LabNote { at: play.watch.at(), text }.into());
+        self.output.say(&LabEvent::Note { at: play.watch.at(), text }.into());
     }
 
     fn end(&self, play: &Play) {
         let stats = play.alice.stats();
         self.output.say(
-            &LabEvent::LabEnd(LabEnd {
+            &LabEvent::End(LabEnd {
                 bytes: play.watch.bytes(),
                 seconds: play.watch.at(),
                 stall_ms: milliseconds(play.watch.stall()),
