@@ -31,7 +31,7 @@ pub struct Config {
     pub max_label: usize,
     /// Links at once. Default 8.
     pub max_links: usize,
-    /// Silence after which the connection is dead. Default 30 s. Both sides' values count; the smaller one holds.
+    /// Silence after which the connection is dead. Default 30 s; at least 1 s. Both sides' values count; the smaller one holds.
     pub idle_timeout: Duration,
     /// How long a handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
