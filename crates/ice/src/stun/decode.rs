@@ -87,6 +87,27 @@ pub struct Message<'a> {
     /// FINGERPRINT is present, and correct.
     pub fingerprint: bool,
     integrity: Option<(&'a [u8], &'a [u8])>,
+    integrity_sha256: Option<(&'a [u8], &'a [u8])>,
+    // From the end of the header up to the first integrity code or FINGERPRINT.
+    attributes: &'a [u8],
+}
+
+/// The attributes of a message in their order, each with its type and its value; see [`Message::attributes`].
+#[derive(Debug, Clone)]
+pub struct Attributes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (head, rest) = self.rest.split_first_chunk::<4>()?;
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let value = rest.get(..len)?;
+        self.rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_be_bytes([head[0], head[1]]), value))
+    }
 }
 
 impl<'a> Message<'a> {
@@ -119,17 +140,34 @@ impl<'a> Message<'a> {
             rejected: Vec::new(),
             fingerprint: false,
             integrity: None,
+            integrity_sha256: None,
+            attributes: &packet[HEADER_LEN..],
         };
+        let mut protected = None;
         let mut at = HEADER_LEN;
         while at < packet.len() {
             // Attributes and their padding are multiples of 4, so the four bytes of the next header exist.
             let attribute = u16::from_be_bytes([packet[at], packet[at + 1]]);
             let len = usize::from(u16::from_be_bytes([packet[at + 2], packet[at + 3]]));
             let value = packet.get(at + 4..at + 4 + len).ok_or(DecodeError::Truncated { attribute })?;
+            if matches!(
+                attribute,
+                attribute::MESSAGE_INTEGRITY | attribute::MESSAGE_INTEGRITY_SHA256 | attribute::FINGERPRINT
+            ) {
+                protected.get_or_insert(at);
+            }
             message.attribute(packet, at, attribute, value)?;
             at += 4 + len.next_multiple_of(4);
         }
+        message.attributes = &packet[HEADER_LEN..protected.unwrap_or(packet.len())];
         Ok(message)
+    }
+
+    /// Every attribute that stands before the integrity code (or before FINGERPRINT, if there is none), known or not.
+    ///
+    /// This is how attributes of other usages are read, such as those of TURN.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes { rest: self.attributes }
     }
 
     fn attribute(
@@ -149,6 +187,17 @@ impl<'a> Message<'a> {
                 return Err(DecodeError::Fingerprint);
             }
             self.fingerprint = true;
+            return Ok(());
+        }
+        if self.integrity_sha256.is_some() {
+            return Ok(());
+        }
+        if kind == attribute::MESSAGE_INTEGRITY_SHA256 {
+            // Shorter codes are for usages that allow them; none here does.
+            if value.len() != 32 {
+                return Err(bad);
+            }
+            self.integrity_sha256 = Some((&packet[..at], value));
             return Ok(());
         }
         if self.integrity.is_some() {
@@ -207,6 +256,17 @@ impl<'a> Message<'a> {
         let (head, code) = self.integrity.ok_or(IntegrityError::Missing)?;
         integrity::verify(head, key, code)
     }
+
+    /// As [`Message::verify_integrity`], by MESSAGE-INTEGRITY-SHA256 (RFC 8489 section 14.6).
+    pub fn verify_integrity_sha256(&self, key: &[u8]) -> Result<(), IntegrityError> {
+        let (head, code) = self.integrity_sha256.ok_or(IntegrityError::Missing)?;
+        integrity::verify_sha256(head, key, code)
+    }
+
+    /// Whether one of the two integrity codes is there, right or wrong.
+    pub fn has_integrity(&self) -> bool {
+        self.integrity.is_some() || self.integrity_sha256.is_some()
+    }
 }
 
 fn error_code(value: &[u8]) -> Option<ErrorCode<'_>> {
@@ -219,18 +279,28 @@ fn error_code(value: &[u8]) -> Option<ErrorCode<'_>> {
     Some(ErrorCode { code, reason: std::str::from_utf8(reason).unwrap_or_default() })
 }
 
-/// Address and port are hidden from middleboxes by the cookie and the transaction id (RFC 8489 section 14.2).
-fn xor_address(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
-    let (head, address) = value.split_first_chunk::<4>()?;
-    let port = u16::from_be_bytes([head[2], head[3]]) ^ (MAGIC_COOKIE >> 16) as u16;
-    let ip: IpAddr = match (head[1], address.len()) {
-        (1, 4) => Ipv4Addr::from(u32::from_be_bytes(address.try_into().ok()?) ^ MAGIC_COOKIE).into(),
-        (2, 16) => {
-            Ipv6Addr::from(u128::from_be_bytes(address.try_into().ok()?) ^ xor_mask(transaction)).into()
-        }
-        _ => return None,
+/// Reads the value of an attribute like XOR-MAPPED-ADDRESS, in a message of `transaction` (RFC 8489 section 14.2).
+///
+/// Address and port are hidden from middleboxes by the cookie and the transaction id.
+pub fn xor_address(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
+    let hidden = address(value)?;
+    let port = hidden.port() ^ (MAGIC_COOKIE >> 16) as u16;
+    let ip: IpAddr = match hidden.ip() {
+        IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip) ^ MAGIC_COOKIE).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) ^ xor_mask(transaction)).into(),
     };
     Some(SocketAddr::new(ip, port))
+}
+
+/// Reads the value of an attribute like MAPPED-ADDRESS or ALTERNATE-SERVER (RFC 8489 section 14.1).
+pub fn address(value: &[u8]) -> Option<SocketAddr> {
+    let (head, address) = value.split_first_chunk::<4>()?;
+    let ip: IpAddr = match (head[1], address.len()) {
+        (1, 4) => Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?).into(),
+        (2, 16) => Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes([head[2], head[3]])))
 }
 
 pub(super) fn xor_mask(transaction: &TransactionId) -> u128 {

@@ -1,13 +1,13 @@
 //! Writing a message.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::decode::xor_mask;
 use super::{
-    Class, FINGERPRINT_LEN, FINGERPRINT_XOR, HEADER_LEN, INTEGRITY_LEN, MAGIC_COOKIE, RoleClaim,
-    TransactionId,
+    Class, FINGERPRINT_LEN, FINGERPRINT_XOR, HEADER_LEN, INTEGRITY_LEN, INTEGRITY_SHA256_LEN, MAGIC_COOKIE,
+    RoleClaim, TransactionId,
 };
 use super::{attribute, integrity, type_of};
 
@@ -18,6 +18,30 @@ use super::{attribute, integrity, type_of};
 pub struct Encoder {
     buffer: BytesMut,
 }
+
+/// The integrity code that ends a message.
+#[derive(Clone, Copy)]
+pub enum Seal<'k> {
+    /// None.
+    None,
+    /// MESSAGE-INTEGRITY with this key.
+    Sha1(&'k [u8]),
+    /// MESSAGE-INTEGRITY-SHA256 with this key.
+    Sha256(&'k [u8]),
+}
+
+impl std::fmt::Debug for Seal<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Sha1(_) => "Sha1",
+            Self::Sha256(_) => "Sha256",
+        })
+    }
+}
+
+/// The longest value of an attribute of any kind, in bytes.
+const MAX_VALUE: usize = 65_000;
 
 /// The longest text put into an attribute, in bytes: USERNAME and SOFTWARE stay below it in any valid message.
 const MAX_TEXT: usize = 762;
@@ -77,23 +101,41 @@ impl Encoder {
     /// XOR-MAPPED-ADDRESS.
     #[must_use]
     pub fn mapped_address(self, address: SocketAddr) -> Self {
+        self.xor_address(attribute::XOR_MAPPED_ADDRESS, address)
+    }
+
+    /// Any attribute whose value is an address in the form of XOR-MAPPED-ADDRESS.
+    #[must_use]
+    pub fn xor_address(self, kind: u16, address: SocketAddr) -> Self {
         let transaction =
             TransactionId(self.buffer[8..HEADER_LEN].try_into().expect("the header is written first"));
         let port = address.port() ^ (MAGIC_COOKIE >> 16) as u16;
+        let hidden: IpAddr = match address.ip() {
+            IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip) ^ MAGIC_COOKIE).into(),
+            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) ^ xor_mask(&transaction)).into(),
+        };
+        self.address(kind, SocketAddr::new(hidden, port))
+    }
+
+    /// Any attribute whose value is an address in the form of MAPPED-ADDRESS.
+    #[must_use]
+    pub fn address(self, kind: u16, address: SocketAddr) -> Self {
         let mut value = BytesMut::with_capacity(20);
+        value.put_u16(if address.is_ipv4() { 1 } else { 2 });
+        value.put_u16(address.port());
         match address.ip() {
-            IpAddr::V4(ip) => {
-                value.put_u16(1);
-                value.put_u16(port);
-                value.put_u32(u32::from(ip) ^ MAGIC_COOKIE);
-            }
-            IpAddr::V6(ip) => {
-                value.put_u16(2);
-                value.put_u16(port);
-                value.put_u128(u128::from(ip) ^ xor_mask(&transaction));
-            }
+            IpAddr::V4(ip) => value.put_slice(&ip.octets()),
+            IpAddr::V6(ip) => value.put_slice(&ip.octets()),
         }
-        self.put(attribute::XOR_MAPPED_ADDRESS, &value)
+        self.put(kind, &value)
+    }
+
+    /// Any attribute at all; the first 65,000 bytes of its value.
+    ///
+    /// The message as a whole must stay below 64 KiB, which is the caller's concern.
+    #[must_use]
+    pub fn attribute(self, kind: u16, value: &[u8]) -> Self {
+        self.put(kind, &value[..value.len().min(MAX_VALUE)])
     }
 
     /// ERROR-CODE; `code` is 300 to 699.
@@ -112,11 +154,24 @@ impl Encoder {
     }
 
     /// Adds MESSAGE-INTEGRITY if there is a key, then FINGERPRINT.
-    pub fn finish(mut self, key: Option<&[u8]>) -> Bytes {
-        if let Some(key) = key {
-            let code = integrity::code(&self.buffer, key);
-            self.set_length(INTEGRITY_LEN);
-            self = self.put(attribute::MESSAGE_INTEGRITY, &code);
+    pub fn finish(self, key: Option<&[u8]>) -> Bytes {
+        self.finish_with(key.map_or(Seal::None, Seal::Sha1))
+    }
+
+    /// Adds the integrity code that `seal` says, then FINGERPRINT.
+    pub fn finish_with(mut self, seal: Seal<'_>) -> Bytes {
+        match seal {
+            Seal::None => {}
+            Seal::Sha1(key) => {
+                let code = integrity::code(&self.buffer, key);
+                self.set_length(INTEGRITY_LEN);
+                self = self.put(attribute::MESSAGE_INTEGRITY, &code);
+            }
+            Seal::Sha256(key) => {
+                let code = integrity::code_sha256(&self.buffer, key);
+                self.set_length(INTEGRITY_SHA256_LEN);
+                self = self.put(attribute::MESSAGE_INTEGRITY_SHA256, &code);
+            }
         }
         self.set_length(FINGERPRINT_LEN);
         let crc = crc32fast::hash(&self.buffer) ^ FINGERPRINT_XOR;

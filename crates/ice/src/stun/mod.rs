@@ -2,15 +2,18 @@
 //!
 //! [`Message::decode`] borrows from the packet and allocates nothing but the list of attributes it does not know;
 //! [`Encoder`] writes one message. Only the Binding method is used by connectivity checks; other methods decode, so
-//! that they can be answered with an error.
+//! that they can be answered with an error. Other usages (TURN) read what is theirs from [`Message::attributes`] and
+//! write it by [`Encoder::attribute`]. [`Splitter`] finds the messages of a byte stream.
 
 mod decode;
 mod encode;
 mod integrity;
+mod stream;
 
-pub use decode::{DecodeError, ErrorCode, Message};
-pub use encode::Encoder;
+pub use decode::{Attributes, DecodeError, ErrorCode, Message, address, xor_address};
+pub use encode::{Encoder, Seal};
 pub use integrity::IntegrityError;
+pub use stream::{Framed, SplitError, Splitter};
 
 /// The fixed value in every message (RFC 8489 section 5).
 pub const MAGIC_COOKIE: u32 = 0x2112_a442;
@@ -92,6 +95,7 @@ mod attribute {
     pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub(super) const ERROR_CODE: u16 = 0x0009;
     pub(super) const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
+    pub(super) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
     pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(super) const PRIORITY: u16 = 0x0024;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
@@ -110,6 +114,8 @@ const FINGERPRINT_XOR: u32 = 0x5354_554e;
 const FINGERPRINT_LEN: usize = 8;
 /// Length of a MESSAGE-INTEGRITY attribute with its header.
 const INTEGRITY_LEN: usize = 24;
+/// Length of a MESSAGE-INTEGRITY-SHA256 attribute with its header.
+const INTEGRITY_SHA256_LEN: usize = 36;
 
 #[cfg(test)]
 mod tests;

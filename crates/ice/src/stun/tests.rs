@@ -166,6 +166,77 @@ fn methods_and_classes_survive_their_interleaved_bits() {
     }
 }
 
+/// The attributes of RFC 8489 appendix B.1. The length and the code printed there do not fit each other, so both are
+/// those that another implementation of HMAC-SHA256 finds; the key is SHA-256 of "マトリックス:example.org:TheMatrIX".
+#[test]
+fn rfc8489_long_term_request_with_sha256_and_userhash() {
+    let packet = hex("000100882112a44278ad3433c6ad72c029da412e
+        001e00204a3cf38fef6992bda952c6780417da0f24819415569e60b205c46e41407f1704
+        001500296f624d61744a6f73324141414366 2f2f3439396b39353464364f4c33346f4c3946535476793634734 1000000
+        0014000b6578616d706c652e6f726700
+        001c0020234112fbd4e27f983eb4032836f998216f5b23f8d927753fbc4f882bfbdf0dec");
+    let message = Message::decode(&packet).unwrap();
+    let key = hex("dd295a613b9058c3c23d6dc7165bda072304d989c9d0af3a8c7e184b4f9bb4a1");
+    assert_eq!(message.verify_integrity_sha256(&key), Ok(()));
+    assert_eq!(message.verify_integrity_sha256(b"other"), Err(IntegrityError::Mismatch));
+    assert_eq!(message.verify_integrity(&key), Err(IntegrityError::Missing));
+    let attributes: Vec<_> = message.attributes().map(|(kind, value)| (kind, value.len())).collect();
+    assert_eq!(attributes, [(0x1e, 32), (0x15, 41), (0x14, 11)]);
+
+    // Ours with the same attributes is the same, with a FINGERPRINT behind it.
+    let mut ours = Encoder::new(Class::Request, BINDING, message.transaction);
+    for (kind, value) in message.attributes() {
+        ours = ours.attribute(kind, value);
+    }
+    let ours = ours.finish_with(Seal::Sha256(&key));
+    assert_eq!(ours[4..packet.len()], packet[4..]);
+    assert_eq!(Message::decode(&ours).unwrap().verify_integrity_sha256(&key), Ok(()));
+}
+
+#[test]
+fn attributes_end_where_protection_does() {
+    let transaction = TransactionId([3; 12]);
+    let address = "192.0.2.9:7".parse().unwrap();
+    let plain =
+        || Encoder::new(Class::Request, 3, transaction).attribute(0x7abc, b"abcde").address(0x8023, address);
+    for packet in [plain().finish(None), plain().finish(Some(b"k"))] {
+        let message = Message::decode(&packet).unwrap();
+        let kinds: Vec<_> = message.attributes().collect();
+        assert_eq!(kinds[0], (0x7abc, &b"abcde"[..]));
+        assert_eq!((kinds[1].0, super::address(kinds[1].1)), (0x8023, Some(address)));
+        assert_eq!(kinds.len(), 2);
+    }
+}
+
+#[test]
+fn a_stream_is_cut_into_messages_wherever_it_is_split() {
+    let request = observed_request();
+    let mut stream = request.clone();
+    stream.extend_from_slice(&hex("40000005 68656c6c6f 000000"));
+    stream.extend_from_slice(&hex("4fff0000"));
+    stream.extend_from_slice(&request);
+    let expected = [
+        Framed::Stun(&request),
+        Framed::Channel { number: 0x4000, payload: b"hello" },
+        Framed::Channel { number: 0x4fff, payload: b"" },
+        Framed::Stun(&request),
+    ];
+    for size in 1..=stream.len() {
+        let mut splitter = Splitter::with_limit(1500);
+        let mut seen = 0;
+        for mut chunk in stream.chunks(size) {
+            while let Some(framed) = splitter.split(&mut chunk).unwrap() {
+                assert_eq!(framed, expected[seen], "in chunks of {size}");
+                seen += 1;
+            }
+        }
+        assert_eq!((seen, splitter.buffered()), (expected.len(), 0));
+    }
+    let split = |bytes: &[u8]| Splitter::with_limit(1500).split(&mut &*bytes).map(|_| ());
+    assert_eq!(split(&hex("80000000")), Err(SplitError::Kind { first: 0x80 }));
+    assert_eq!(split(&hex("4000 05d9")), Err(SplitError::TooLong { len: 1504, limit: 1500 }));
+}
+
 proptest::proptest! {
     #[test]
     fn any_bytes_decode_or_name_a_rule(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
