@@ -65,7 +65,8 @@ impl Desk<'_> {
     /// Tells what happens with the account.
     async fn tell(&self) -> Result<Infallible, Failure> {
         let account = self.running.account();
-        let mut events = account.events();
+        // A device of ours that is there already was told before this.
+        let mut events = account.events_since_start().unwrap_or_else(|| account.events());
         let mut shown = Shown(BTreeMap::new());
         let mut announced = false;
         for (id, _) in account.requests() {

@@ -94,6 +94,8 @@ struct Inner {
     revocations: SharedRevocations,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<AccountEvent>,
+    /// A listener that was there before anything happened, until somebody takes it.
+    first: std::sync::Mutex<Option<broadcast::Receiver<AccountEvent>>>,
     /// The account's tasks end with it.
     tasks: std::sync::Mutex<JoinSet<()>>,
 }
@@ -134,7 +136,7 @@ impl Account {
         let eras = config.eras;
         let node = Node::start(Arc::clone(&net), config, identity).await?;
         let router = Router::new(move |peer| kind_of(&peer.chain));
-        let (events, _) = broadcast::channel(EVENT_QUEUE);
+        let (events, first) = broadcast::channel(EVENT_QUEUE);
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (news, news_queue) = mpsc::channel(NEWS_QUEUE);
         let directory = Directory::new(
@@ -171,8 +173,19 @@ impl Account {
         };
         tasks.spawn(Actor::new(parts).run(command_queue, news_queue));
         let tasks = std::sync::Mutex::new(tasks);
-        let inner =
-            Inner { node, router, contacts, announced, directory, revocations, commands, events, tasks };
+        let first = std::sync::Mutex::new(Some(first));
+        let inner = Inner {
+            node,
+            router,
+            contacts,
+            announced,
+            directory,
+            revocations,
+            commands,
+            events,
+            first,
+            tasks,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -203,6 +216,12 @@ impl Account {
     /// What happens from now on. A listener that lags behind is told how many events it missed.
     pub fn events(&self) -> broadcast::Receiver<AccountEvent> {
         self.inner.events.subscribe()
+    }
+
+    /// What has happened since the account was started, and what happens from now on: for the program's first listener, as
+    /// some things are told only once, such as [`AccountEvent::NewOwnDevice`]. `None` when it was called before.
+    pub fn events_since_start(&self) -> Option<broadcast::Receiver<AccountEvent>> {
+        self.inner.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     /// The contacts, as they are now.

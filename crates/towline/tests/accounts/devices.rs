@@ -38,6 +38,11 @@ fn a_second_device_appears_once() {
         // Devices of one account need no introduction.
         assert_eq!(first.kind_of(second.node().identity().chain()), PeerKind::OwnDevice);
         second.node().dial(first.node().device()).await.unwrap();
+        // What was there before anybody listened is told to the first who does, once.
+        let told = so_far(&mut second.events_since_start().unwrap());
+        let new = |event: &&AccountEvent| matches!(event, AccountEvent::NewOwnDevice(id) if *id == first_device.identity.short_id());
+        assert_eq!(told.iter().filter(new).count(), 1);
+        assert!(second.events_since_start().is_none());
 
         first.shutdown().await;
         let first = first_device.start().await;
