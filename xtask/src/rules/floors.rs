@@ -24,6 +24,7 @@ const MAP: &[(&str, Floor)] = &[
     ("towline-mux", Floor::Protocol),
     ("towline-sip", Floor::Protocol),
     ("towline-tls", Floor::Protocol),
+    ("towline-turn", Floor::Protocol),
     ("towline-channeler", Floor::Protocol),
     ("towline-net", Floor::System),
     ("towline-account", Floor::Apps),
@@ -43,8 +44,10 @@ const MAP: &[(&str, Floor)] = &[
 const LAB_USES: &[&str] = &["towline-net"];
 
 /// Dependencies that go another way, with the reason.
-const MAY_ALSO: &[(&str, &str, &str)] =
-    &[("towline-cli", "towline-lab", "`towline lab` runs the simulation for its user")];
+const MAY_ALSO: &[(&str, &str, &str)] = &[
+    ("towline-cli", "towline-lab", "`towline lab` runs the simulation for its user"),
+    ("towline-turn", "towline-ice", "TURN messages are STUN messages, and one codec of those is enough"),
+];
 
 /// Dev-dependencies on the simulated network are allowed above the protocol floor.
 const LAB: &str = "towline-lab";

@@ -13,6 +13,7 @@ pub(crate) const PROTOCOL: &[&str] = &[
     "towline-mux",
     "towline-sip",
     "towline-tls",
+    "towline-turn",
     "towline-channeler",
 ];
 

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod auth;
+mod client;
+mod credentials;
+mod refusal;
+mod timers;
+mod wire;
+
+pub use auth::ChallengeError;
+pub use client::{
+    Allocation, BadAnswer, Client, Config, ConfigError, DataConnection, DataConnectionError, DropReason,
+    Event, Failure, HEADROOM, Input, PeerError, Progress, Relay, SendError, ServerTransport, Transmit,
+};
+pub use credentials::Credentials;
+pub use refusal::Refusal;
+pub use wire::Family;

@@ -1,0 +1,87 @@
+//! Methods, attributes and address families of TURN (RFC 8656 sections 17 and 18, RFC 6062 section 6).
+
+use std::net::IpAddr;
+
+/// Method numbers.
+pub(crate) mod method {
+    pub(crate) const ALLOCATE: u16 = 0x003;
+    pub(crate) const REFRESH: u16 = 0x004;
+    pub(crate) const SEND: u16 = 0x006;
+    pub(crate) const DATA: u16 = 0x007;
+    pub(crate) const CREATE_PERMISSION: u16 = 0x008;
+    pub(crate) const CHANNEL_BIND: u16 = 0x009;
+    pub(crate) const CONNECT: u16 = 0x00a;
+    pub(crate) const CONNECTION_BIND: u16 = 0x00b;
+    pub(crate) const CONNECTION_ATTEMPT: u16 = 0x00c;
+}
+
+/// Attribute types.
+pub(crate) mod attribute {
+    pub(crate) const CHANNEL_NUMBER: u16 = 0x000c;
+    pub(crate) const LIFETIME: u16 = 0x000d;
+    pub(crate) const XOR_PEER_ADDRESS: u16 = 0x0012;
+    pub(crate) const DATA: u16 = 0x0013;
+    pub(crate) const REALM: u16 = 0x0014;
+    pub(crate) const NONCE: u16 = 0x0015;
+    pub(crate) const XOR_RELAYED_ADDRESS: u16 = 0x0016;
+    pub(crate) const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
+    pub(crate) const REQUESTED_TRANSPORT: u16 = 0x0019;
+    pub(crate) const PASSWORD_ALGORITHM: u16 = 0x001d;
+    pub(crate) const USERHASH: u16 = 0x001e;
+    pub(crate) const CONNECTION_ID: u16 = 0x002a;
+    pub(crate) const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
+    pub(crate) const ADDRESS_ERROR_CODE: u16 = 0x8001;
+    pub(crate) const PASSWORD_ALGORITHMS: u16 = 0x8002;
+    pub(crate) const ALTERNATE_DOMAIN: u16 = 0x8003;
+    pub(crate) const ICMP: u16 = 0x8004;
+    pub(crate) const ALTERNATE_SERVER: u16 = 0x8023;
+}
+
+/// Numbers of channels (RFC 8656 section 12).
+pub(crate) const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+
+/// How long a server keeps a permission (RFC 8656 section 9).
+pub(crate) const PERMISSION_SECS: u64 = 300;
+
+/// How long a server keeps a channel (RFC 8656 section 12).
+pub(crate) const CHANNEL_SECS: u64 = 600;
+
+/// Protocol numbers in REQUESTED-TRANSPORT.
+pub(crate) const PROTOCOL_TCP: u8 = 6;
+pub(crate) const PROTOCOL_UDP: u8 = 17;
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::V4 => 1,
+            Self::V6 => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::V4),
+            2 => Some(Self::V6),
+            _ => None,
+        }
+    }
+}
+
+/// A 32-bit value.
+pub(crate) fn word(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
