@@ -3,6 +3,34 @@
 use std::time::Duration;
 
 use crate::policy::RemotePolicy;
+use crate::preference::Preference;
+
+/// How many paths of a session stay in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Paths {
+    /// The selected one. Everything else is closed when it is selected, and its end is the end of the session: what
+    /// Jami peers do.
+    #[default]
+    One,
+    /// Every pair that works: the agent goes on checking, keeps each alive and tells of each. Both sides must do so.
+    Many,
+}
+
+/// Consent freshness (RFC 7675): a datagram path is used only as long as the peer answers on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consent {
+    /// Mean time between two questions; each wait is 0.8 to 1.2 times as long.
+    pub interval: Duration,
+    /// How long an answer counts.
+    pub expiry: Duration,
+}
+
+impl Default for Consent {
+    /// 5 s and 30 s (RFC 7675 section 5.1).
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5), expiry: Duration::from_secs(30) }
+    }
+}
 
 /// Timers and limits of an agent; the defaults are for two devices on any network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +92,18 @@ pub struct Config {
     pub early_data: usize,
     /// Put into SOFTWARE of every check; empty for none. Default `towline`.
     pub software: String,
+    /// Which kind of path is chosen where several work. Default [`Preference::Priority`].
+    pub preference: Preference,
+    /// How many paths stay in use. Default [`Paths::One`], as Jami peers know no more.
+    pub paths: Paths,
+    /// Whether paths over UDP, and relayed ones, need the peer's fresh consent. Default none: pjnath gives and asks none.
+    /// The questions take the place of keep-alives.
+    pub consent: Option<Consent>,
+    /// With [`Paths::Many`]: after how long a pair that failed is tried again; doubles with each failure, up to eight
+    /// times as long. Default 10 s.
+    pub recheck: Duration,
+    /// How often a pair that never worked is tried again so. Default 3: nobody asked that address to take part.
+    pub rechecks: u32,
     /// The filter on remote candidates.
     pub policy: RemotePolicy,
 }
@@ -96,7 +136,26 @@ impl Default for Config {
             unauthenticated_bytes: 2048,
             early_data: 128 * 1024,
             software: "towline".to_owned(),
+            preference: Preference::default(),
+            paths: Paths::default(),
+            consent: None,
+            recheck: Duration::from_secs(10),
+            rechecks: 3,
             policy: RemotePolicy::default(),
+        }
+    }
+}
+
+impl Config {
+    /// For a session between two Towlines: candidates trickle, all paths that work stay in use, each with consent, and
+    /// TCP is preferred for bulk.
+    pub fn parallel() -> Self {
+        Self {
+            trickle: true,
+            paths: Paths::Many,
+            consent: Some(Consent::default()),
+            preference: Preference::TcpFirst,
+            ..Self::default()
         }
     }
 }

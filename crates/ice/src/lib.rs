@@ -8,16 +8,18 @@ mod config;
 mod credentials;
 pub mod framing;
 mod policy;
+mod preference;
 mod report;
 pub mod stun;
 
 pub use agent::{
     Action, Agent, CloseReason, Disposition, DropReason, Event, LossReason, PairId, Refused, Role,
-    SelectedPath, StreamId,
+    SelectedPath, StreamId, ValidPair,
 };
 pub use blob::{BlobError, Description, ParsedBlob, SkipReason, SkippedLine};
 pub use candidate::{Candidate, CandidateKind, Foundation, TcpType, Transport, host_candidates};
-pub use config::Config;
+pub use config::{Config, Consent, Paths};
 pub use credentials::{Credentials, CredentialsError};
 pub use policy::{CandidateRefused, RemotePolicy};
+pub use preference::Preference;
 pub use report::{ConnectError, FailureReason, FailureReport, PairError, PairReport, PairState, Report};

@@ -54,6 +54,9 @@ pub enum PairError {
     /// Another pair was selected first.
     #[error("superseded")]
     Superseded,
+    /// It worked, and the peer stopped answering on it (RFC 7675).
+    #[error("consent lost")]
+    ConsentLost,
 }
 
 /// The outcome of a TCP connect that failed.

@@ -7,18 +7,31 @@ use rand::Rng;
 
 use super::pair::{Link, State};
 use super::request::Arrival;
-use super::{Action, Agent, CloseReason, Disposition, DropReason, MAX_ROLE_SWITCHES, PairId, Phase, Role};
+use super::{
+    Action, Agent, CloseReason, Disposition, DropReason, Event, MAX_ROLE_SWITCHES, PairId, Phase, Role,
+};
 use crate::candidate::{COMPONENT, CandidateKind, priority};
+use crate::config::Paths;
 use crate::framing;
 use crate::report::PairError;
 use crate::stun::{BINDING, Class, Encoder, Message, RoleClaim, TransactionId, error_code};
+
+/// What a check is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Whether the pair works.
+    Ordinary,
+    /// The same, and the peer learns that we chose it: USE-CANDIDATE.
+    Nominate,
+    /// Whether the peer still wants packets there: sent once, and its silence alone ends nothing.
+    Consent,
+}
 
 /// A Binding request on its way.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) pair: PairId,
-    /// It carries USE-CANDIDATE.
-    nominates: bool,
+    purpose: Purpose,
     role: Role,
     sent: Instant,
     /// The next repetition, or the end when none is left.
@@ -28,9 +41,16 @@ pub(super) struct Check {
     packet: Bytes,
 }
 
+impl Check {
+    /// It is repeated, or its silence ends the pair.
+    pub(super) fn has_timer(&self) -> bool {
+        self.purpose != Purpose::Consent
+    }
+}
+
 impl Agent {
     /// Sends a Binding request on the path of a pair; the pair is being checked unless it is valid already.
-    pub(super) fn send_check(&mut self, now: Instant, id: PairId, nominates: bool) {
+    pub(super) fn send_check(&mut self, now: Instant, id: PairId, purpose: Purpose) {
         let Some(remote) = &self.remote_credentials else { return };
         let mut transaction = TransactionId([0; 12]);
         self.rng.fill_bytes(&mut transaction.0);
@@ -45,7 +65,7 @@ impl Agent {
             preference,
             COMPONENT,
         ));
-        if nominates {
+        if purpose == Purpose::Nominate {
             encoder = encoder.use_candidate();
         }
         encoder = encoder.role(claim);
@@ -55,14 +75,15 @@ impl Agent {
         let username = format!("{}:{}", remote.ufrag(), self.credentials.ufrag());
         let packet = encoder.username(username.as_bytes()).finish(Some(remote.password().as_bytes()));
         let udp = self.pair(id).link == Link::Udp;
-        let repeats_left = if udp { self.config.udp_transmissions.saturating_sub(1) } else { 0 };
+        let repeats = udp && purpose != Purpose::Consent;
+        let repeats_left = if repeats { self.config.udp_transmissions.saturating_sub(1) } else { 0 };
         // Once the round trip is known, a lost nomination need not cost half a second (RFC 8489 section 6.2.1).
         let known = self.pair(id).rtt.map(|rtt| (rtt * 3).max(self.config.pacing));
         let interval = known.map_or(self.config.udp_rto, |known| known.min(self.config.udp_rto));
         let wait = if repeats_left > 0 { interval } else { self.config.response_timeout };
         let check = Check {
             pair: id,
-            nominates,
+            purpose,
             role: self.role,
             sent: now,
             due: now + wait,
@@ -70,6 +91,8 @@ impl Agent {
             interval,
             packet: packet.clone(),
         };
+        // Questions that nobody answered in time.
+        self.checks.retain(|_, c| c.pair != id || c.has_timer() || c.due > now);
         self.checks.insert(transaction, check);
         if !self.pair(id).is_valid() {
             self.set_state(id, State::Checking);
@@ -103,12 +126,13 @@ impl Agent {
 
     /// Repeats or ends the checks that are due.
     pub(super) fn checks_due(&mut self, now: Instant) {
-        let due: Vec<_> = self.checks.iter().filter(|(_, c)| c.due <= now).map(|(id, _)| *id).collect();
+        let due = |c: &Check| c.due <= now && c.has_timer();
+        let due: Vec<_> = self.checks.iter().filter(|(_, c)| due(c)).map(|(id, _)| *id).collect();
         for transaction in due {
             let Some(check) = self.checks.get_mut(&transaction) else { continue };
             let pair = check.pair;
             if check.repeats_left == 0 {
-                self.fail_pair(pair, PairError::Silent);
+                self.fail_pair(now, pair, PairError::Silent);
                 continue;
             }
             check.repeats_left -= 1;
@@ -123,7 +147,7 @@ impl Agent {
 
     /// A check of the peer came on a pair: ours goes the other way at once (RFC 8445 section 7.3.1.4).
     pub(super) fn trigger(&mut self, now: Instant, id: PairId) {
-        if self.remote_credentials.is_none() || !matches!(self.phase, Phase::Checking(_)) {
+        if self.remote_credentials.is_none() || !self.is_looking() {
             return;
         }
         let pair = self.pair(id);
@@ -139,7 +163,8 @@ impl Agent {
                 self.checks_due(now);
             }
             State::Waiting | State::Failed(_) if pair.link == Link::Udp || pair.link.stream().is_some() => {
-                self.send_check(now, id, false);
+                self.pair_mut(id).again = None;
+                self.send_check(now, id, Purpose::Ordinary);
             }
             _ => {}
         }
@@ -165,33 +190,55 @@ impl Agent {
             let pair = self.pair_mut(id);
             pair.rtt = Some(now - check.sent);
             pair.mapped = message.mapped_address.or(pair.mapped);
-            self.set_state(id, State::Valid);
-            if check.nominates && self.role == Role::Controlling && self.is_nominee(id) {
+            self.works(now, id);
+            if check.purpose == Purpose::Nominate && self.role == Role::Controlling && self.is_nominee(id) {
                 self.pair_mut(id).nominated = true;
                 self.select(now, id);
             } else {
                 self.note_valid(now);
             }
-        } else {
+        } else if check.purpose != Purpose::Consent {
             self.rejected(now, &check, message.error.map_or(error_code::BAD_REQUEST, |e| e.code));
         }
         self.advance(now);
         Ok(Disposition::Consumed)
     }
 
+    /// A check on the pair was answered.
+    fn works(&mut self, now: Instant, id: PairId) {
+        let fresh = !self.pair(id).is_valid();
+        self.set_state(id, State::Valid);
+        let pair = self.pair_mut(id);
+        (pair.was_valid, pair.rechecks) = (true, 0);
+        let many = self.config.paths == Paths::Many;
+        if many || self.pair(id).upkeep.is_some() {
+            self.keep_up(now, id);
+        }
+        if many && fresh {
+            let valid = self.valid_pair(id);
+            self.events.push_back(Event::PairValid(valid));
+            if let Phase::Selected(selected) = &self.phase
+                && self.class(self.pair(id)) < self.class(self.pair(selected.pair))
+            {
+                self.events.push_back(Event::Better(valid));
+            }
+        }
+    }
+
     fn rejected(&mut self, now: Instant, check: &Check, code: u16) {
         if code != error_code::ROLE_CONFLICT || self.role_switches >= MAX_ROLE_SWITCHES {
-            return self.fail_pair(check.pair, PairError::Rejected(code));
+            return self.fail_pair(now, check.pair, PairError::Rejected(code));
         }
         // RFC 8445 section 7.2.5.1; a check sent before an earlier switch is only repeated.
         if check.role == self.role {
             self.switch_role();
         }
-        self.send_check(now, check.pair, false);
+        self.send_check(now, check.pair, Purpose::Ordinary);
     }
 
     /// Ends a pair, its checks and its connection.
-    pub(super) fn fail_pair(&mut self, id: PairId, error: PairError) {
+    pub(super) fn fail_pair(&mut self, now: Instant, id: PairId, error: PairError) {
+        let lost = self.pair(id).is_valid();
         self.checks.retain(|_, check| check.pair != id);
         if let Some(stream) = self.pair(id).link.stream() {
             let reason = match error {
@@ -204,7 +251,12 @@ impl Agent {
         if let Link::Opened(stream) = &mut self.pair_mut(id).link {
             *stream = None;
         }
+        self.pair_mut(id).upkeep = None;
         self.set_state(id, State::Failed(error));
+        self.plan_recheck(now, id, error);
+        if lost && self.config.paths == Paths::Many {
+            self.events.push_back(Event::PairLost { pair: id, reason: error });
+        }
         if self.is_nominee(id) {
             self.forget_nominee();
         }

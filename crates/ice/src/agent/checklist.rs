@@ -2,8 +2,11 @@
 //!
 //! Nothing is frozen: with one component, all pairs begin at once as far as pacing and the limit on connects allow.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::check::Purpose;
 use super::pair::{Link, Pair, State};
 use super::{Action, Agent, PairId, Phase, StreamId};
 use crate::addr::{canonical, reachable};
@@ -27,7 +30,7 @@ fn link_between(local: &Candidate, remote: &Candidate) -> Option<Link> {
 impl Agent {
     /// Pairs all candidates that have not been, best first within the limit.
     pub(super) fn form_pairs(&mut self) {
-        if !matches!(self.phase, Phase::Gathering | Phase::Checking(_)) {
+        if !self.is_looking() && !matches!(self.phase, Phase::Gathering) {
             return;
         }
         let mut fresh = Vec::new();
@@ -39,7 +42,7 @@ impl Agent {
                     let other: &Candidate = &self.locals[other];
                     other.transport == local.transport && canonical(other.base) == canonical(local.base)
                 };
-                let known = self.pairs.iter().any(|p| p.remote == r && same(p.local))
+                let known = self.pairs.values().any(|p| p.remote == r && same(p.local))
                     || fresh.iter().any(|&(_, ol, or, _)| or == r && same(ol));
                 if !known {
                     let priority = super::pair_priority(self.role, local.priority, remote.candidate.priority);
@@ -47,7 +50,7 @@ impl Agent {
                 }
             }
         }
-        fresh.sort_by_key(|&(priority, l, r, _)| (std::cmp::Reverse(priority), l, r));
+        fresh.sort_by_key(|&(priority, l, r, _)| (Reverse(priority), l, r));
         // A quarter stays free for pairs learnt from checks of the peer.
         let room = (self.config.max_pairs - self.config.max_pairs / 4).saturating_sub(self.pairs.len());
         for (_, l, r, link) in fresh.into_iter().take(room) {
@@ -56,22 +59,33 @@ impl Agent {
     }
 
     pub(super) fn push_pair(&mut self, local: usize, remote: usize, link: Link) -> PairId {
-        let id = PairId(self.pairs.len() as u32);
+        let id = PairId(self.next_pair);
+        self.next_pair += 1;
         let relayed = self.remotes[remote].candidate.kind == CandidateKind::Relayed;
         let retries = if relayed { self.config.relay_retries } else { 0 };
-        self.pairs.push(Pair::new(id, local, remote, link, retries));
+        self.pairs.insert(id, Pair::new(id, local, remote, link, retries));
         id
     }
 
-    /// Pairs that wait, best first.
-    pub(super) fn waiting(&self) -> Vec<PairId> {
-        let mut waiting: Vec<_> = self.pairs.iter().filter(|p| p.state == State::Waiting).collect();
-        waiting.sort_by_key(|p| (std::cmp::Reverse(self.priority(p)), p.id));
-        waiting.into_iter().map(|p| p.id).collect()
+    /// Pairs that wait, in the order of their checks: best first of each kind, and the kinds by turns, so that a long
+    /// list of one (whose connects hang, say) does not hold up the others.
+    fn waiting(&self) -> Vec<PairId> {
+        let mut waiting: Vec<_> = self.pairs.values().filter(|p| p.state == State::Waiting).collect();
+        waiting.sort_by_key(|p| (Reverse(self.priority(p)), p.id));
+        let mut turns = BTreeMap::<_, u32>::new();
+        let turn = |p: &Pair, turns: &mut BTreeMap<_, u32>| {
+            let turn = turns.entry((self.is_relayed(p), p.link == Link::Udp)).or_default();
+            *turn += 1;
+            (*turn, p.id)
+        };
+        let mut order: Vec<_> = waiting.into_iter().map(|p| turn(p, &mut turns)).collect();
+        // Stable: within one turn the best comes first.
+        order.sort_by_key(|&(turn, _)| turn);
+        order.into_iter().map(|(_, id)| id).collect()
     }
 
     pub(super) fn connecting(&self) -> usize {
-        self.pairs.iter().filter(|p| matches!(p.state, State::Connecting { .. })).count()
+        self.pairs.values().filter(|p| matches!(p.state, State::Connecting { .. })).count()
     }
 
     /// Starts what may start now.
@@ -91,7 +105,7 @@ impl Agent {
             if connects {
                 self.connect(now, id);
             } else {
-                self.send_check(now, id, false);
+                self.send_check(now, id, Purpose::Ordinary);
             }
         }
     }

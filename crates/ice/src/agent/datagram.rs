@@ -7,6 +7,7 @@ use super::request::Arrival;
 use super::{Agent, Disposition, DropReason, PairId, Phase, Role, SelectedPath};
 use crate::addr::canonical;
 use crate::candidate::Transport;
+use crate::config::Paths;
 use crate::framing::{PayloadKind, classify_datagram};
 
 impl Agent {
@@ -35,6 +36,7 @@ impl Agent {
         self.config.policy.permits(remote).map_err(|_| DropReason::Policy)?;
         let kind = classify_datagram(packet);
         if kind == PayloadKind::Data
+            && !self.is_looking()
             && let Phase::Selected(selected) = &self.phase
         {
             // The common case, without a search.
@@ -47,7 +49,7 @@ impl Agent {
         if kind == PayloadKind::Stun {
             return self.handle_stun(now, arrival, packet);
         }
-        let pair = self.pairs.iter().find(|p| self.is_path_of(arrival, p.id)).map(|p| p.id);
+        let pair = self.pairs.values().find(|p| self.is_path_of(arrival, p.id)).map(|p| p.id);
         self.data(now, pair.ok_or(DropReason::Unauthenticated)?, packet.len())
     }
 
@@ -59,19 +61,27 @@ impl Agent {
 
     /// Application bytes on the path of a pair.
     pub(super) fn data(&mut self, now: Instant, id: PairId, len: usize) -> Result<Disposition, DropReason> {
-        if let Phase::Selected(selected) = &self.phase {
+        let many = self.config.paths == Paths::Many;
+        if let Phase::Selected(selected) = &self.phase
+            && !many
+        {
             return if selected.pair == id { Ok(Disposition::Data) } else { Err(DropReason::NotSelected) };
         }
-        let role = self.role;
+        let may_select = self.role == Role::Controlled && matches!(self.phase, Phase::Checking(_));
         let limit = self.config.early_data;
         let pair = self.pair_mut(id);
         let nominated = pair.nomination.is_nominated();
-        if role == Role::Controlled && nominated && pair.is_valid() {
+        if may_select && nominated && pair.is_valid() {
             // The peer has made its choice known by using it.
             self.select(now, id);
             return Ok(Disposition::Data);
         }
-        if !nominated && !pair.is_valid() {
+        if many && pair.is_valid() {
+            return Ok(Disposition::Data);
+        }
+        // The peer may hold a pair for valid before we do, and use any that is.
+        let proven = many && pair.checks_received > 0;
+        if !nominated && !pair.is_valid() && !proven {
             return Err(DropReason::NotSelected);
         }
         if pair.early + len > limit {

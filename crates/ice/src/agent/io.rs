@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::report::{FailureReport, PairState};
+use crate::candidate::CandidateKind;
+use crate::report::{FailureReport, PairError, PairState};
 use crate::stun::{DecodeError, IntegrityError};
 
 /// The role in the session (RFC 8445 section 6.1.1).
@@ -217,6 +218,51 @@ pub enum SelectedPath {
     },
 }
 
+impl SelectedPath {
+    /// Whether it is a TCP connection.
+    pub const fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+
+    /// Its local end: for UDP the base of the local candidate.
+    pub const fn local(self) -> SocketAddr {
+        match self {
+            Self::Udp { local, .. } | Self::Tcp { local, .. } => local,
+        }
+    }
+
+    /// The address of the peer on it.
+    pub const fn remote(self) -> SocketAddr {
+        match self {
+            Self::Udp { remote, .. } | Self::Tcp { remote, .. } => remote,
+        }
+    }
+}
+
+/// A pair that works, as a link of a transport over several paths needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValidPair {
+    /// The pair.
+    pub pair: PairId,
+    /// Where its packets go.
+    pub path: SelectedPath,
+    /// The kind of our candidate.
+    pub local: CandidateKind,
+    /// The kind of the peer's.
+    pub remote: CandidateKind,
+    /// Pair priority (RFC 8445 section 6.1.2.3).
+    pub priority: u64,
+    /// Round trip of the last check on it.
+    pub rtt: Option<Duration>,
+}
+
+impl ValidPair {
+    /// Whether a relay of either side is on the way, as far as candidates tell.
+    pub fn is_relayed(&self) -> bool {
+        [self.local, self.remote].contains(&CandidateKind::Relayed)
+    }
+}
+
 /// Something the driver may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -227,7 +273,8 @@ pub enum Event {
         /// Its new state.
         state: PairState,
     },
-    /// Data goes here from now on. Comes once per agent.
+    /// Data goes here from now on. Comes once per agent with [`crate::Paths::One`]; otherwise again whenever a better
+    /// path took its place, or it was lost and another one works.
     Selected {
         /// The pair.
         pair: PairId,
@@ -238,6 +285,28 @@ pub enum Event {
         /// Round trip of the last check on it.
         rtt: Option<Duration>,
     },
+    /// A pair works. With [`crate::Paths::Many`] only, once until it is lost: it may carry data from now on, whatever
+    /// is selected.
+    PairValid(ValidPair),
+    /// A pair that worked does not any more: send nothing on it. With [`crate::Paths::Many`] only.
+    PairLost {
+        /// The pair.
+        pair: PairId,
+        /// What ended it.
+        reason: PairError,
+    },
+    /// A pair of a better kind than the selected one works (see [`crate::Preference`]). With [`crate::Paths::Many`]
+    /// only. The controlling side nominates it by itself, and [`Self::Selected`] follows.
+    Better(ValidPair),
+    /// The peer has not confirmed for too long that it wants packets on the selected pair (RFC 7675): send no more.
+    /// [`Self::PairLost`] or [`Self::Lost`] follows.
+    ConsentLost {
+        /// The pair.
+        pair: PairId,
+    },
+    /// No pair works any more. With [`crate::Paths::Many`] only: the agent lives on, tries the pairs again, takes new
+    /// candidates, and selects again when one works.
+    Disconnected,
     /// A role conflict was settled against us.
     RoleSwitched {
         /// The role from now on.
@@ -256,4 +325,10 @@ pub enum LossReason {
     /// The TCP connection ended.
     #[error("the connection ended")]
     StreamClosed,
+    /// The peer has not consented to packets for too long (RFC 7675).
+    #[error("the peer does not answer any more")]
+    ConsentLost,
+    /// The driver gave it up.
+    #[error("the path was given up")]
+    GivenUp,
 }

@@ -9,6 +9,7 @@
 //! | `request` | checks of the peer |
 //! | `stream`, `datagram` | TCP connections and UDP packets |
 //! | `nomination` | choosing the pair, giving up |
+//! | `upkeep` | keeping pairs alive, trying lost ones again |
 //! | `timers` | when something is due |
 
 mod check;
@@ -21,7 +22,9 @@ mod pair;
 mod request;
 mod stream;
 mod timers;
+mod upkeep;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -30,21 +33,22 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 pub use io::{
     Action, CloseReason, Disposition, DropReason, Event, LossReason, PairId, Refused, Role, SelectedPath,
-    StreamId,
+    StreamId, ValidPair,
 };
 
 use crate::addr::{canonical, scoped};
 use crate::blob::Description;
 use crate::candidate::{COMPONENT, Candidate, CandidateKind};
-use crate::config::Config;
+use crate::config::{Config, Paths};
 use crate::credentials::Credentials;
 use crate::policy::CandidateRefused;
+use crate::preference::Class;
 use crate::report::{PairReport, Report};
 use crate::stun::TransactionId;
 use check::Check;
 use nomination::Phase;
 use pacer::Pacer;
-use pair::{Pair, State, pair_priority};
+use pair::{Link, Pair, State, pair_priority};
 use stream::Stream;
 
 /// Switches of role within one session, after which a peer that keeps contradicting is not followed any more.
@@ -61,7 +65,8 @@ struct Remote {
 ///
 /// The driver feeds packets, connection events and time in, and after each call drains [`Agent::poll_action`] and
 /// [`Agent::poll_event`], then arms one timer for [`Agent::poll_timeout`]. After [`Event::Selected`] the agent goes on
-/// living: it sends keep-alives, answers late checks and sorts data from STUN on the selected path.
+/// living: it keeps the path alive, answers late checks and sorts data from STUN; with [`Paths::Many`] it goes on
+/// looking for further and better paths, and tells of each with [`Event::PairValid`] and [`Event::PairLost`].
 ///
 /// Chance (credentials, transaction ids, jitter) comes from the seed alone; it must be unpredictable to others.
 #[derive(Debug)]
@@ -77,11 +82,16 @@ pub struct Agent {
     remote_complete: bool,
     locals: Vec<Candidate>,
     remotes: Vec<Remote>,
-    pairs: Vec<Pair>,
+    pairs: BTreeMap<PairId, Pair>,
+    next_pair: u32,
+    // Counts nominating checks of the peer, so that the latest can be told.
+    nominations: u64,
     streams: BTreeMap<StreamId, Stream>,
     checks: BTreeMap<TransactionId, Check>,
     pacer: Pacer,
     phase: Phase,
+    // A path has been selected: the roles are in use, and no attempt can fail any more.
+    connected: bool,
     next_stream: u32,
     connects: u32,
     refused_candidates: u32,
@@ -105,11 +115,14 @@ impl Agent {
             remote_complete: !config.trickle,
             locals: Vec::new(),
             remotes: Vec::new(),
-            pairs: Vec::new(),
+            pairs: BTreeMap::new(),
+            next_pair: 0,
+            nominations: 0,
             streams: BTreeMap::new(),
             checks: BTreeMap::new(),
             pacer: Pacer::new(config.pacing, config.burst, now),
             phase: Phase::Gathering,
+            connected: false,
             next_stream: 0,
             connects: 0,
             refused_candidates: 0,
@@ -118,6 +131,22 @@ impl Agent {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             config,
+        }
+    }
+
+    /// Says how many paths stay in use, once it is known what the peer can do; later than the first selection it has no
+    /// effect.
+    pub fn set_paths(&mut self, paths: Paths) {
+        if !self.connected {
+            self.config.paths = paths;
+        }
+    }
+
+    /// Says whether the peer trickles, before its description is set.
+    pub fn set_trickle(&mut self, trickle: bool) {
+        if self.remote_credentials.is_none() {
+            self.config.trickle = trickle;
+            self.remote_complete = !trickle;
         }
     }
 
@@ -285,22 +314,45 @@ impl Agent {
                 mapped: pair.mapped,
             }
         };
-        let mut reports: Vec<_> = self.pairs.iter().map(report).collect();
-        reports.sort_by_key(|r| (std::cmp::Reverse(r.priority), r.id));
+        let mut reports: Vec<_> = self.pairs.values().map(report).collect();
+        reports.sort_by_key(|r| (Reverse(r.priority), r.id));
         reports
     }
 
     fn pair(&self, id: PairId) -> &Pair {
-        &self.pairs[id.0 as usize]
+        self.pairs.get(&id).expect("ids are handed out with their pairs")
     }
 
     fn pair_mut(&mut self, id: PairId) -> &mut Pair {
-        &mut self.pairs[id.0 as usize]
+        self.pairs.get_mut(&id).expect("ids are handed out with their pairs")
     }
 
     fn priority(&self, pair: &Pair) -> u64 {
         let remote = &self.remotes[pair.remote].candidate;
         pair_priority(self.role, self.locals[pair.local].priority, remote.priority)
+    }
+
+    fn class(&self, pair: &Pair) -> Class {
+        self.config.preference.class(pair.link != Link::Udp, self.is_relayed(pair))
+    }
+
+    /// What pairs are compared by: the greater the better.
+    fn rank(&self, pair: &Pair) -> (Reverse<Class>, u64) {
+        (Reverse(self.class(pair)), self.priority(pair))
+    }
+
+    fn is_relayed(&self, pair: &Pair) -> bool {
+        let kinds = [self.locals[pair.local].kind, self.remotes[pair.remote].candidate.kind];
+        kinds.contains(&CandidateKind::Relayed)
+    }
+
+    /// Checks go on: for the first path, or for further ones.
+    fn is_looking(&self) -> bool {
+        match &self.phase {
+            Phase::Checking(_) => true,
+            Phase::Selected(_) => self.config.paths == Paths::Many,
+            Phase::Gathering | Phase::Over => false,
+        }
     }
 
     /// Local base and remote address of a pair, as a socket takes them.

@@ -1,10 +1,13 @@
 //! Choosing the pair, and giving up (RFC 8445 section 8.1, spec 4.5, 4.8).
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
+use super::check::Purpose;
 use super::pair::{Link, Nomination, Pair, State};
-use super::{Agent, CloseReason, Event, LossReason, PairId, Role, SelectedPath};
+use super::{Agent, CloseReason, Event, LossReason, PairId, Role, SelectedPath, ValidPair};
 use crate::candidate::Transport;
+use crate::config::Paths;
 use crate::report::{FailureReason, FailureReport, PairError};
 
 /// Where the session stands.
@@ -36,7 +39,8 @@ pub(super) struct Checking {
 pub(super) struct Selected {
     pub(super) pair: PairId,
     pub(super) path: SelectedPath,
-    pub(super) keepalive: Instant,
+    /// Controlling: the better pair whose nominating check is on its way.
+    nominee: Option<PairId>,
 }
 
 impl Agent {
@@ -47,12 +51,18 @@ impl Agent {
     }
 
     pub(super) fn is_nominee(&self, id: PairId) -> bool {
-        matches!(&self.phase, Phase::Checking(checking) if checking.nominee == Some(id))
+        match &self.phase {
+            Phase::Checking(checking) => checking.nominee == Some(id),
+            Phase::Selected(selected) => selected.nominee == Some(id),
+            Phase::Gathering | Phase::Over => false,
+        }
     }
 
     pub(super) fn forget_nominee(&mut self) {
-        if let Phase::Checking(checking) = &mut self.phase {
-            checking.nominee = None;
+        match &mut self.phase {
+            Phase::Checking(checking) => checking.nominee = None,
+            Phase::Selected(selected) => selected.nominee = None,
+            Phase::Gathering | Phase::Over => {}
         }
     }
 
@@ -64,25 +74,28 @@ impl Agent {
 
     /// Does whatever the state allows now. Every change ends here.
     pub(super) fn advance(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Checking(_)) {
+        if !self.is_looking() {
             return;
         }
+        self.replace_lost(now);
         self.start_checks(now);
-        match self.role {
-            Role::Controlling => self.nominate(now),
-            Role::Controlled => self.follow(now),
+        match (self.role, matches!(self.phase, Phase::Selected(_))) {
+            (Role::Controlling, false) => self.nominate(now),
+            (Role::Controlled, false) => self.follow(now),
+            (Role::Controlling, true) => self.upgrade(now),
+            (Role::Controlled, true) => self.follow_upgrade(now),
         }
         self.consider_failure(now);
     }
 
     fn best(&self, fits: impl Fn(&Pair) -> bool) -> Option<&Pair> {
         // Of equals the oldest.
-        self.pairs.iter().filter(|p| fits(p)).max_by_key(|p| (self.priority(p), std::cmp::Reverse(p.id)))
+        self.pairs.values().filter(|p| fits(p)).max_by_key(|p| (self.rank(p), Reverse(p.id)))
     }
 
     fn better_is_open(&self, best: &Pair) -> bool {
-        let priority = self.priority(best);
-        self.pairs.iter().any(|p| p.is_unfinished() && self.priority(p) > priority)
+        let rank = self.rank(best);
+        self.pairs.values().any(|p| p.is_unfinished() && self.rank(p) > rank)
     }
 
     /// Controlling: the best valid pair, once no better one is open or the delay is over.
@@ -91,13 +104,60 @@ impl Agent {
         let Some(best) = self.best(Pair::is_valid) else { return };
         let id = best.id;
         let wait_until = first_valid.map_or(now, |at| at + self.config.nomination_delay);
-        if now < wait_until && self.better_is_open(best) {
+        if self.config.preference.waits() && now < wait_until && self.better_is_open(best) {
             return;
         }
         if let Phase::Checking(checking) = &mut self.phase {
             checking.nominee = Some(id);
         }
-        self.send_check(now, id, true);
+        self.send_check(now, id, Purpose::Nominate);
+    }
+
+    /// Controlling: nominates a pair of a better kind than the selected one.
+    fn upgrade(&mut self, now: Instant) {
+        let Phase::Selected(Selected { pair, nominee: None, .. }) = self.phase else { return };
+        let Some(best) = self.best(Pair::is_valid) else { return };
+        if self.class(best) >= self.class(self.pair(pair)) {
+            return;
+        }
+        let id = best.id;
+        if let Phase::Selected(selected) = &mut self.phase {
+            selected.nominee = Some(id);
+        }
+        self.send_check(now, id, Purpose::Nominate);
+    }
+
+    /// Controlled: the pair nominated last, if that is another one than the selected.
+    fn follow_upgrade(&mut self, now: Instant) {
+        let Phase::Selected(Selected { pair, .. }) = self.phase else { return };
+        let since = self.pair(pair).nominated_as;
+        let latest = self.pairs.values().filter(|p| p.is_valid() && p.nominated_as > since);
+        if let Some(id) = latest.max_by_key(|p| p.nominated_as).map(|p| p.id) {
+            self.select(now, id);
+        }
+    }
+
+    /// When the selected pair is lost and others work: the best of them, without asking the peer, which sees the same.
+    fn replace_lost(&mut self, now: Instant) {
+        let Phase::Selected(Selected { pair, .. }) = self.phase else { return };
+        if self.pair(pair).is_valid() {
+            return;
+        }
+        let valid = self.pairs.values().filter(|p| p.is_valid());
+        let next = valid.max_by_key(|p| (p.nominated_as, self.rank(p), Reverse(p.id))).map(|p| p.id);
+        match next {
+            Some(id) => {
+                self.select(now, id);
+                if self.role == Role::Controlling {
+                    self.send_check(now, id, Purpose::Nominate);
+                }
+            }
+            None => {
+                tracing::debug!("no path works any more");
+                self.phase = Phase::Checking(Checking::default());
+                self.events.push_back(Event::Disconnected);
+            }
+        }
     }
 
     /// Controlled: the pair the peer nominated, once our own check on it has succeeded.
@@ -119,24 +179,65 @@ impl Agent {
         }
     }
 
-    pub(super) fn select(&mut self, now: Instant, id: PairId) {
-        let pair = self.pair(id);
-        let path = match pair.link.stream().and_then(|s| Some((s, self.streams.get(&s)?))) {
+    /// Gives up a pair, and its connection: the driver has no use for it. False when there is none, or it has failed
+    /// already. A pair given up is not tried again from this side.
+    pub fn give_up(&mut self, now: Instant, id: PairId) -> bool {
+        if self.pairs.get(&id).is_none_or(|p| matches!(p.state, State::Failed(_))) {
+            return false;
+        }
+        self.fail_pair(now, id, PairError::Superseded);
+        if self.config.paths == Paths::One
+            && matches!(&self.phase, Phase::Selected(selected) if selected.pair == id)
+        {
+            self.lose(LossReason::GivenUp);
+        }
+        self.advance(now);
+        true
+    }
+
+    fn path(&self, pair: &Pair) -> SelectedPath {
+        match pair.link.stream().and_then(|s| Some((s, self.streams.get(&s)?))) {
             Some((stream, open)) => SelectedPath::Tcp { stream, local: open.local, remote: open.remote },
             None => {
                 let (local, remote) = self.addresses(pair);
                 SelectedPath::Udp { local, remote }
             }
-        };
-        let rtt = pair.rtt;
+        }
+    }
+
+    pub(super) fn valid_pair(&self, id: PairId) -> ValidPair {
+        let pair = self.pair(id);
+        ValidPair {
+            pair: id,
+            path: self.path(pair),
+            local: self.locals[pair.local].kind,
+            remote: self.remotes[pair.remote].candidate.kind,
+            priority: self.priority(pair),
+            rtt: pair.rtt,
+        }
+    }
+
+    pub(super) fn select(&mut self, now: Instant, id: PairId) {
+        let ValidPair { path, rtt, .. } = self.valid_pair(id);
+        if self.config.paths == Paths::One {
+            self.close_others(now, id);
+        }
+        tracing::debug!(pair = id.0, ?path, role = ?self.role, ?rtt, "path selected");
+        self.keep_up(now, id);
+        self.connected = true;
+        self.phase = Phase::Selected(Selected { pair: id, path, nominee: None });
+        self.events.push_back(Event::Selected { pair: id, path, role: self.role, rtt });
+    }
+
+    fn close_others(&mut self, now: Instant, id: PairId) {
         let others: Vec<_> = self
             .pairs
-            .iter()
+            .values()
             .filter(|p| p.id != id && (p.is_unfinished() || (p.is_valid() && p.link != Link::Udp)))
             .map(|p| p.id)
             .collect();
         for other in others {
-            self.fail_pair(other, PairError::Superseded);
+            self.fail_pair(now, other, PairError::Superseded);
         }
         // Those that never authenticated, the peer's spare connection (spec 4.8) among them.
         let keep = self.pair(id).link.stream();
@@ -145,17 +246,16 @@ impl Agent {
             self.close(stream, CloseReason::NotSelected);
         }
         self.checks.clear();
-        tracing::debug!(pair = id.0, ?path, role = ?self.role, ?rtt, "path selected");
-        let keepalive = self.next_keepalive(now);
-        self.phase = Phase::Selected(Selected { pair: id, path, keepalive });
-        self.events.push_back(Event::Selected { pair: id, path, role: self.role, rtt });
     }
 
     /// Ends the attempt when nothing is open, nothing can come in, or nothing came for long enough.
     fn consider_failure(&mut self, now: Instant) {
         let Phase::Checking(Checking { nominee, patience, .. }) = self.phase else { return };
-        let valid = self.pairs.iter().any(Pair::is_valid);
-        let open = self.pairs.iter().any(Pair::is_unfinished);
+        if self.connected {
+            return;
+        }
+        let valid = self.pairs.values().any(Pair::is_valid);
+        let open = self.pairs.values().any(Pair::is_unfinished);
         let more_to_come = !valid && !self.remote_complete;
         if open || nominee.is_some() || more_to_come {
             self.set_patience(None);
@@ -214,11 +314,11 @@ impl Agent {
 
     /// Pairs whose connect or retry time has come.
     pub(super) fn pairs_due(&mut self, now: Instant) {
-        for n in 0..self.pairs.len() {
-            let id = self.pairs[n].id;
-            match self.pairs[n].state {
+        let states: Vec<_> = self.pairs.values().map(|p| (p.id, p.state)).collect();
+        for (id, state) in states {
+            match state {
                 State::Connecting { deadline } if deadline <= now => {
-                    self.fail_pair(id, PairError::ConnectTimeout);
+                    self.fail_pair(now, id, PairError::ConnectTimeout);
                 }
                 State::Retrying { at } if at <= now => self.set_state(id, State::Waiting),
                 _ => {}

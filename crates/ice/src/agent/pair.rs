@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{PairId, Role, StreamId};
 use crate::report::{PairError, PairState};
+use crate::stun::TransactionId;
 
 /// How packets of a pair travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,33 @@ pub(super) struct Pair {
     pub(super) checks_received: u32,
     /// Bytes handed out as early data.
     pub(super) early: usize,
+    /// What keeps it alive, while it is valid and in use.
+    pub(super) upkeep: Option<Upkeep>,
+    /// When it is tried again after a failure, and how many times it has been.
+    pub(super) again: Option<Instant>,
+    pub(super) rechecks: u32,
+    pub(super) was_valid: bool,
+    /// The place of the peer's last nomination of this pair among all of them, from 1, and the check that made it.
+    pub(super) nominated_as: u64,
+    pub(super) nominated_by: Option<TransactionId>,
+}
+
+/// What a pair in use needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upkeep {
+    /// Binding indications, so that middleboxes remember it.
+    KeepAlive { next: Instant },
+    /// Binding requests that the peer must answer (RFC 7675).
+    Consent { next: Instant, expires: Instant },
+}
+
+impl Upkeep {
+    pub(super) fn due(self) -> Instant {
+        match self {
+            Self::KeepAlive { next } => next,
+            Self::Consent { next, expires } => next.min(expires),
+        }
+    }
 }
 
 impl Pair {
@@ -116,6 +144,12 @@ impl Pair {
             checks_sent: 0,
             checks_received: 0,
             early: 0,
+            upkeep: None,
+            again: None,
+            rechecks: 0,
+            was_valid: false,
+            nominated_as: 0,
+            nominated_by: None,
         }
     }
 

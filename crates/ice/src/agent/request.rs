@@ -70,7 +70,7 @@ impl Agent {
             return Ok(Disposition::Consumed);
         }
         let success = answer(Class::Success).mapped_address(self.source(arrival));
-        if matches!(self.phase, Phase::Selected(_)) {
+        if matches!(self.phase, Phase::Selected(_)) && !self.is_looking() {
             // A late check. The path is chosen and the roles are in use: it is answered and changes nothing.
             self.answer(arrival, success);
             return Ok(Disposition::Consumed);
@@ -79,10 +79,16 @@ impl Agent {
         self.prove(arrival, id);
         self.answer(arrival, success);
         let follows = self.role == Role::Controlled;
+        let count = self.nominations + 1;
         let pair = self.pair_mut(id);
         pair.checks_received = pair.checks_received.saturating_add(1);
         if follows {
             pair.nomination = pair.nomination.after(message.use_candidate);
+            // A repetition that was overtaken by the nomination of another pair is no new decision.
+            if message.use_candidate && pair.nominated_by != Some(message.transaction) {
+                (pair.nominated_by, pair.nominated_as) = (Some(message.transaction), count);
+                self.nominations = count;
+            }
         }
         self.trigger(now, id);
         self.advance(now);
@@ -91,7 +97,7 @@ impl Agent {
 
     /// RFC 8445 section 7.3.1.1. True when the peer has to give way.
     fn settle_roles(&mut self, claim: Option<RoleClaim>) -> bool {
-        if matches!(self.phase, Phase::Selected(_)) {
+        if self.connected {
             return false;
         }
         let (conflict, theirs) = match (self.role, claim) {
@@ -134,7 +140,7 @@ impl Agent {
 
     /// The pair a check came on, made now if need be; `None` when the limits forbid another.
     fn pair_of(&mut self, arrival: Arrival, priority: u32) -> Option<PairId> {
-        if let Some(pair) = self.pairs.iter().find(|p| self.is_path_of(arrival, p.id)) {
+        if let Some(pair) = self.pairs.values().find(|p| self.is_path_of(arrival, p.id)) {
             return Some(pair.id);
         }
         if self.pairs.len() >= self.config.max_pairs {

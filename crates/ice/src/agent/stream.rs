@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::check::Purpose;
 use super::pair::{Link, State};
 use super::request::Arrival;
 use super::{Agent, CloseReason, Disposition, DropReason, PairId, Phase, Refused, StreamId};
 use crate::addr::canonical;
 use crate::candidate::CandidateKind;
+use crate::config::Paths;
 use crate::framing::{self, PayloadKind};
 use crate::report::{ConnectError, PairError};
 
@@ -62,7 +64,7 @@ impl Agent {
 
     /// The local candidate such a connection belongs to.
     fn admit_connection(&self, local: SocketAddr, remote: SocketAddr) -> Result<usize, Refused> {
-        if !matches!(self.phase, Phase::Gathering | Phase::Checking(_)) {
+        if !self.is_looking() && !matches!(self.phase, Phase::Gathering) {
             return Err(Refused::Over);
         }
         self.config.policy.permits(remote).map_err(|_| Refused::Policy)?;
@@ -92,7 +94,7 @@ impl Agent {
         }
         let accepted = self
             .pairs
-            .iter()
+            .values()
             .filter(|p| matches!(p.link, Link::Accepted(s) if self.streams.contains_key(&s)));
         if accepted.count() >= self.config.max_accepted {
             return Err(Refused::TooMany);
@@ -106,7 +108,7 @@ impl Agent {
         let StreamState::Connecting { pair } = open.state else { return };
         open.local = local;
         open.state = StreamState::Opened { pair, bytes: 0 };
-        self.send_check(now, pair, false);
+        self.send_check(now, pair, Purpose::Ordinary);
         self.advance(now);
     }
 
@@ -133,7 +135,7 @@ impl Agent {
                 ConnectError::TimedOut => PairError::ConnectTimeout,
                 ConnectError::Reset | ConnectError::Other => PairError::ConnectFailed,
             };
-            self.fail_pair(id, error);
+            self.fail_pair(now, id, error);
         }
         self.advance(now);
     }
@@ -142,11 +144,12 @@ impl Agent {
     pub fn handle_tcp_closed(&mut self, now: Instant, stream: StreamId) {
         let Some(closed) = self.streams.remove(&stream) else { return };
         let Some(pair) = closed.state.pair() else { return };
-        if matches!(&self.phase, Phase::Selected(selected) if selected.pair == pair) {
+        let one = self.config.paths == Paths::One;
+        if one && matches!(&self.phase, Phase::Selected(selected) if selected.pair == pair) {
             self.set_state(pair, State::Failed(PairError::Closed));
             self.lose(super::LossReason::StreamClosed);
         } else {
-            self.fail_pair(pair, PairError::Closed);
+            self.fail_pair(now, pair, PairError::Closed);
             self.advance(now);
         }
     }
@@ -204,7 +207,7 @@ impl Agent {
         let pair = self.streams.get(&id).and_then(|s| s.state.pair());
         self.close(id, reason);
         if let Some(pair) = pair {
-            self.fail_pair(pair, PairError::Closed);
+            self.fail_pair(now, pair, PairError::Closed);
             self.advance(now);
         }
     }
