@@ -33,6 +33,9 @@ pub struct Config {
     pub max_links: usize,
     /// Silence after which the connection is dead. Default 30 s; at least 1 s. Both sides' values count; the smaller one holds.
     pub idle_timeout: Duration,
+    /// How long a connection whose every link was closed, or broke, waits for another to be added by either side. Default 5 s. A link that
+    /// is only silent counts as one until `idle_timeout`.
+    pub no_link_timeout: Duration,
     /// How long a handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
     /// Longest that an acknowledgement is held back. Default 10 ms.
@@ -66,6 +69,7 @@ impl Default for Config {
             max_label: 1024,
             max_links: 8,
             idle_timeout: Duration::from_secs(30),
+            no_link_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(10),
             max_ack_delay: Duration::from_millis(10),
             reorder_wait: None,
@@ -94,6 +98,7 @@ impl Config {
             max_label: self.max_label.clamp(EARLY_LABEL as usize, MAX_LABEL as usize),
             max_links: self.max_links.clamp(1, 64),
             idle_timeout: self.idle_timeout.clamp(Duration::from_secs(1), LONGEST),
+            no_link_timeout: self.no_link_timeout.min(LONGEST),
             handshake_timeout: self.handshake_timeout.clamp(Duration::from_millis(1), LONGEST),
             max_ack_delay: self.max_ack_delay.min(Duration::from_secs(1)),
             reorder_wait: self.reorder_wait.map(|wait| wait.clamp(Duration::from_millis(1), LONGEST)),

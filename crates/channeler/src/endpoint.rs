@@ -1,6 +1,6 @@
 //! All connections behind one set of sockets: who a packet is for, and who may begin a new one.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use thiserror::Error;
@@ -10,9 +10,13 @@ use crate::{
     connection::{Birth, Connection},
     half_open::{HalfOpen, Origin},
     handshake::{Cookies, Credentials, Handshake, Peer, Settings, StaticKey, Trust},
+    reset::{ResetKey, Resets},
     table::Table,
     wire,
 };
+
+/// Ids that a living connection retired last: late packets with them are not answered.
+const RETIRED: usize = 16;
 
 /// What an endpoint is made of.
 #[derive(Clone)]
@@ -31,6 +35,9 @@ pub struct EndpointConfig {
     pub shared_secret: Option<[u8; 32]>,
     /// The cipher of connections that begin here. Default: AES-256-GCM.
     pub suite: Suite,
+    /// Tells endpoints apart that have the same key and live at the same time, such as the number of a port: resets of one are
+    /// nothing to the peers of another. It should be the same when the endpoint is started again. Default: 0.
+    pub instance: u64,
 }
 
 impl EndpointConfig {
@@ -44,6 +51,7 @@ impl EndpointConfig {
             limits: EndpointLimits::default(),
             shared_secret: None,
             suite: Suite::default(),
+            instance: 0,
         }
     }
 }
@@ -69,11 +77,20 @@ pub struct EndpointLimits {
     /// Such handshakes of one address that was proved by a cookie (of one network of 64 bits with IPv6): nobody fills all places
     /// alone. Default 64.
     pub half_open_per_address: usize,
+    /// Packets of connections that are not known here, such as those from before a restart, that are answered each second: their
+    /// senders then need not wait for the idle timeout. Answers are shorter than what they answer. Default 1000; 0: none.
+    pub resets_per_second: u32,
 }
 
 impl Default for EndpointLimits {
     fn default() -> Self {
-        Self { connections: 16_384, half_open: 1024, half_open_without_cookie: 64, half_open_per_address: 64 }
+        Self {
+            connections: 16_384,
+            half_open: 1024,
+            half_open_without_cookie: 64,
+            half_open_per_address: 64,
+            resets_per_second: 1000,
+        }
     }
 }
 
@@ -97,8 +114,12 @@ pub struct EndpointEvent(pub(crate) EndpointEventKind);
 pub(crate) enum EndpointEventKind {
     /// Packets with this id are for the connection, too.
     NewId(ConnectionId),
-    /// They are no longer.
+    /// They are no longer; but for now the connection lives, and its peer is not to be told otherwise.
     RetireId(ConnectionId),
+    /// A packet with this in the place of an id is the peer's last word.
+    NewReset(ConnectionId),
+    /// No longer.
+    RetireReset(ConnectionId),
     /// The peer answered: the handshake of a responder is no longer half-open.
     Confirmed,
     /// Nothing more is sent or understood: all that is known of the connection can be forgotten.
@@ -144,6 +165,8 @@ pub struct EndpointCounters {
     pub accepted: u64,
     /// Connections begun here.
     pub dialled: u64,
+    /// Packets of unknown connections that were answered with a reset; counted among `unknown`, too.
+    pub resets: u64,
 }
 
 /// All connections behind one set of sockets.
@@ -159,14 +182,27 @@ pub struct Endpoint {
     ids: Table<u64>,
     /// Connections that others began and that did not yet answer, by the name of the attempt.
     half_open: HalfOpen,
+    resets: Resets,
     counters: EndpointCounters,
 }
 
 /// What the endpoint knows of a connection.
 #[derive(Debug)]
 struct Entry {
+    /// What its packets have in the place of an id.
     ids: Vec<u64>,
+    /// Own ids that it uses no more, the latest last.
+    retired: VecDeque<u64>,
     attempt: Option<[u8; 16]>,
+}
+
+impl Entry {
+    /// Takes out what stands in the place of an id, if it is there.
+    fn take(&mut self, id: ConnectionId) -> Option<u64> {
+        let id = u64::from_ne_bytes(id.0);
+        let at = self.ids.iter().position(|known| *known == id)?;
+        Some(self.ids.swap_remove(at))
+    }
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -185,6 +221,8 @@ impl Endpoint {
         let sound = Arc::new(config.config.sound());
         let mut rng = StdRng::from_seed(seed);
         let chance = rng.random();
+        let resets = ResetKey::new(&config.key, config.instance);
+        let resets = Resets::new(resets, config.limits.resets_per_second);
         Self {
             config: EndpointConfig { config: sound, ..config },
             rng,
@@ -193,6 +231,7 @@ impl Endpoint {
             free: Vec::new(),
             ids: Table::new(chance),
             half_open: HalfOpen::default(),
+            resets,
             counters: EndpointCounters::default(),
         }
     }
@@ -208,7 +247,7 @@ impl Endpoint {
         if self.connections() >= self.config.limits.connections {
             return Err(ConnectError::TooMany);
         }
-        let birth = Birth::new(Side::Initiator, Arc::clone(&self.config.config), route, &mut self.rng);
+        let birth = self.birth(Side::Initiator, route);
         let settings = self.settings(unix_time, &birth);
         let handshake = Handshake::initiator(now, settings, peer, birth.ids[0], self.seed())?;
         let handle = self.insert(&birth, None);
@@ -229,7 +268,10 @@ impl Endpoint {
     ) -> Handled {
         if packet.first().is_some_and(|first| wire::header::is_data(*first)) {
             let known = packet.get(8..16).and_then(|id| self.by_id(id));
-            return known.map_or_else(|| self.unknown(), Handled::To);
+            return match known {
+                Some(connection) => Handled::To(connection),
+                None => self.on_strange(now, route, packet, out),
+            };
         }
         if !wire::handshake::is_handshake(packet) {
             return self.unknown();
@@ -240,6 +282,24 @@ impl Endpoint {
     fn unknown(&mut self) -> Handled {
         self.counters.unknown += 1;
         Handled::Dropped
+    }
+
+    /// A data packet of a connection that is not known.
+    #[inline]
+    fn on_strange(&mut self, now: Instant, route: Route, packet: &[u8], out: &mut Vec<u8>) -> Handled {
+        self.counters.unknown += 1;
+        out.clear();
+        begin(route, out);
+        if !self.resets.answer(now, packet, &mut self.rng, out) {
+            return Handled::Dropped;
+        }
+        self.counters.resets += 1;
+        respond(route, out)
+    }
+
+    fn birth(&mut self, side: Side, route: Route) -> Birth {
+        let config = Arc::clone(&self.config.config);
+        Birth::new(side, config, route, self.resets.key().clone(), &mut self.rng)
     }
 
     fn on_handshake(
@@ -276,25 +336,19 @@ impl Endpoint {
         let validated = cookies.check(now, route, &packet);
         if !validated && self.half_open.len() >= limits.half_open_without_cookie {
             out.clear();
-            if route.is_stream() {
-                out.extend_from_slice(&[0; 2]);
-            }
+            begin(route, out);
             if !cookies.retry(now, route, &packet, out) {
                 return Handled::Dropped;
             }
-            if route.is_stream() {
-                let len = (out.len() - 2) as u16;
-                out[..2].copy_from_slice(&len.to_be_bytes());
-            }
             self.counters.cookies += 1;
-            return Handled::Respond(Transmit { route, ecn: None, segment: None });
+            return respond(route, out);
         }
         let origin = Origin::of(route).filter(|_| validated);
         if origin.is_some_and(|origin| self.half_open.of(origin) >= limits.half_open_per_address) {
             self.counters.refused += 1;
             return Handled::Dropped;
         }
-        let birth = Birth::new(Side::Responder, Arc::clone(&self.config.config), route, &mut self.rng);
+        let birth = self.birth(Side::Responder, route);
         let settings = self.settings(unix_time, &birth);
         let seed = self.seed();
         let handshake = Handshake::responder(now, settings, birth.ids[0], &packet, validated, seed);
@@ -341,7 +395,7 @@ impl Endpoint {
         for id in &ids {
             self.ids.insert(*id, handle);
         }
-        self.entries[handle as usize] = Some(Entry { ids, attempt });
+        self.entries[handle as usize] = Some(Entry { ids, retired: VecDeque::new(), attempt });
         ConnectionHandle(handle)
     }
 
@@ -350,15 +404,28 @@ impl Endpoint {
         let Some(slot) = self.entries.get_mut(connection.index()) else { return };
         let Some(entry) = slot.as_mut() else { return };
         match event.0 {
-            EndpointEventKind::NewId(id) => {
+            EndpointEventKind::NewId(id) | EndpointEventKind::NewReset(id) => {
                 let id = u64::from_ne_bytes(id.0);
-                entry.ids.push(id);
-                self.ids.insert(id, connection.0);
+                // The peer chose the names of its resets: none takes the place of what is there.
+                if self.ids.get(id).is_none() {
+                    entry.ids.push(id);
+                    self.ids.insert(id, connection.0);
+                }
             }
             EndpointEventKind::RetireId(id) => {
-                let id = u64::from_ne_bytes(id.0);
-                entry.ids.retain(|known| *known != id);
-                self.ids.remove(id);
+                if let Some(id) = entry.take(id) {
+                    entry.retired.push_back(id);
+                    if entry.retired.len() > RETIRED
+                        && let Some(oldest) = entry.retired.pop_front()
+                    {
+                        self.ids.remove(oldest);
+                    }
+                }
+            }
+            EndpointEventKind::RetireReset(id) => {
+                if let Some(id) = entry.take(id) {
+                    self.ids.remove(id);
+                }
             }
             EndpointEventKind::Confirmed => {
                 if let Some(attempt) = entry.attempt.take() {
@@ -366,7 +433,7 @@ impl Endpoint {
                 }
             }
             EndpointEventKind::Drained => {
-                for id in &entry.ids {
+                for id in entry.ids.iter().chain(&entry.retired) {
                     self.ids.remove(*id);
                 }
                 if let Some(attempt) = entry.attempt {
@@ -387,4 +454,20 @@ impl Endpoint {
     pub fn counters(&self) -> EndpointCounters {
         self.counters
     }
+}
+
+/// Makes room for the length of an answer on a stream.
+fn begin(route: Route, out: &mut Vec<u8>) {
+    if route.is_stream() {
+        out.extend_from_slice(&[0; 2]);
+    }
+}
+
+/// The answer in `out` is to be sent.
+fn respond(route: Route, out: &mut [u8]) -> Handled {
+    if route.is_stream() {
+        let len = (out.len() - 2) as u16;
+        out[..2].copy_from_slice(&len.to_be_bytes());
+    }
+    Handled::Respond(Transmit { route, ecn: None, segment: None })
 }

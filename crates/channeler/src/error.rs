@@ -86,9 +86,13 @@ pub enum ConnectionError {
     /// Nothing was heard on any link for the idle timeout.
     #[error("connection timed out")]
     TimedOut,
-    /// Every link is gone.
+    /// Every link was closed or broke, and for [`Config::no_link_timeout`](crate::Config::no_link_timeout) none was added.
     #[error("no link left")]
     NoLink,
+    /// The peer knows nothing of the connection any more: its program was started again, or gave the connection up without a
+    /// word that arrived. A new one may be begun at once.
+    #[error("the peer has lost its state")]
+    Forgotten,
     /// The peer closed it.
     #[error("closed by the peer: code {}, {text:?}", code.0)]
     ClosedByPeer {

@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use crate::{Config, ConnectionId, varint};
+use crate::{
+    Config, ConnectionId,
+    reset::{RESET_LEN, Reset},
+    varint,
+};
 
 /// Channels that every peer lets the other side open before it has heard its limits.
 pub(crate) const EARLY_CHANNELS: u64 = 16;
@@ -52,6 +56,8 @@ pub(crate) struct Parameters {
     pub stream_packet: u16,
     /// Connection ids of links 1, 2, 3 and so on.
     pub ids: Vec<ConnectionId>,
+    /// What resets for the connection ids of links 0, 1, 2 and so on hold.
+    pub resets: Vec<Reset>,
 }
 
 /// The parameters of the peer make no sense.
@@ -60,7 +66,7 @@ pub(crate) struct BadParameters;
 
 impl Parameters {
     /// Those that follow from a sound configuration.
-    pub(crate) fn of(config: &Config, ids: Vec<ConnectionId>) -> Self {
+    pub(crate) fn of(config: &Config, ids: Vec<ConnectionId>, resets: Vec<Reset>) -> Self {
         let max_message = config.max_message as u64;
         Self {
             channels: u64::from(config.max_channels),
@@ -76,6 +82,7 @@ impl Parameters {
             datagram: config.max_mtu,
             stream_packet: config.max_stream_packet,
             ids,
+            resets,
         }
     }
 
@@ -95,7 +102,7 @@ impl Parameters {
             u64::from(self.datagram),
             u64::from(self.stream_packet),
         ];
-        let mut out = Vec::with_capacity(128);
+        let mut out = Vec::with_capacity(384);
         for (number, value) in (0..).zip(numbers) {
             varint::put(&mut out, number);
             varint::put(&mut out, varint::len(value) as u64);
@@ -105,6 +112,11 @@ impl Parameters {
         varint::put(&mut out, 8 * self.ids.len() as u64);
         for id in &self.ids {
             out.extend_from_slice(&id.0);
+        }
+        varint::put(&mut out, numbers.len() as u64 + 1);
+        varint::put(&mut out, (RESET_LEN * self.resets.len()) as u64);
+        for reset in &self.resets {
+            out.extend_from_slice(&reset.0);
         }
         out
     }
@@ -124,6 +136,7 @@ impl Parameters {
             datagram: 1200,
             stream_packet: 1200,
             ids: Vec::new(),
+            resets: Vec::new(),
         }
     }
 
@@ -151,7 +164,15 @@ impl Parameters {
                 parameters.ids = ids.iter().map(|id| ConnectionId(*id)).collect();
                 continue;
             }
-            if number > 11 {
+            if number == 12 {
+                let (resets, rest) = value.as_chunks::<RESET_LEN>();
+                if !rest.is_empty() || resets.len() > 65 {
+                    return Err(BadParameters);
+                }
+                parameters.resets = resets.iter().map(|reset| Reset(*reset)).collect();
+                continue;
+            }
+            if number > 12 {
                 continue;
             }
             let field = varint::get(&mut value).ok_or(BadParameters)?;
@@ -184,16 +205,21 @@ mod tests {
 
     #[test]
     fn they_survive_the_way() {
-        let parameters = Parameters::of(&Config::default(), vec![ConnectionId([7; 8]), ConnectionId([9; 8])]);
+        let parameters = {
+            let ids = vec![ConnectionId([7; 8]), ConnectionId([9; 8])];
+            Parameters::of(&Config::default(), ids, vec![Reset([1; RESET_LEN]), Reset([2; RESET_LEN])])
+        };
         assert_eq!(Parameters::decode(&parameters.encode()), Ok(parameters));
     }
 
     #[test]
     fn nonsense_is_refused_and_news_is_skipped() {
-        let mut bytes = Parameters::of(&Config::default(), Vec::new()).encode();
+        let mut bytes = Parameters::of(&Config::default(), Vec::new(), Vec::new()).encode();
         bytes.extend_from_slice(&[40, 3, 1, 2, 3]);
         assert!(Parameters::decode(&bytes).is_ok());
-        for bad in [&[0, 1, 5, 0, 1, 5][..], &[0, 2, 5], &[0, 2, 5, 5], &[11, 1, 0], &[9, 1, 5], &[0]] {
+        for bad in
+            [&[0, 1, 5, 0, 1, 5][..], &[0, 2, 5], &[0, 2, 5, 5], &[11, 1, 0], &[12, 1, 0], &[9, 1, 5], &[0]]
+        {
             assert_eq!(Parameters::decode(bad), Err(BadParameters), "{bad:?}");
         }
     }

@@ -396,6 +396,8 @@ impl Story {
                 ConnectionError::ClosedByPeer { code, .. } => self.closed && *code == Code(402),
                 ConnectionError::ClosedHere => self.closed,
                 ConnectionError::TimedOut | ConnectionError::NoLink => true,
+                // The other side ended it, and its word was lost.
+                ConnectionError::Forgotten => errors.iter().all(Option::is_some),
                 other => panic!("{other}"),
             };
             assert!(allowed, "{errors:?}");

@@ -6,6 +6,7 @@ use rand::{Rng as _, RngExt as _, rngs::StdRng};
 
 use super::{
     Connection, Protection,
+    links::Theirs,
     phase::{Early, Phase},
 };
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     endpoint::EndpointEventKind,
     handshake::{Established, Handshake, Progress},
     parameters::{FIRST_IDS, Parameters},
+    reset::ResetKey,
     wire,
 };
 
@@ -34,20 +36,29 @@ pub(crate) struct Birth {
     pub(crate) seed: [u8; 32],
     /// Own connection ids of links 0, 1, 2 and so on.
     pub(crate) ids: Vec<ConnectionId>,
+    /// Makes what resets for them hold.
+    pub(crate) resets: ResetKey,
 }
 
 impl Birth {
     /// Fresh ids and seed.
-    pub(crate) fn new(side: Side, config: Arc<Config>, route: Route, rng: &mut StdRng) -> Self {
+    pub(crate) fn new(
+        side: Side,
+        config: Arc<Config>,
+        route: Route,
+        resets: ResetKey,
+        rng: &mut StdRng,
+    ) -> Self {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let ids = (0..=FIRST_IDS).map(|_| ConnectionId(rng.random())).collect();
-        Self { side, config, route, seed, ids }
+        Self { side, config, route, seed, ids, resets }
     }
 
     /// What goes into the handshake.
     pub(crate) fn parameters(&self) -> Vec<u8> {
-        Parameters::of(&self.config, self.ids[1..].to_vec()).encode()
+        let resets = self.ids.iter().map(|id| self.resets.of(*id)).collect();
+        Parameters::of(&self.config, self.ids[1..].to_vec(), resets).encode()
     }
 }
 
@@ -141,12 +152,13 @@ impl Connection {
         self.idle.on_received(now);
         self.credit.allow(theirs.connection_window);
         self.serials_allowed = theirs.channels;
-        for (link, id) in (1..).map(LinkId).zip(&theirs.ids) {
-            self.links.on_id(link, *id);
+        let zero = LinkId(0);
+        let ids = std::iter::once(&established.peer_cid).chain(&theirs.ids);
+        let resets = theirs.resets.iter().copied().map(Some).chain(std::iter::repeat(None));
+        for ((link, &id), reset) in (0..).map(LinkId).zip(ids).zip(resets) {
+            self.links.on_id(link, Theirs { id, reset });
         }
         self.theirs = theirs;
-        let zero = LinkId(0);
-        self.links.on_id(zero, established.peer_cid);
         if let Some((own, theirs)) = self.links.take_ids(zero) {
             let place = self.start_link(now, zero, route, own, theirs);
             let link = self.links.at(place);

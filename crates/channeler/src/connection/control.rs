@@ -69,7 +69,7 @@ impl Connection {
                     put_channels(buf, self.serials_told);
                 }
                 Item::NewId(link) => match self.links.unused_id(link) {
-                    Some(id) => put_new_id(buf, link, id),
+                    Some(id) => put_new_id(buf, link, id, &self.resets.of(id)),
                     None => continue,
                 },
                 Item::RetireLink(link) => put_retire_link(buf, link, Code::DONE),

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     ConnectionId, LinkId, LinkReport, LinkStatus, Placement, Route, Side,
     link::{Class, Link, Permit},
+    reset::Reset,
 };
 
 /// Unused own ids after which no more are given out: the peer has left many link numbers out.
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     pub(super) backup: bool,
     /// This side wants that, as the peer heard or has yet to hear.
     pub(super) own_backup: bool,
+    /// What the peer says when it knows nothing of this link any more.
+    pub(super) reset: Option<Reset>,
     /// A packet that elicits an acknowledgement has to leave.
     pub(super) ping: bool,
     /// When it is forgotten: it is closed, and until then only what was on its way is still taken.
@@ -38,6 +41,14 @@ pub(super) enum Way {
     Two(usize, usize),
     /// Not now.
     Nowhere,
+}
+
+/// A connection id of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Theirs {
+    pub(super) id: ConnectionId,
+    /// What the peer says about it when it has forgotten it.
+    pub(super) reset: Option<Reset>,
 }
 
 /// Who a connection id names.
@@ -62,9 +73,11 @@ pub(super) struct Links {
     /// The highest link that ever was.
     highest: u32,
     /// Ids of the peer that no link has yet.
-    theirs: BTreeMap<LinkId, ConnectionId>,
+    theirs: BTreeMap<LinkId, Theirs>,
     /// The next link that this side adds.
     next: u32,
+    /// Since when all are closed.
+    bare_since: Option<Instant>,
 }
 
 impl Links {
@@ -79,13 +92,14 @@ impl Links {
             unused,
             theirs: BTreeMap::new(),
             next: if side == Side::Initiator { 2 } else { 1 },
+            bare_since: None,
         }
     }
 
     // ---- ids
 
     /// The peer gave an id for a link. False if it has too many, or gave two for one.
-    pub(super) fn on_id(&mut self, link: LinkId, id: ConnectionId) -> bool {
+    pub(super) fn on_id(&mut self, link: LinkId, id: Theirs) -> bool {
         if self.by_id(link).is_some() || self.is_past(link) {
             return true;
         }
@@ -129,7 +143,7 @@ impl Links {
     }
 
     /// The next link that this side adds and its ids, own and the peer's, if there are any.
-    pub(super) fn next_own(&mut self) -> Option<(LinkId, ConnectionId, ConnectionId)> {
+    pub(super) fn next_own(&mut self) -> Option<(LinkId, ConnectionId, Theirs)> {
         let link = LinkId(self.next);
         let own = *self.unused.get(&link)?;
         let theirs = self.theirs.remove(&link)?;
@@ -139,7 +153,7 @@ impl Links {
     }
 
     /// The ids of a link that the peer adds.
-    pub(super) fn take_ids(&mut self, link: LinkId) -> Option<(ConnectionId, ConnectionId)> {
+    pub(super) fn take_ids(&mut self, link: LinkId) -> Option<(ConnectionId, Theirs)> {
         let theirs = *self.theirs.get(&link)?;
         let own = self.unused.remove(&link)?;
         self.theirs.remove(&link);
@@ -150,10 +164,17 @@ impl Links {
     // ---- places
 
     /// Puts a link in.
-    pub(super) fn insert(&mut self, link: Link) -> usize {
+    pub(super) fn insert(&mut self, link: Link, reset: Option<Reset>) -> usize {
         self.highest = self.highest.max(link.id().0);
-        let entry =
-            Some(Box::new(Entry { link, backup: false, own_backup: false, ping: false, leaves: None }));
+        self.bare_since = None;
+        let entry = Some(Box::new(Entry {
+            link,
+            backup: false,
+            own_backup: false,
+            reset,
+            ping: false,
+            leaves: None,
+        }));
         self.count += 1;
         match self.entries.iter().position(Option::is_none) {
             Some(place) => {
@@ -167,11 +188,20 @@ impl Links {
         }
     }
 
-    /// Forgets a link; gives its own id.
-    pub(super) fn remove(&mut self, place: usize) -> Option<ConnectionId> {
+    /// Forgets a link; gives its own id, and its reset.
+    pub(super) fn remove(&mut self, place: usize) -> Option<(ConnectionId, Option<Reset>)> {
         let entry = self.entries[place].take()?;
         self.count -= 1;
-        Some(entry.link.our_cid())
+        Some((entry.link.our_cid(), entry.reset))
+    }
+
+    /// Whether a packet that came by this route, with an id that is none here, proves that the peer knows nothing of one of
+    /// the links any more.
+    pub(super) fn is_reset(&self, route: Route, id: ConnectionId, packet: &[u8]) -> bool {
+        self.iter().any(|(_, entry)| {
+            entry.link.route().is_same(route)
+                && entry.reset.is_some_and(|reset| reset.name() == id && reset.proves(packet))
+        })
     }
 
     /// One more than the largest place.
@@ -201,6 +231,21 @@ impl Links {
     #[inline]
     pub(super) fn by_id(&self, link: LinkId) -> Option<usize> {
         self.iter().find(|(_, entry)| entry.link.id() == link).map(|(place, _)| place)
+    }
+
+    /// No more data by the link in this place; it is forgotten at `until`. False if that was known.
+    pub(super) fn leave(&mut self, now: Instant, place: usize, until: Instant) -> bool {
+        let Some(entry) = self.get(place).filter(|entry| entry.leaves.is_none()) else { return false };
+        entry.leaves = Some(until);
+        if self.living() == 0 {
+            self.bare_since = Some(now);
+        }
+        true
+    }
+
+    /// Since when all links are closed, if they are.
+    pub(super) fn bare_since(&self) -> Option<Instant> {
+        self.bare_since
     }
 
     /// Links that are not closed.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, receive::Target, slots::mark};
+use super::{Connection, links::Theirs, receive::Target, slots::mark};
 use crate::{
     Capabilities, ChannelId, Code, ConnectionError, LinkStatus, Placement, Priority, Violation,
     channel::{Context, Effects, Part},
@@ -137,8 +137,8 @@ impl Connection {
                 }
             }
             Message::Channels { bound } => self.serials_allowed = self.serials_allowed.max(bound),
-            Message::NewId { link, cid } => {
-                if !self.links.on_id(link, cid) {
+            Message::NewId { link, cid, reset } => {
+                if !self.links.on_id(link, Theirs { id: cid, reset: Some(reset) }) {
                     return Err(Violation::Limit);
                 }
             }

@@ -62,6 +62,7 @@ use crate::{
     handshake::{Handshake, PeerIdentity},
     link::{Content, Outcome},
     parameters::Parameters,
+    reset::ResetKey,
 };
 
 /// A channel was named that does not exist, or no longer.
@@ -139,6 +140,7 @@ pub struct Connection {
 
     // Links.
     links: Links,
+    resets: ResetKey,
     /// Smoothed round trip of the best.
     rtt: Duration,
     /// The link of the last batch of data.
@@ -182,8 +184,9 @@ struct Twin {
 
 impl Connection {
     pub(crate) fn new(now: Instant, birth: Birth, handshake: Handshake) -> Self {
-        let Birth { side, config, route, seed, ids } = birth;
+        let Birth { side, config, route, seed, ids, resets } = birth;
         let mut rng = StdRng::from_seed(seed);
+        let own = Parameters::of(&config, Vec::new(), Vec::new());
         Self {
             side,
             phase: Phase::Handshake { early: Early::default() },
@@ -202,16 +205,17 @@ impl Connection {
             schedule: Schedule::default(),
             deadlines: Deadlines::default(),
             warm: Warm::new(now),
-            credit: Credit::new(Parameters::of(&config, Vec::new()).connection_window),
+            credit: Credit::new(own.connection_window),
             shares: Shares::default(),
             waiting: VecDeque::new(),
             next_serial: 0,
             serials_allowed: crate::parameters::EARLY_CHANNELS,
             serials: Serials::default(),
-            serials_told: Parameters::of(&config, Vec::new()).channels,
+            serials_told: own.channels,
             serials_over: 0,
             gone: VecDeque::new(),
             links: Links::new(side, &ids),
+            resets,
             rtt: Duration::from_millis(100),
             last_place: 0,
             twin: Twin { place: None, bytes: Vec::new(), content: Content::EMPTY },

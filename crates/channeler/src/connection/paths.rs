@@ -84,11 +84,13 @@ impl Connection {
         }
     }
 
-    /// A hint that addresses changed (another network, waking up): every link is probed at once.
+    /// A hint that addresses changed (another network, waking up): every link is probed at once, and those that are dead every second
+    /// again.
     pub fn network_changed(&mut self, now: Instant) {
-        let _ = now;
         for place in 0..self.links.places() {
-            self.ping(place);
+            if let Some(entry) = self.links.get(place) {
+                entry.ping |= !entry.link.try_again(now);
+            }
         }
     }
 
@@ -107,9 +109,8 @@ impl Connection {
     /// No more data by this link. It is forgotten when what was on its way is settled.
     pub(super) fn leave_link(&mut self, now: Instant, place: usize) {
         let Some(entry) = self.links.get(place) else { return };
-        if entry.leaves.is_none() {
-            let wait = (3 * entry.link.pto()).clamp(Duration::from_millis(100), Duration::from_secs(10));
-            entry.leaves = Some(now + wait);
+        let wait = (3 * entry.link.pto()).clamp(Duration::from_millis(100), Duration::from_secs(10));
+        if self.links.leave(now, place, now + wait) {
             self.events.on_link(place);
             self.rtt = self.links.rtt();
         }
@@ -127,8 +128,11 @@ impl Connection {
     /// Forgets a link that was left.
     pub(super) fn forget_link(&mut self, now: Instant, place: usize) {
         self.cut_link(now, place);
-        if let Some(id) = self.links.remove(place) {
+        if let Some((id, reset)) = self.links.remove(place) {
             self.events.tell_endpoint(EndpointEventKind::RetireId(id));
+            if let Some(reset) = reset {
+                self.events.tell_endpoint(EndpointEventKind::RetireReset(reset.name()));
+            }
         }
     }
 

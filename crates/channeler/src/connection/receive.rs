@@ -2,10 +2,15 @@
 
 use std::time::Instant;
 
-use super::{Connection, links::Named, phase::Phase};
+use super::{
+    Connection,
+    links::{Named, Theirs},
+    phase::Phase,
+};
 use crate::{
     ChannelId, ConnectionError, ConnectionId, Ecn, LinkId, Route, Violation,
     crypto::{ChannelOpen, Undecryptable},
+    endpoint::EndpointEventKind,
     link::{Arrival, Link},
     wire::{
         self,
@@ -63,7 +68,7 @@ impl Connection {
             }
             Some(Named::Unused(link)) => (link, 0, None),
             None => {
-                self.stats.unexpected += 1;
+                self.on_strange_id(now, route, header.cid, packet);
                 return;
             }
         };
@@ -146,6 +151,16 @@ impl Connection {
         }
     }
 
+    /// The id is none of a link here: the peer may say that it knows nothing of the connection.
+    #[cold]
+    fn on_strange_id(&mut self, now: Instant, route: Route, id: ConnectionId, packet: &[u8]) {
+        if self.links.is_reset(route, id, packet) {
+            self.fail(now, ConnectionError::Forgotten);
+        } else {
+            self.stats.unexpected += 1;
+        }
+    }
+
     /// The peer adds a link: a packet with an id that no link had yet is authentic.
     fn link_of_peer(&mut self, now: Instant, link: LinkId, route: Route) -> Option<usize> {
         let by_peer = link.index().is_multiple_of(2) == (self.side == crate::Side::Responder);
@@ -165,15 +180,18 @@ impl Connection {
         id: LinkId,
         route: Route,
         own: ConnectionId,
-        theirs: ConnectionId,
+        theirs: Theirs,
     ) -> usize {
         use rand::Rng as _;
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let mut link = Link::new(id, route, self.side, own, theirs, &self.config, now, seed);
+        let mut link = Link::new(id, route, self.side, own, theirs.id, &self.config, now, seed);
         link.set_peer(self.theirs.ack_delay, self.theirs.datagram, self.theirs.stream_packet);
         link.set_idle_timeout(self.idle.timeout());
-        let place = self.links.insert(link);
+        let place = self.links.insert(link, theirs.reset);
+        if let Some(reset) = theirs.reset {
+            self.events.tell_endpoint(EndpointEventKind::NewReset(reset.name()));
+        }
         self.events.on_link(place);
         self.provide_ids();
         place

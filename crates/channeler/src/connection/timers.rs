@@ -24,7 +24,7 @@ impl Connection {
                 let mut next = self.idle.deadline(self.least_idle());
                 let links =
                     self.links.iter().flat_map(|(_, entry)| [entry.link.poll_timeout(), entry.leaves]);
-                let others = [beginning, self.deadlines.next(), self.warm.next()];
+                let others = [beginning, self.deadlines.next(), self.warm.next(), self.bare_deadline()];
                 for at in links.chain(others).flatten() {
                     next = next.min(at);
                 }
@@ -76,10 +76,17 @@ impl Connection {
                 channel.open.idle(now);
             }
         }
-        if now >= self.idle.deadline(self.least_idle()) {
-            let none = self.links.living() == 0;
-            self.fail(now, if none { ConnectionError::NoLink } else { ConnectionError::TimedOut });
+        if self.bare_deadline().is_some_and(|at| now >= at) {
+            self.fail(now, ConnectionError::NoLink);
+        } else if now >= self.idle.deadline(self.least_idle()) {
+            let bare = self.links.bare_since().is_some();
+            self.fail(now, if bare { ConnectionError::NoLink } else { ConnectionError::TimedOut });
         }
+    }
+
+    /// When a connection without a link is given up.
+    fn bare_deadline(&self) -> Option<Instant> {
+        self.links.bare_since().map(|since| since + self.config.no_link_timeout)
     }
 
     fn on_link_time(&mut self, now: Instant, place: usize) {

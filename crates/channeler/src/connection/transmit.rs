@@ -393,9 +393,10 @@ impl Connection {
     fn transmit_probes(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         for place in 0..self.links.places() {
             let Some(entry) = self.links.get(place) else { continue };
-            let due = entry.link.probes_due() > 0 || std::mem::take(&mut entry.ping);
+            let due = entry.link.probes_due() > 0 || entry.ping;
             let small = OVERHEAD as u32 + 2;
             if due && entry.link.can_send(now, small, Class::Probe) == Permit::Yes {
+                entry.ping = false;
                 return self.control_packet(now, place, buf, Lone::PROBE, put_ping);
             }
         }

@@ -212,6 +212,7 @@ impl Link {
         self.progress_at = Some(now);
         self.pto_count = 0;
         self.probes_due = 0;
+        self.dead_since = None;
         if matches!(self.status, LinkStatus::Suspect | LinkStatus::Dead) && !self.validation.is_first() {
             self.set_status(LinkStatus::Active, out);
         }

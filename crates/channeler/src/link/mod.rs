@@ -98,6 +98,8 @@ pub(crate) struct Link {
     probed_at: Option<Instant>,
     pto_count: u32,
     probes_due: u8,
+    /// Since when there are nothing but probes.
+    dead_since: Option<Instant>,
     pace_at: Option<Instant>,
 
     // What is known about the path.
@@ -182,6 +184,7 @@ impl Link {
             probed_at: None,
             pto_count: 0,
             probes_due: 0,
+            dead_since: None,
             pace_at: None,
             rtt: RttEstimator::new(),
             rate: RateTracker::new(now),

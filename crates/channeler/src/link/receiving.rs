@@ -42,6 +42,9 @@ impl Link {
     ) -> Arrival {
         self.bytes_received += bytes as u64;
         self.validation.on_received(bytes as u64);
+        if self.dead_since.is_some() {
+            self.on_sign_of_life(now);
+        }
         let delay = self.ack_delay();
         self.received.on_packet(now, pn, eliciting, ecn, bytes as u64, delay)
     }

@@ -7,9 +7,12 @@ use crate::LinkStatus;
 
 /// Probes per timeout (RFC 9002, section 6.2.4).
 const PROBES: u8 = 2;
-/// Longest time between two probes: a link that comes back is noticed within this. The specification allows 60 s, which
-/// is longer than connections live in silence.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Longest time between two probes of a link that died less than [`RECENTLY`] ago: one that comes back is noticed within this.
+const SHORT_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest time between two probes of others. The specification allows 60 s, which is longer than connections live in silence.
+const LONG_BACKOFF: Duration = Duration::from_secs(5);
+/// Most outages are shorter.
+const RECENTLY: Duration = Duration::from_secs(30);
 /// On shorter paths the scheduling of busy systems is most of a round trip, and no sign of death.
 const MIN_PTO: Duration = Duration::from_millis(25);
 /// A kernel repeats on a stream what was lost, and that takes as long as its own timers.
@@ -41,7 +44,12 @@ impl Link {
         }
         let pto = self.pto();
         if let (1.., Some(probed)) = (self.pto_count, self.probed_at) {
-            return Some(probed + (pto * (1 << self.pto_count.min(16))).min(MAX_BACKOFF.max(pto)));
+            let longest = match self.dead_since {
+                None => Duration::MAX,
+                Some(dead) if probed < dead + RECENTLY => SHORT_BACKOFF,
+                Some(_) => LONG_BACKOFF,
+            };
+            return Some(probed + (pto * (1 << self.pto_count.min(16))).min(longest.max(pto)));
         }
         // The oldest is overdue, and nothing else came in the time that the peer holds acknowledgements back.
         let silence = self.progress_at.map(|at| at + pto / 4);
@@ -149,9 +157,31 @@ impl Link {
             }
             2 => {
                 self.set_status(LinkStatus::Dead, out);
+                self.dead_since = Some(now);
                 LinkTimeout::Dead
             }
             _ => LinkTimeout::Probe,
+        }
+    }
+    /// Something changed that may have brought the link back: it is tried at once, and as often as if it had just died. False if it
+    /// is not silent.
+    pub(crate) fn try_again(&mut self, now: Instant) -> bool {
+        let silent = self.pto_count > 0;
+        if silent {
+            self.pto_count = self.pto_count.min(2);
+            self.dead_since = self.dead_since.map(|_| now);
+            self.probed_at = Some(now);
+            self.probes_due = PROBES;
+        }
+        silent
+    }
+
+    /// A packet came by a link that is dead in this direction: perhaps it is no longer.
+    #[cold]
+    pub(super) fn on_sign_of_life(&mut self, now: Instant) {
+        if self.probed_at.is_none_or(|at| now >= at + self.pto()) {
+            self.probed_at = Some(now);
+            self.probes_due = self.probes_due.max(1);
         }
     }
 }

@@ -65,6 +65,11 @@ pub(crate) const fn is_data(first: u8) -> bool {
     first & !(PHASE | SPIN) == FIRST
 }
 
+/// The first byte of what is to look like a data packet: two bits of chance.
+pub(crate) const fn random_first(chance: u8) -> u8 {
+    FIRST | chance & (PHASE | SPIN)
+}
+
 /// The full packet number: the one nearest to `expected`, the largest received plus one, that ends in these 24 bits
 /// (RFC 9000, appendix A.3).
 #[inline]

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use towline_channeler::{Capabilities, Config, Endpoint, Event, Handled, Route};
+use towline_channeler::{Capabilities, Config, Endpoint, EndpointLimits, Event, Handled, Route};
 
 use crate::support::{
     program::UNIX_TIME,
@@ -84,7 +84,11 @@ fn noise_is_dropped() {
         }
         (stranger(number), packet)
     });
-    assert_eq!(feed(&mut endpoint, noise), (0, 0));
+    let (begun, answers) = feed(&mut endpoint, noise);
+    let counters = endpoint.counters();
+    println!("20000 packets of noise: {counters:?}");
+    assert_eq!((begun, answers), (0, counters.resets));
+    assert!(answers > 0 && answers <= u64::from(EndpointLimits::default().resets_per_second));
     assert_eq!(endpoint.connections(), 0);
 }
 
@@ -130,7 +134,7 @@ fn a_recorded_conversation_begins_nothing_elsewhere() {
 
 #[test]
 fn a_flood_of_first_packets_is_bounded() {
-    let limits = towline_channeler::EndpointLimits::default();
+    let limits = EndpointLimits::default();
     let mut endpoint = endpoint(1, &Arc::new(Config::default()), 65);
     let (_, first) = overheard().into_iter().find(|(from, _)| *from == 0).unwrap();
     let flood = (0..5000).map(|number| (stranger(number), first.clone()));

@@ -105,3 +105,46 @@ fn a_new_address_after_an_outage_is_a_round_trip_away() {
     world.run(10 * SECOND);
     assert_eq!(world.hosts[1].readers[&channel].records.len(), 1000);
 }
+
+/// Two links, of which one is down for so long. How long after it is up both sides know; host 0 may have a hint.
+fn revival(seed: u64, down: Duration, hint: bool) -> Duration {
+    let path = Path::bottleneck(50, 30);
+    let mut world = World::on(seed, &path);
+    let wire = world.network.add_datagrams(path.clone(), path);
+    let link = world.add_link(wire);
+    let now = world.now;
+    world.hosts[0].start(now, Capabilities::stream(), steady(10 * MS, 100_000));
+    world.run(2 * SECOND);
+    let status =
+        |world: &mut World, wanted| [0, 1].map(|host: usize| world.hosts[host].link(link).status == wanted);
+    world.network.set_up(wire, false);
+    world.run(down);
+    // The other side may have had nothing to say by it.
+    assert!(status(&mut world, LinkStatus::Dead)[0]);
+    world.network.set_up(wire, true);
+    let (now, up) = (world.now, world.time());
+    if hint {
+        world.hosts[0].connection().network_changed(now);
+    }
+    assert!(world.run_until(10 * SECOND, |world| status(world, LinkStatus::Active) == [true; 2]));
+    world.time() - up
+}
+
+#[test]
+fn a_link_that_is_back_is_used_soon() {
+    for (down, hint, at_most) in [
+        (3 * SECOND, false, SECOND + 75 * MS),
+        (10_300 * MS, false, SECOND + 75 * MS),
+        (29 * SECOND, false, SECOND + 75 * MS),
+        (100 * SECOND, false, 5 * SECOND + 75 * MS),
+        (10 * SECOND, true, 75 * MS),
+        (100 * SECOND, true, 75 * MS),
+    ] {
+        let took = (37..42).map(|seed| revival(seed, down, hint)).max().unwrap();
+        println!(
+            "down for {down:?}, hint {hint}: used by both sides {} ms after it was up",
+            milliseconds(took)
+        );
+        assert!(took <= at_most, "{took:?}");
+    }
+}

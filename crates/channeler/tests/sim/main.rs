@@ -9,6 +9,7 @@ mod support;
 mod aggregate;
 mod axes;
 mod connect;
+mod death;
 mod goodput;
 mod half_open;
 mod hostile;

@@ -129,8 +129,9 @@ impl Program {
         let connection = match self.endpoint.handle(now, UNIX_TIME, route, packet, &mut self.buffer) {
             Handled::Dropped => return,
             Handled::Respond(transmit) => {
+                let prefix = if route.is_stream() { 2 } else { 0 };
                 assert!(
-                    self.buffer.len() <= packet.len(),
+                    self.buffer.len() <= prefix + packet.len(),
                     "an answer without state is no longer than the question"
                 );
                 network.send(now, self.host, transmit, &self.buffer);

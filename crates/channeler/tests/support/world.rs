@@ -31,6 +31,8 @@ pub fn endpoint(host: u8, config: &Arc<Config>, seed: u64) -> Endpoint {
 }
 
 pub struct World {
+    seed: u64,
+    config: Arc<Config>,
     pub now: Instant,
     pub start: Instant,
     pub network: Network,
@@ -43,7 +45,8 @@ impl World {
         let now = Instant::now();
         let config = Arc::new(config);
         let host = |number: u8| Program::new(number.into(), now, endpoint(number, &config, seed));
-        Self { now, start: now, network: Network::new(seed), hosts: [host(0), host(1)] }
+        let hosts = [host(0), host(1)];
+        Self { seed, config, now, start: now, network: Network::new(seed), hosts }
     }
 
     /// Two hosts with one wire, on which the first has dialled the second: the handshake is done.
@@ -61,6 +64,13 @@ impl World {
     /// The same path both ways, and settings as they come.
     pub fn on(seed: u64, path: &Path) -> Self {
         Self::connected(seed, Config::default(), path.clone(), path.clone())
+    }
+
+    /// A host's program is killed and started again: it has its key, and knows nothing else.
+    pub fn restart(&mut self, host: usize) {
+        self.seed += 1000;
+        let number = u8::try_from(host).unwrap();
+        self.hosts[host] = Program::new(host, self.now, endpoint(number, &self.config, self.seed));
     }
 
     /// The first host dials the second by this wire.

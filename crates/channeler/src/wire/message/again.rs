@@ -31,7 +31,7 @@ pub(crate) fn put_again(out: &mut Vec<u8>, message: &Message<'_>) {
         Message::Stop { channel, code } => put_stop(out, channel, code),
         Message::ConnectionWindow { max_bytes } => put_connection_window(out, max_bytes),
         Message::Channels { bound } => put_channels(out, bound),
-        Message::NewId { link, cid } => put_new_id(out, link, cid),
+        Message::NewId { link, cid, ref reset } => put_new_id(out, link, cid, reset),
         Message::RetireLink { link, code } => put_retire_link(out, link, code),
         Message::Challenge(token) => put_challenge(out, token),
         Message::Response(token) => put_response(out, token),

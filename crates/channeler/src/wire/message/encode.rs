@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{MAX_CLOSE_TEXT, kind};
 use crate::{
     Capabilities, ChannelId, Code, ConnectionId, LinkId, Priority, Resend,
+    reset::{RESET_LEN, Reset},
     varint::{self, MAX_LEN},
 };
 
-/// No message but ACK, ABANDON, OPEN, CLOSE and those with data is longer, in bytes.
-pub(crate) const CONTROL_MAX: usize = 2 + 5 + MAX_LEN + MAX_LEN;
+/// No message but ACK, ABANDON, OPEN, CLOSE and those with data is longer, in bytes: NEW_ID is the longest.
+pub(crate) const CONTROL_MAX: usize = 2 + 5 + 8 + RESET_LEN;
 
 /// The beginning of a body: a few integers, without allocation.
 pub(super) struct Body {
@@ -222,8 +223,8 @@ pub(crate) fn put_channels(out: &mut Vec<u8>, bound: u64) {
 }
 
 /// NEW_ID.
-pub(crate) fn put_new_id(out: &mut Vec<u8>, link: LinkId, cid: ConnectionId) {
-    Body::new().int(u64::from(link.0)).raw(&cid.0).put(out, kind::NEW_ID, 0);
+pub(crate) fn put_new_id(out: &mut Vec<u8>, link: LinkId, cid: ConnectionId, reset: &Reset) {
+    Body::new().int(u64::from(link.0)).raw(&cid.0).raw(&reset.0).put(out, kind::NEW_ID, 0);
 }
 
 /// RETIRE_LINK.

@@ -15,7 +15,9 @@ pub(crate) use encode::*;
 
 use std::time::Duration;
 
-use crate::{Capabilities, ChannelId, Code, ConnectionId, LinkId, Priority, Resend, Violation, varint};
+use crate::{
+    Capabilities, ChannelId, Code, ConnectionId, LinkId, Priority, Resend, Violation, reset::Reset, varint,
+};
 
 /// Longest text of a [`Message::Close`], in bytes.
 pub(crate) const MAX_CLOSE_TEXT: usize = 256;
@@ -143,6 +145,8 @@ pub(crate) enum Message<'a> {
         link: LinkId,
         /// What packets to the sender carry on it.
         cid: ConnectionId,
+        /// What the sender answers to such a packet when it has forgotten all.
+        reset: Reset,
     },
     /// The link is dropped.
     RetireLink {
@@ -281,10 +285,14 @@ fn other(kind: u8, mut body: &[u8]) -> Option<Message<'_>> {
         kind::STOP => Message::Stop { channel: channel(input)?, code: Code(varint::get(input)?) },
         kind::CONNECTION_WINDOW => Message::ConnectionWindow { max_bytes: varint::get(input)? },
         kind::CHANNELS => Message::Channels { bound: varint::get(input)? },
-        kind::NEW_ID => Message::NewId { link: link(input)?, cid: ConnectionId(eight(input)?) },
+        kind::NEW_ID => Message::NewId {
+            link: link(input)?,
+            cid: ConnectionId(bytes(input)?),
+            reset: Reset(bytes(input)?),
+        },
         kind::RETIRE_LINK => Message::RetireLink { link: link(input)?, code: Code(varint::get(input)?) },
-        kind::CHALLENGE => Message::Challenge(eight(input)?),
-        kind::RESPONSE => Message::Response(eight(input)?),
+        kind::CHALLENGE => Message::Challenge(bytes(input)?),
+        kind::RESPONSE => Message::Response(bytes(input)?),
         kind::LINK_PREFERENCE => Message::LinkPreference {
             link: link(input)?,
             available: match varint::get(input)? {
@@ -314,7 +322,7 @@ fn link(input: &mut &[u8]) -> Option<LinkId> {
     Some(LinkId(u32::try_from(varint::get(input)?).ok()?))
 }
 
-fn eight(input: &mut &[u8]) -> Option<[u8; 8]> {
+fn bytes<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     let (bytes, rest) = input.split_first_chunk()?;
     *input = rest;
     Some(*bytes)
