@@ -115,6 +115,26 @@ fn an_answer_without_candidates_fails_at_once() {
     });
 }
 
+/// A program that was just started asks and publishes its certificate at the same time.
+#[test]
+fn a_certificate_that_comes_after_the_request_counts() {
+    story(12, async |world| {
+        let (lab, _alice, bob) = Lab::pair(world).await;
+        let mut late = Rogue::unpublished(&lab, identity(2)).await;
+        let asked = tokio::spawn({
+            let (own, key) = (late.dht.clone(), public(&bob));
+            let at = InfoHash::of_peer_requests(&bob.device());
+            let ask = Value::new(0, 0, request(6, NOWHERE).encode()).with_user_type(USER_TYPE);
+            async move { own.put_encrypted(at, &key, ask).await.unwrap() }
+        });
+        common::pass(Duration::from_secs(1)).await;
+        assert!(asked.is_finished());
+        late.publish(towline::Eras::Both).await;
+        let answer = late.find(|message| message.is_answer && message.id == 6);
+        assert!(!tokio::time::timeout(Duration::from_secs(4), answer).await.unwrap().ice_message.is_empty());
+    });
+}
+
 #[test]
 fn a_device_without_an_account_is_turned_away() {
     story(5, async |world| {

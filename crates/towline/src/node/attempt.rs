@@ -21,6 +21,19 @@ use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
 use crate::signal::{Incoming, PeerRequest, RefusalReason};
 
+/// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
+/// rounds through the DHT; a node that has run for a while does not wait.
+const PUBLISHED_FIRST: Duration = Duration::from_secs(1);
+
+/// A device that asks may still be publishing its certificate: it is looked for again after these times.
+const LOOK_AGAIN: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
 /// A connection that stands.
 #[derive(Debug)]
 pub(crate) struct Attempted {
@@ -88,7 +101,7 @@ impl Attempt {
         let good = |chain: &Chain| if to_admit { ctx.admits_chain(chain) } else { ctx.peer(chain).is_ok() };
         let known = match known {
             Some(known) if good(&known.chain) => known,
-            known => match find_certificate(&ctx, ids, good).await {
+            known => match find_published(&ctx, ids, good, if to_admit { &LOOK_AGAIN } else { &[] }).await {
                 Ok(found) => found.into(),
                 // Not good, but what there is.
                 Err(error) => known.ok_or(error)?,
@@ -199,6 +212,8 @@ pub(crate) async fn dial(
     let mut attempt =
         Attempt::new(Arc::clone(&ctx), id, device, Origin::Dialled, Arc::clone(&progress), stop);
     let (mut known, peer) = attempt.meet(known, device.into()).await?;
+    // The device looks for our certificate as soon as it is asked. Without one that is published it may find it all the same.
+    let _ = tokio::time::timeout(PUBLISHED_FIRST, ctx.registered()).await;
     // The requester is controlled in ICE and the server in TLS.
     let gathered = gather(&ctx, Role::Controlled)?;
     let request = PeerRequest {
@@ -263,6 +278,24 @@ pub(crate) async fn answer(
         result = attempt.connect(known, peer, gathered, remote) => result,
         never = send => match never {},
     }
+}
+
+/// Looks for the certificate of a device, and where there is none, again after these times.
+async fn find_published(
+    ctx: &Context,
+    ids: DeviceIds,
+    good: impl Fn(&Chain) -> bool,
+    again: &[Duration],
+) -> Result<FoundCertificate, ConnectError> {
+    let mut found = find_certificate(ctx, ids, &good).await;
+    for pause in again {
+        if !matches!(found, Err(ConnectError::Certificate(FindCertificateError::NotFound(_)))) {
+            break;
+        }
+        tokio::time::sleep(*pause).await;
+        found = find_certificate(ctx, ids, &good).await;
+    }
+    found
 }
 
 /// Looks for the certificate of a device where this node looks, preferring chains that are `good`.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use towline_identity::{AccountId, Chain, DeviceId};
 use towline_net::Net;
 
@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) device: DeviceId,
     pub(crate) account: AccountId,
     pub(crate) events: broadcast::Sender<Event>,
+    /// Our certificate lies where others look for it.
+    pub(crate) registration: watch::Receiver<bool>,
     /// How often the policy was enforced.
     pub(crate) enforced: AtomicU64,
 }
@@ -52,6 +54,13 @@ impl Context {
     ) {
         let elapsed = towline_net::now().saturating_duration_since(since);
         self.emit(Event::Progress { connection, device, state, elapsed });
+    }
+
+    /// Ready when our certificate lies where others look for it. Cancel safe.
+    pub(crate) async fn registered(&self) {
+        let mut registration = self.registration.clone();
+        // The sender lives as long as the node's tasks; after a shutdown there is nothing to wait for.
+        let _ = registration.wait_for(|registered| *registered).await;
     }
 
     /// What is known of a device from its chain. A device needs an account: a self-signed one is refused, and so is

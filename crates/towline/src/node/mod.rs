@@ -78,7 +78,6 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     incoming: Mutex<mpsc::Receiver<IncomingChannel>>,
     discovery: Discovery,
-    registration: watch::Receiver<bool>,
     /// The node's tasks end with it.
     tasks: std::sync::Mutex<JoinSet<()>>,
 }
@@ -129,6 +128,7 @@ impl Node {
             device: identity.device_id(),
             account,
             events,
+            registration,
             enforced: AtomicU64::new(0),
         });
         let table = Arc::new(Table::new(ctx.device));
@@ -144,7 +144,6 @@ impl Node {
                 commands,
                 incoming: Mutex::new(incoming),
                 discovery,
-                registration,
                 tasks: std::sync::Mutex::new(tasks),
             }),
         })
@@ -383,9 +382,7 @@ impl Node {
 
     /// Ready when this device can be dialled: its certificate is published and it listens. Cancel safe.
     pub async fn registered(&self) {
-        let mut registration = self.inner.registration.clone();
-        // The sender lives as long as the node's tasks; after a shutdown there is nothing to wait for.
-        let _ = registration.wait_for(|registered| *registered).await;
+        self.inner.ctx.registered().await;
     }
 
     /// Whether the node was shut down.

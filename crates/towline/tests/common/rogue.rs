@@ -13,7 +13,7 @@ use super::Lab;
 pub struct Rogue {
     pub dht: Dht,
     pub identity: Identity,
-    _published: CertificateAnnouncement,
+    _published: Option<CertificateAnnouncement>,
 }
 
 impl Rogue {
@@ -23,13 +23,25 @@ impl Rogue {
     }
 
     pub async fn of(lab: &Lab, identity: Identity, eras: Eras) -> Self {
+        let mut rogue = Self::unpublished(lab, identity).await;
+        rogue.publish(eras).await;
+        rogue
+    }
+
+    /// One whose certificate nobody finds yet.
+    pub async fn unpublished(lab: &Lab, identity: Identity) -> Self {
         let dht = lab.bare_dht(&format!("rogue-{}", identity.device_id()), identity.clone()).await;
-        let published = dht.publish_certificate_for(eras);
+        Self { dht, identity, _published: None }
+    }
+
+    /// From now on it is found.
+    pub async fn publish(&mut self, eras: Eras) {
+        let published = self.dht.publish_certificate_for(eras);
         let _ = published.announced().await;
         if eras.uses(CertificateKey::Short) {
             let _ = published.announced_for_old_peers().await;
         }
-        Self { dht, identity, _published: published }
+        self._published = Some(published);
     }
 
     /// Writes at the key of the recipient's long id.
