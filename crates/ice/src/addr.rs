@@ -19,6 +19,11 @@ pub(crate) fn scoped(remote: SocketAddr, local: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether the socket bound to `local` serves `base`: bound to all interfaces it knows its port only.
+pub(crate) fn is_socket_of(local: SocketAddr, base: SocketAddr) -> bool {
+    canonical(local) == canonical(base) || (local.ip().is_unspecified() && local.port() == base.port())
+}
+
 pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::request::Arrival;
 use super::{Agent, Disposition, DropReason, PairId, Phase, Role, SelectedPath};
-use crate::addr::canonical;
+use crate::addr::{canonical, is_socket_of};
 use crate::candidate::Transport;
 use crate::config::Paths;
 use crate::framing::{PayloadKind, classify_datagram};
@@ -90,9 +90,4 @@ impl Agent {
         pair.early += len;
         Ok(Disposition::Early)
     }
-}
-
-/// Whether the socket bound to `local` serves `base`: bound to all interfaces it knows its port only.
-fn is_socket_of(local: SocketAddr, base: SocketAddr) -> bool {
-    canonical(local) == canonical(base) || (local.ip().is_unspecified() && local.port() == base.port())
 }

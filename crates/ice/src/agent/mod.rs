@@ -3,7 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `io` | what goes in and comes out |
-//! | `pair`, `pacer` | one candidate pair; when checks may start |
+//! | `pair` | one candidate pair |
 //! | `checklist` | which pairs exist, and starting them |
 //! | `check` | checks of ours: sending, repeating, answers |
 //! | `request` | checks of the peer |
@@ -17,7 +17,6 @@ mod checklist;
 mod datagram;
 mod io;
 mod nomination;
-mod pacer;
 mod pair;
 mod request;
 mod stream;
@@ -41,13 +40,13 @@ use crate::blob::Description;
 use crate::candidate::{COMPONENT, Candidate, CandidateKind};
 use crate::config::{Config, Paths};
 use crate::credentials::Credentials;
+use crate::pacer::Pacer;
 use crate::policy::CandidateRefused;
 use crate::preference::Class;
 use crate::report::{PairReport, Report};
 use crate::stun::TransactionId;
 use check::Check;
 use nomination::Phase;
-use pacer::Pacer;
 use pair::{Link, Pair, State, pair_priority};
 use stream::Stream;
 

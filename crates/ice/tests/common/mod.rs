@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "only tests are here")]
 
 pub mod driver;
+pub mod nat;
 pub mod pjnath;
 pub mod script;
 

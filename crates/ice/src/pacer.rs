@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub(crate) struct Pacer {
     interval: Duration,
     burst: u32,
     tokens: u32,
@@ -12,13 +12,13 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    pub(super) fn new(interval: Duration, burst: u32, now: Instant) -> Self {
+    pub(crate) fn new(interval: Duration, burst: u32, now: Instant) -> Self {
         let burst = burst.max(1);
         Self { interval, burst, tokens: burst, refilled: now }
     }
 
     /// Takes the right to start one check.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         let granted = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
@@ -26,7 +26,7 @@ impl Pacer {
     }
 
     /// When the next check may start; `None` when it may at once.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         (self.tokens == 0).then(|| self.refilled + self.interval)
     }
 
