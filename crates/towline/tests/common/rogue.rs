@@ -13,7 +13,7 @@ use super::Lab;
 pub struct Rogue {
     pub dht: Dht,
     pub identity: Identity,
-    _published: Option<CertificateAnnouncement>,
+    published: Option<CertificateAnnouncement>,
 }
 
 impl Rogue {
@@ -31,17 +31,18 @@ impl Rogue {
     /// One whose certificate nobody finds yet.
     pub async fn unpublished(lab: &Lab, identity: Identity) -> Self {
         let dht = lab.bare_dht(&format!("rogue-{}", identity.device_id()), identity.clone()).await;
-        Self { dht, identity, _published: None }
+        Self { dht, identity, published: None }
     }
 
     /// From now on it is found.
     pub async fn publish(&mut self, eras: Eras) {
+        assert!(self.published.is_none(), "it is found already");
         let published = self.dht.publish_certificate_for(eras);
         let _ = published.announced().await;
         if eras.uses(CertificateKey::Short) {
             let _ = published.announced_for_old_peers().await;
         }
-        self._published = Some(published);
+        self.published = Some(published);
     }
 
     /// Writes at the key of the recipient's long id.
