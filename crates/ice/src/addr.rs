@@ -19,7 +19,8 @@ pub(crate) fn scoped(remote: SocketAddr, local: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Whether the socket bound to `local` serves `base`: bound to all interfaces it knows its port only.
+/// Whether the socket bound to `local` serves `base`: bound to all interfaces it knows its port only. A relayed base is no
+/// interface, so that one must be named exactly.
 pub(crate) fn is_socket_of(local: SocketAddr, base: SocketAddr) -> bool {
     canonical(local) == canonical(base) || (local.ip().is_unspecified() && local.port() == base.port())
 }

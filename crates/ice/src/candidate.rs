@@ -62,7 +62,8 @@ pub enum TcpType {
     Active,
     /// Accepts connections.
     Passive,
-    /// Simultaneous open: parsed and carried, no procedure is run for it (spec 4.5).
+    /// Both sides connect at once, each from the port it announced (RFC 6544 section 4.1). Jami peers carry such
+    /// candidates and do nothing with them (spec 4.5).
     SimultaneousOpen,
 }
 
@@ -169,6 +170,17 @@ impl Candidate {
         Self::new(CandidateKind::Host, transport, address, index)
     }
 
+    /// An outside address of the socket bound to `base`: seen by a server, or mapped by the router.
+    pub fn reflexive(transport: Transport, address: SocketAddr, base: SocketAddr, index: u16) -> Self {
+        Self::new(CandidateKind::ServerReflexive, transport, address, index).with_base(base)
+    }
+
+    /// An address allocated on a relay. Its base is itself: a driver sends what leaves from there through the relay, and
+    /// says of what comes from the relay that it came there.
+    pub fn relayed(transport: Transport, address: SocketAddr, index: u16) -> Self {
+        Self::new(CandidateKind::Relayed, transport, address, index)
+    }
+
     /// The same candidate sending from `base`, as reflexive and mapped candidates do.
     #[must_use]
     pub fn with_base(mut self, base: SocketAddr) -> Self {
@@ -182,8 +194,9 @@ impl Candidate {
         matches!(self.transport, Transport::Tcp(_))
     }
 
-    pub(crate) fn is_passive(&self) -> bool {
-        self.transport == Transport::Tcp(TcpType::Passive)
+    /// Whether connections may be accepted at its base.
+    pub(crate) fn accepts(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(TcpType::Passive | TcpType::SimultaneousOpen))
     }
 
     /// Same place on the network: a second one adds nothing.

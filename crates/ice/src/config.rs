@@ -48,7 +48,12 @@ pub struct Config {
     pub relay_retries: u32,
     /// Time between those. Default 500 ms.
     pub relay_retry_delay: Duration,
-    /// RTO of the first transmission of a UDP check; doubles with each. Default 500 ms (RFC 8445 section 14.3).
+    /// How often a connect of simultaneous open is repeated: it may fail until the peer has begun its own. Default 20.
+    pub so_retries: u32,
+    /// Time between those. Default 250 ms.
+    pub so_retry_delay: Duration,
+    /// The least RTO of the first transmission of a UDP check; doubles with each. Default 500 ms; with more than ten UDP
+    /// pairs open it is Ta for each of them (RFC 8445 section 14.3).
     pub udp_rto: Duration,
     /// Transmissions of one UDP check. Default 7 (Rc of RFC 8489 section 6.2.1).
     pub udp_transmissions: u32,
@@ -117,6 +122,8 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(15),
             relay_retries: 24,
             relay_retry_delay: Duration::from_millis(500),
+            so_retries: 20,
+            so_retry_delay: Duration::from_millis(250),
             udp_rto: Duration::from_millis(500),
             udp_transmissions: 7,
             response_timeout: Duration::from_secs(8),

@@ -14,6 +14,7 @@ mod policy;
 mod preference;
 mod report;
 pub mod stun;
+mod trickle;
 
 pub use agent::{
     Action, Agent, CloseReason, Disposition, DropReason, Event, LossReason, PairId, Refused, Role,
@@ -26,3 +27,4 @@ pub use credentials::{Credentials, CredentialsError};
 pub use policy::{CandidateRefused, RemotePolicy};
 pub use preference::Preference;
 pub use report::{ConnectError, FailureReason, FailureReport, PairError, PairReport, PairState, Report};
+pub use trickle::{Trickle, TrickleError};

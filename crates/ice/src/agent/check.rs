@@ -79,7 +79,8 @@ impl Agent {
         let repeats_left = if repeats { self.config.udp_transmissions.saturating_sub(1) } else { 0 };
         // Once the round trip is known, a lost nomination need not cost half a second (RFC 8489 section 6.2.1).
         let known = self.pair(id).rtt.map(|rtt| (rtt * 3).max(self.config.pacing));
-        let interval = known.map_or(self.config.udp_rto, |known| known.min(self.config.udp_rto));
+        let rto = self.first_rto();
+        let interval = known.map_or(rto, |known| known.min(rto));
         let wait = if repeats_left > 0 { interval } else { self.config.response_timeout };
         let check = Check {
             pair: id,
@@ -98,6 +99,13 @@ impl Agent {
             self.set_state(id, State::Checking);
         }
         self.transmit(id, packet);
+    }
+
+    /// RFC 8445 section 14.3: repetitions leave the pace to new checks. Over TCP nothing is repeated.
+    fn first_rto(&self) -> Duration {
+        let open = |state| matches!(state, State::Waiting | State::Checking);
+        let count = self.pairs.values().filter(|p| p.link == Link::Udp && open(p.state)).count();
+        self.config.udp_rto.max(self.config.pacing * u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     fn transmit(&mut self, id: PairId, packet: Bytes) {

@@ -20,7 +20,10 @@ fn link_between(local: &Candidate, remote: &Candidate) -> Option<Link> {
     let link = match (local.transport, remote.transport) {
         (Transport::Udp, Transport::Udp) => Link::Udp,
         (Transport::Tcp(TcpType::Active), Transport::Tcp(TcpType::Passive)) => Link::Opened(None),
-        // Passive ones only receive; simultaneous open has no procedure (spec 4.5).
+        (Transport::Tcp(TcpType::SimultaneousOpen), Transport::Tcp(TcpType::SimultaneousOpen)) => {
+            Link::Opened(None)
+        }
+        // Passive ones only receive.
         _ => return None,
     };
     let dialable = link == Link::Udp || remote.address.port() != ACTIVE_PORT;
@@ -61,8 +64,12 @@ impl Agent {
     pub(super) fn push_pair(&mut self, local: usize, remote: usize, link: Link) -> PairId {
         let id = PairId(self.next_pair);
         self.next_pair += 1;
-        let relayed = self.remotes[remote].candidate.kind == CandidateKind::Relayed;
-        let retries = if relayed { self.config.relay_retries } else { 0 };
+        let simultaneous = self.locals[local].transport == Transport::Tcp(TcpType::SimultaneousOpen);
+        let retries = match self.remotes[remote].candidate.kind {
+            _ if simultaneous => self.config.so_retries,
+            CandidateKind::Relayed => self.config.relay_retries,
+            _ => 0,
+        };
         self.pairs.insert(id, Pair::new(id, local, remote, link, retries));
         id
     }
@@ -99,6 +106,10 @@ impl Agent {
             if connects && self.connecting() >= self.config.max_connecting {
                 continue;
             }
+            if connects && self.is_met(self.pair(id)) {
+                self.fail_pair(now, id, PairError::Superseded);
+                continue;
+            }
             if !self.pacer.take(now) {
                 break;
             }
@@ -113,12 +124,27 @@ impl Agent {
     fn connect(&mut self, now: Instant, id: PairId) {
         let stream = self.new_stream();
         let (mut local, remote) = self.addresses(self.pair(id));
-        local.set_port(0);
+        if !self.is_simultaneous(self.pair(id)) {
+            local.set_port(0);
+        }
         self.connects += 1;
         self.pair_mut(id).link = Link::Opened(Some(stream));
         self.set_state(id, State::Connecting { deadline: now + self.config.connect_timeout });
         self.streams.insert(stream, Stream { local, remote, state: StreamState::Connecting { pair: id } });
         self.actions.push_back(Action::Connect { stream, local, remote });
+    }
+
+    /// Both sides connect at once, each from a port of its own.
+    pub(super) fn is_simultaneous(&self, pair: &Pair) -> bool {
+        matches!(pair.link, Link::Opened(_))
+            && self.locals[pair.local].transport == Transport::Tcp(TcpType::SimultaneousOpen)
+    }
+
+    /// With simultaneous open: the peer's connection came in before ours went out, so ours cannot be made.
+    fn is_met(&self, pair: &Pair) -> bool {
+        let (local, remote) = self.addresses(pair);
+        let same = |s: &Stream| s.local.port() == local.port() && canonical(s.remote) == canonical(remote);
+        self.is_simultaneous(pair) && self.streams.values().any(same)
     }
 
     pub(super) fn new_stream(&mut self) -> StreamId {

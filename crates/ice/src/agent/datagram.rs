@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::request::Arrival;
 use super::{Agent, Disposition, DropReason, PairId, Phase, Role, SelectedPath};
 use crate::addr::{canonical, is_socket_of};
-use crate::candidate::Transport;
+use crate::candidate::{Candidate, CandidateKind, Transport};
 use crate::config::Paths;
 use crate::framing::{PayloadKind, classify_datagram};
 
@@ -56,7 +56,11 @@ impl Agent {
     /// The UDP candidate that sends from that socket.
     fn udp_candidate(&self, local: SocketAddr) -> Option<usize> {
         let udp = || self.locals.iter().enumerate().filter(|(_, c)| c.transport == Transport::Udp);
-        udp().find(|(_, c)| is_socket_of(local, c.base)).map(|(n, _)| n)
+        let serves = |c: &Candidate| {
+            canonical(local) == canonical(c.base)
+                || (c.kind != CandidateKind::Relayed && is_socket_of(local, c.base))
+        };
+        udp().find(|(_, c)| serves(c)).map(|(n, _)| n)
     }
 
     /// Application bytes on the path of a pair.

@@ -55,7 +55,8 @@ impl fmt::Display for PairId {
 pub enum Action {
     /// Send a datagram.
     SendUdp {
-        /// The base address of the local candidate.
+        /// The base address of the local candidate. If that one is relayed, the address on the relay: send it through
+        /// there.
         local: SocketAddr,
         /// Where to.
         remote: SocketAddr,
@@ -67,7 +68,9 @@ pub enum Action {
     Connect {
         /// Names the connection from now on.
         stream: StreamId,
-        /// The address to bind to, port 0: the interface of the local candidate.
+        /// The address to bind to, that of the local candidate. Port 0 leaves the port free; another one must be used,
+        /// and shared with the listener and other connections of it (simultaneous open; `SO_REUSEADDR`,
+        /// `SO_REUSEPORT`).
         local: SocketAddr,
         /// Where to.
         remote: SocketAddr,

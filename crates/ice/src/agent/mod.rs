@@ -79,6 +79,8 @@ pub struct Agent {
     remote_credentials: Option<Credentials>,
     // Set by `end_of_remote_candidates`, or from the start without trickling.
     remote_complete: bool,
+    // Cleared by `gathering`, until `end_of_local_candidates`.
+    local_complete: bool,
     locals: Vec<Candidate>,
     remotes: Vec<Remote>,
     pairs: BTreeMap<PairId, Pair>,
@@ -112,6 +114,7 @@ impl Agent {
             rng,
             remote_credentials: None,
             remote_complete: !config.trickle,
+            local_complete: true,
             locals: Vec::new(),
             remotes: Vec::new(),
             pairs: BTreeMap::new(),
@@ -151,7 +154,8 @@ impl Agent {
 
     /// Adds a local candidate, before or after the description of the peer came.
     ///
-    /// False, and nothing happens, when it duplicates another, is of another component, or the limit is reached.
+    /// False, and nothing happens, when it duplicates another, is of another component, or the limit is reached. A peer
+    /// that trickles must be told of those that come after [`Agent::local_description`] was sent ([`crate::Trickle`]).
     pub fn add_local(&mut self, now: Instant, candidate: Candidate) -> bool {
         if candidate.component != COMPONENT
             || self.locals.len() >= self.config.max_local_candidates
@@ -163,6 +167,17 @@ impl Agent {
         self.form_pairs();
         self.advance(now);
         true
+    }
+
+    /// More local candidates will come (RFC 8838): the agent does not fail before [`Agent::end_of_local_candidates`].
+    pub fn gathering(&mut self) {
+        self.local_complete = false;
+    }
+
+    /// No more local candidates will come; a peer that trickles must be told so ([`crate::Trickle`]).
+    pub fn end_of_local_candidates(&mut self, now: Instant) {
+        self.local_complete = true;
+        self.advance(now);
     }
 
     /// What the peer must be told: our credentials and the candidates so far.
@@ -208,6 +223,11 @@ impl Agent {
     pub fn end_of_remote_candidates(&mut self, now: Instant) {
         self.remote_complete = true;
         self.advance(now);
+    }
+
+    /// The user name fragment of the peer's description, once it is known.
+    pub(crate) fn remote_ufrag(&self) -> Option<&str> {
+        self.remote_credentials.as_ref().map(Credentials::ufrag)
     }
 
     fn admit(&mut self, candidate: Candidate) -> Result<(), CandidateRefused> {

@@ -256,12 +256,12 @@ impl Agent {
         }
         let valid = self.pairs.values().any(Pair::is_valid);
         let open = self.pairs.values().any(Pair::is_unfinished);
-        let more_to_come = !valid && !self.remote_complete;
+        let more_to_come = !valid && !(self.remote_complete && self.local_complete);
         if open || nominee.is_some() || more_to_come {
             self.set_patience(None);
             return;
         }
-        let listens = |c: &crate::Candidate| c.is_passive() || c.transport == Transport::Udp;
+        let listens = |c: &crate::Candidate| c.accepts() || c.transport == Transport::Udp;
         let reason = if valid {
             FailureReason::NotNominated
         } else if self.locals.is_empty() {

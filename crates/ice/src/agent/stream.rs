@@ -68,7 +68,7 @@ impl Agent {
             return Err(Refused::Over);
         }
         self.config.policy.permits(remote).map_err(|_| Refused::Policy)?;
-        let passive = || self.locals.iter().enumerate().filter(|(_, c)| c.is_passive());
+        let passive = || self.locals.iter().enumerate().filter(|(_, c)| c.accepts());
         let exact = passive().find(|(_, c)| canonical(c.base) == canonical(local));
         // A listener on all interfaces also accepts on addresses that were never announced.
         let candidate = exact.or_else(|| passive().find(|(_, c)| c.base.port() == local.port()));
@@ -119,12 +119,18 @@ impl Agent {
         };
         self.streams.remove(&stream);
         let relayed = self.remotes[self.pair(id).remote].candidate.kind == CandidateKind::Relayed;
-        let delay = self.config.relay_retry_delay;
+        let simultaneous = self.is_simultaneous(self.pair(id));
+        let delay = if simultaneous { self.config.so_retry_delay } else { self.config.relay_retry_delay };
         let pair = self.pair_mut(id);
         pair.link = Link::Opened(None);
-        // A relay refuses us until the peer's permission for us is in place (spec 4.5).
-        let again =
-            relayed && pair.retries_left > 0 && matches!(error, ConnectError::Refused | ConnectError::Reset);
+        // A relay refuses us until the peer's permission for us is in place (spec 4.5). With simultaneous open the peer,
+        // or a NAT in between, refuses until it has sent a SYN of its own.
+        let early = if simultaneous {
+            error != ConnectError::TimedOut
+        } else {
+            relayed && matches!(error, ConnectError::Refused | ConnectError::Reset)
+        };
+        let again = early && pair.retries_left > 0;
         if again {
             pair.retries_left -= 1;
             self.set_state(id, State::Retrying { at: now + delay });

@@ -21,7 +21,7 @@ pub use io::{GatherAction, GatherEvent, QuestionId, Server, ServerError, Via};
 pub use report::NatReport;
 
 use crate::addr::{canonical, is_broadcast, is_link_local, is_private, is_socket_of, reachable};
-use crate::candidate::{Candidate, CandidateKind, TcpType, Transport};
+use crate::candidate::{Candidate, TcpType, Transport};
 use crate::nat::Observation;
 use crate::pacer::Pacer;
 use crate::stun::{BINDING, Class, Encoder, Message, TransactionId};
@@ -335,8 +335,8 @@ impl Gatherer {
         };
         for (n, transport) in transports.iter().enumerate() {
             let index = u16::try_from(2 * index + n).unwrap_or(u16::MAX);
-            let candidate = Candidate::new(CandidateKind::ServerReflexive, *transport, mapped, index);
-            self.events.push_back(GatherEvent::Candidate(candidate.with_base(base)));
+            let candidate = Candidate::reflexive(*transport, mapped, base, index);
+            self.events.push_back(GatherEvent::Candidate(candidate));
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use towline_ice::stun::{BINDING, Class, Encoder, Message};
+use towline_ice::{Action, Agent, Candidate, Disposition, Event, SelectedPath};
 
 /// What a mapping or a filter looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub struct Nat {
     mapped: BTreeMap<(SocketAddr, Option<IpAddr>, Option<u16>), u16>,
     inside: BTreeMap<u16, SocketAddr>,
     sent: BTreeSet<(u16, SocketAddr)>,
+    forwarded: BTreeSet<u16>,
     next: u16,
     rng: StdRng,
 }
@@ -39,8 +41,9 @@ impl Nat {
     pub fn new(outside: &str, mapping: By, filter: By, ports: Ports, seed: u8) -> Self {
         let mut rng = StdRng::from_seed([seed; 32]);
         let next = rng.random_range(20_000..40_000);
-        let (mapped, inside, sent) = Default::default();
-        Self { outside: outside.parse().unwrap(), mapping, filter, ports, mapped, inside, sent, next, rng }
+        let (mapped, inside, sent, forwarded) = Default::default();
+        let outside = outside.parse().unwrap();
+        Self { outside, mapping, filter, ports, mapped, inside, sent, forwarded, next, rng }
     }
 
     fn key(by: By, to: SocketAddr) -> (Option<IpAddr>, Option<u16>) {
@@ -76,12 +79,24 @@ impl Nat {
     }
 
     /// Who inside gets a packet from `from` to `port`.
-    pub fn inbound(&self, from: SocketAddr, port: u16) -> Option<SocketAddr> {
+    pub fn inbound(&mut self, from: SocketAddr, port: u16) -> Option<SocketAddr> {
+        let inside = *self.inside.get(&port)?;
+        if self.forwarded.contains(&port) {
+            // Replies go back the way they came.
+            let (ip, to) = Self::key(self.mapping, from);
+            self.mapped.insert((inside, ip, to), port);
+            return Some(inside);
+        }
         let known = |(p, to): &(u16, SocketAddr)| {
             *p == port && Self::key(self.filter, *to) == Self::key(self.filter, from)
         };
-        let inside = self.inside.get(&port)?;
-        self.sent.iter().any(known).then_some(*inside)
+        self.sent.iter().any(known).then_some(inside)
+    }
+
+    /// A port mapping, as a router makes one when asked.
+    pub fn forward(&mut self, port: u16, to: SocketAddr) {
+        self.inside.insert(port, to);
+        self.forwarded.insert(port);
     }
 
     /// Somebody else behind it uses so many ports.
@@ -115,6 +130,7 @@ pub struct World {
     /// What was sent to addresses that nobody has.
     pub astray: BTreeMap<SocketAddr, usize>,
     pub sent: usize,
+    cut: Option<[IpAddr; 2]>,
     rng: StdRng,
     nats: BTreeMap<IpAddr, Nat>,
     // Who has an address, and behind which NAT.
@@ -132,6 +148,7 @@ impl World {
             loss: 0,
             astray: BTreeMap::new(),
             sent: 0,
+            cut: None,
             rng: StdRng::from_seed([seed; 32]),
             nats: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -149,6 +166,11 @@ impl World {
         self.nats.get_mut(&outside.parse::<IpAddr>().unwrap()).unwrap()
     }
 
+    /// Nothing passes between these two any more.
+    pub fn cut(&mut self, one: &str, other: &str) {
+        self.cut = Some([one, other].map(|ip| ip.parse().unwrap()));
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.now - self.start
     }
@@ -164,13 +186,14 @@ impl World {
         if !self.hosts.contains_key(&remote.ip()) && !self.nats.contains_key(&remote.ip()) {
             *self.astray.entry(remote).or_default() += 1;
         }
-        if self.rng.random_range(0..100) >= self.loss {
+        let cut = self.cut.is_some_and(|ends| ends.contains(&from.ip()) && ends.contains(&remote.ip()));
+        if self.rng.random_range(0..100) >= self.loss && !cut {
             self.queue.insert((self.now + self.latency, self.sent), (from, remote, payload));
         }
     }
 
     fn deliver(&mut self, nodes: &mut [&mut dyn Node], from: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        let (inside, nat) = match self.nats.get(&to.ip()) {
+        let (inside, nat) = match self.nats.get_mut(&to.ip()) {
             Some(nat) => (nat.inbound(from, to.port()), true),
             None => (Some(to), false),
         };
@@ -285,4 +308,71 @@ impl Node for StunServer {
     fn drain(&mut self, _: Instant, out: &mut Vec<Datagram>) {
         out.append(&mut self.out);
     }
+}
+
+/// An agent on UDP sockets.
+pub struct Peer {
+    pub agent: Agent,
+    pub events: Vec<(Instant, Event)>,
+    pub data: Vec<u8>,
+    out: Vec<Datagram>,
+}
+
+impl Peer {
+    pub fn new(now: Instant, agent: Agent, candidates: impl IntoIterator<Item = Candidate>) -> Self {
+        let mut peer = Self { agent, events: Vec::new(), data: Vec::new(), out: Vec::new() };
+        for candidate in candidates {
+            assert!(peer.agent.add_local(now, candidate));
+        }
+        peer
+    }
+
+    pub fn selected(&self) -> Option<SelectedPath> {
+        self.agent.selected()
+    }
+
+    pub fn has(&self, fits: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(|(_, event)| fits(event))
+    }
+
+    /// Application bytes on the selected path.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let path = self.selected().unwrap();
+        self.out.push(Datagram { local: path.local(), remote: path.remote(), payload: bytes.to_vec() });
+    }
+}
+
+impl Node for Peer {
+    fn datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: &[u8]) {
+        if self.agent.handle_udp(now, local, remote, payload) == Disposition::Data {
+            self.data.extend_from_slice(payload);
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.agent.poll_timeout()
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        self.agent.handle_timeout(now);
+        assert!(self.agent.poll_timeout().is_none_or(|at| at > now), "a timer that stays due");
+    }
+
+    fn drain(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        out.append(&mut self.out);
+        while let Some(action) = self.agent.poll_action() {
+            let Action::SendUdp { local, remote, payload } = action else { panic!("{action:?}") };
+            out.push(Datagram { local, remote, payload: payload.to_vec() });
+        }
+        while let Some(event) = self.agent.poll_event() {
+            self.events.push((now, event));
+        }
+    }
+}
+
+/// Each learns the other's description at once.
+pub fn introduce(world: &World, a: &mut Peer, b: &mut Peer) {
+    let (ours, theirs) = (a.agent.local_description(), b.agent.local_description());
+    a.agent.set_remote(world.now, theirs);
+    b.agent.set_remote(world.now, ours);
 }
