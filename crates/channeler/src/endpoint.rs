@@ -74,8 +74,8 @@ pub struct EndpointLimits {
     pub half_open: usize,
     /// From so many of them on, a peer must first prove its address by a cookie, which costs a round trip and no state. Default 64.
     pub half_open_without_cookie: usize,
-    /// Such handshakes of one address that was proved by a cookie (of one network of 64 bits with IPv6): nobody fills all places
-    /// alone. Default 64.
+    /// Such handshakes of one address that was proved by a cookie (of one network of 64 bits with IPv6), and never more than a
+    /// sixteenth of the places that are free, but one: it takes more than 80 addresses to fill 1024. Default 64.
     pub half_open_per_address: usize,
     /// Packets of connections that are not known here, such as those from before a restart, that are answered each second: their
     /// senders then need not wait for the idle timeout. Answers are shorter than what they answer. Default 1000; 0: none.
@@ -331,8 +331,7 @@ impl Endpoint {
             self.counters.refused += 1;
             return Handled::Dropped;
         }
-        let seed = self.seed();
-        let cookies = self.cookies.get_or_insert_with(|| Cookies::new(seed, now));
+        let cookies = self.cookies.get_or_insert_with(|| Cookies::new(self.rng.random(), now));
         let validated = cookies.check(now, route, &packet);
         if !validated && self.half_open.len() >= limits.half_open_without_cookie {
             out.clear();
@@ -344,7 +343,8 @@ impl Endpoint {
             return respond(route, out);
         }
         let origin = Origin::of(route).filter(|_| validated);
-        if origin.is_some_and(|origin| self.half_open.of(origin) >= limits.half_open_per_address) {
+        let share = ((limits.half_open - self.half_open.len()) / 16).max(1).min(limits.half_open_per_address);
+        if origin.is_some_and(|origin| self.half_open.of(origin) >= share) {
             self.counters.refused += 1;
             return Handled::Dropped;
         }

@@ -293,7 +293,7 @@ impl Story {
             }
             Op::Available { host, at, available } => {
                 if let Some(link) = self.link(host, at) {
-                    self.world.hosts[host].connection().set_available(now, link, available);
+                    self.world.hosts[host].connection().set_available(link, available);
                 }
             }
             Op::Cut { wire } if wire < self.wires => self.world.network.set_up(wire, false),

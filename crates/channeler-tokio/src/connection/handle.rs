@@ -239,7 +239,7 @@ impl Connection {
 
     /// Whether the peer is to use this link: one that is not available is kept warm as a backup.
     pub fn set_available(&self, link: LinkId, available: bool) {
-        self.shared().with(|state, now| state.inner.set_available(now, link, available));
+        self.shared().with(|state, _| state.inner.set_available(link, available));
     }
 
     /// A hint that the network may be another one: every link is probed at once.

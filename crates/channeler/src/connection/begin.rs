@@ -174,7 +174,7 @@ impl Connection {
         }
         self.apply_limits(now);
         if established.confirmed {
-            self.on_first_packet(now);
+            self.on_first_packet();
         } else if self.side == Side::Initiator {
             self.events.connected = true;
             self.was_connected = true;
@@ -200,7 +200,7 @@ impl Connection {
 
     /// The first packet that the peer protected with the new keys: it has them, and is alive.
     #[cold]
-    pub(super) fn on_first_packet(&mut self, _now: Instant) {
+    pub(super) fn on_first_packet(&mut self) {
         self.beginning = None;
         self.events.tell_endpoint(EndpointEventKind::Confirmed);
         if let Some(place) = self.links.by_id(LinkId(0)) {

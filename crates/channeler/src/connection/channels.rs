@@ -15,8 +15,10 @@ use crate::{
     crypto::{ChannelOpen, ChannelSeal},
 };
 
-/// Forgotten channels whose keys were changed that are told from others.
-const GONE: usize = 64;
+/// Forgotten channels whose keys were changed that are told from others: if so many more end before the peer heard that its last
+/// packet arrived, it repeats that packet until the connection ends, for it cannot be opened. 8 bytes each, and few channels live
+/// long enough to change keys.
+const GONE: usize = 1024;
 
 impl Connection {
     /// Opens a channel. It can be written to at once, even before [`Event::Connected`](crate::Event::Connected): the first packet

@@ -151,7 +151,7 @@ impl Connection {
             }
             return None;
         };
-        content.phase = protection.seal.phase();
+        content.keys = protection.seal.keys();
         link.on_sent(now, len as u32, eliciting, content);
         self.on_packet_sent(now, len, eliciting);
         Some(len)

@@ -58,7 +58,7 @@ impl Connection {
             let channel = self.slots.at(slot);
             channel.refs -= 1;
             channel.in_flight -= 1;
-            channel.seal.on_acked(now, content.phase);
+            channel.seal.on_acked(now, content.keys);
             let mut effects = Effects::default();
             if let Some(carried) = carried(&content) {
                 let cx = Context { now, rtt: self.rtt, config: &self.config };
@@ -66,7 +66,7 @@ impl Connection {
             }
             self.settle(slot, now, &effects);
         } else if let Some(protection) = &mut self.protection {
-            protection.seal.on_acked(now, content.phase);
+            protection.seal.on_acked(now, content.keys);
         }
     }
 

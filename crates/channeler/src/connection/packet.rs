@@ -196,7 +196,7 @@ pub(super) fn content(slot: u32, channel: &Slot) -> Content {
     Content {
         channel: slot,
         generation: channel.generation,
-        phase: channel.seal.phase(),
+        keys: channel.seal.keys(),
         background: channel.priority == crate::Priority::BACKGROUND,
         ..Content::EMPTY
     }

@@ -44,8 +44,7 @@ impl Connection {
     }
 
     /// Whether the peer is to use this link: one that is not available is kept warm as a backup. Links start available.
-    pub fn set_available(&mut self, now: Instant, link: LinkId, available: bool) {
-        let _ = now;
+    pub fn set_available(&mut self, link: LinkId, available: bool) {
         if let Some(place) = self.links.by_id(link)
             && let Some(entry) = self.links.get(place)
             && entry.own_backup == available

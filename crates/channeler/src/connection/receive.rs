@@ -143,7 +143,7 @@ impl Connection {
         self.stats.bytes_received += bytes as u64;
         self.idle.on_received(now);
         if self.beginning.is_some() {
-            self.on_first_packet(now);
+            self.on_first_packet();
         }
         let result = self.on_messages(now, place, target, fresh_keys, plain);
         if let Err(violation) = result.and_then(|()| self.fault.take().map_or(Ok(()), Err)) {

@@ -81,16 +81,18 @@ impl ChannelSeal {
         Self { key: None, id, generation: 0, sealed: 0, confirmed: Confirmed::First }
     }
 
-    /// The phase bit of packets sealed now. To be remembered with each, for [`Self::on_acked`].
+    /// Tells the keys of packets sealed now from those of the last and next few minutes. To be remembered with each packet, for
+    /// [`Self::on_acked`].
     #[inline]
-    pub(crate) fn phase(&self) -> bool {
-        self.generation & 1 == 1
+    pub(crate) fn keys(&self) -> u8 {
+        self.generation as u8
     }
 
-    /// A packet of this channel with this phase was acknowledged.
+    /// A packet of this channel with these keys was acknowledged. It may have been sealed long ago: with the same phase, but two
+    /// generations before, it says nothing about the current one.
     #[inline]
-    pub(crate) fn on_acked(&mut self, now: Instant, phase: bool) {
-        if self.confirmed == Confirmed::No && phase == self.phase() {
+    pub(crate) fn on_acked(&mut self, now: Instant, keys: u8) {
+        if self.confirmed == Confirmed::No && keys == self.keys() {
             self.confirmed = Confirmed::Since(now);
         }
     }

@@ -89,11 +89,14 @@ impl CertifiedPeers {
         Self { policy: Arc::new(policy), remembered: Arc::default() }
     }
 
-    /// Admits this device only.
+    /// Admits this device only, while all its certificates are valid.
     pub fn device(device: DeviceId) -> Self {
-        Self::new(
-            move |chain, _| if chain.device_id() == device { Ok(()) } else { Err(Refused::WrongDevice) },
-        )
+        Self::new(move |chain, unix_time| {
+            if chain.device_id() != device {
+                return Err(Refused::WrongDevice);
+            }
+            chain.verify_validity(unix_time).map_err(|_| Refused::Expired)
+        })
     }
 
     /// The chain that speaks for this key, its signatures checked, and until when it does.

@@ -274,7 +274,10 @@ impl Link {
         } else {
             self.mtu.on_lost(pn, sent.bytes);
             self.rate.on_lost(sent.time, bytes, &sent.stamp);
-            self.loss_rate.on_lost();
+            // What a stream that died took with it says nothing about how much it loses.
+            if !self.stream {
+                self.loss_rate.on_lost();
+            }
             losses.add(pn, sent.time, bytes);
             losses.background += if sent.content.background { bytes } else { 0 };
         }

@@ -23,8 +23,8 @@ pub(crate) struct Content {
     pub(crate) background: bool,
     /// Whether another link carries the same: the loss of one copy need not be one.
     pub(crate) mirrored: bool,
-    /// The key phase that it was sealed with.
-    pub(crate) phase: bool,
+    /// The lowest bits of the generation of keys that it was sealed with: no packet is on its way for 256 of them.
+    pub(crate) keys: u8,
     /// Whether it searches for a larger packet size: its loss says nothing about congestion.
     pub(crate) mtu_probe: bool,
 }
@@ -44,7 +44,7 @@ impl Content {
         fin: false,
         background: false,
         mirrored: false,
-        phase: false,
+        keys: 0,
         mtu_probe: false,
     };
 

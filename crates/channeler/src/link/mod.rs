@@ -44,9 +44,11 @@ use crate::{
     congestion::{Control, Controller, Ledbat, Pacer, RateTracker, RttEstimator},
 };
 
-/// Packets that are remembered at once; beyond it nothing but probes leaves. Acknowledgements of small packets may take
-/// this many at 1 Gbit/s and 500 ms.
+/// Packets that are remembered at once; beyond it nothing but acknowledgements and probes leaves. Acknowledgements of small packets may
+/// take this many at 1 Gbit/s and 500 ms.
 const MAX_SENT: u64 = 1 << 16;
+/// The same for acknowledgements: that the peer acknowledges nothing does not mean that it needs none.
+const MAX_SENT_ACKS: u64 = 2 * MAX_SENT;
 
 /// One link of a connection.
 #[derive(Debug)]

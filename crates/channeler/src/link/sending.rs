@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Class, Content, Link, MAX_SENT, Permit, sent::Sent};
+use super::{Class, Content, Link, MAX_SENT, MAX_SENT_ACKS, Permit, sent::Sent};
 use crate::{
     Ecn, LinkStatus,
     congestion::{Control, Ledbat},
@@ -55,11 +55,11 @@ impl Link {
         if class == Class::Probe {
             return Permit::Yes;
         }
+        if class == Class::Ack {
+            return if self.sent.len() < MAX_SENT_ACKS { Permit::Yes } else { Permit::Window };
+        }
         if self.sent.len() >= MAX_SENT {
             return Permit::Window;
-        }
-        if class == Class::Ack {
-            return Permit::Yes;
         }
         let window = match class {
             Class::Sparse => self.window() + SPARSE_PACKETS * u64::from(self.mtu.current()),

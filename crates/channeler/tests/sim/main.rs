@@ -17,5 +17,6 @@ mod isolation;
 mod latency;
 mod links;
 mod moves;
+mod nat;
 mod network;
 mod pressure;

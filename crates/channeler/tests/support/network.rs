@@ -33,6 +33,10 @@ pub struct Datagrams {
     pub ways: [Way; 2],
     /// The address that host 1 sees host 0 at: a NAT stands before host 0.
     outside: SocketAddr,
+    /// How long the NAT remembers, when the mapping was used last (from inside: nothing else counts), and how often it forgot.
+    memory: Option<Duration>,
+    used: Option<Instant>,
+    forgot: u32,
     inside: [SocketAddr; 2],
 }
 
@@ -117,6 +121,9 @@ impl Network {
         self.wires.push(Wire::Datagrams(Box::new(Datagrams {
             ways: [Way::new(forth), Way::new(back)],
             outside: SocketAddr::from((Ipv4Addr::new(198, 51, 100, third), 1024)),
+            memory: None,
+            used: None,
+            forgot: 0,
             inside: [address(1), address(2)],
         })));
         wire
@@ -170,6 +177,19 @@ impl Network {
     pub fn rebind(&mut self, wire: usize) {
         let Wire::Datagrams(datagrams) = &mut self.wires[wire] else { panic!("a stream has no mapping") };
         datagrams.outside.set_port(datagrams.outside.port() + 1);
+    }
+
+    /// The NAT before host 0 forgets a mapping by which nothing was sent for so long: nothing comes in by it any more, and what goes out
+    /// gets another.
+    pub fn set_memory(&mut self, wire: usize, memory: Duration) {
+        let Wire::Datagrams(datagrams) = &mut self.wires[wire] else { panic!("a stream has no mapping") };
+        datagrams.memory = Some(memory);
+    }
+
+    /// How often it did.
+    pub fn forgot(&self, wire: usize) -> u32 {
+        let Wire::Datagrams(datagrams) = &self.wires[wire] else { panic!("a stream has no mapping") };
+        datagrams.forgot
     }
 
     /// A stream breaks, and both hosts hear of it.
@@ -237,8 +257,12 @@ impl Network {
         bytes: &[u8],
     ) {
         let Some(Wire::Datagrams(wire)) = self.wires.get_mut(usize::from(socket)) else { return };
+        let open = wire.is_open(now);
+        if from == 0 {
+            wire.go_out(now, open);
+        }
         let expected = if from == 0 { wire.inside[1] } else { wire.outside };
-        if remote != expected {
+        if remote != expected || (from == 1 && !open) {
             return;
         }
         if let Some(tap) = &mut self.tap {
@@ -315,6 +339,23 @@ impl Network {
     fn launch(&mut self, at: Instant, what: Arrival) {
         self.order += 1;
         self.flight.push(Reverse(Flying { at, order: self.order, what }));
+    }
+}
+
+impl Datagrams {
+    /// Whether the NAT still knows the mapping.
+    fn is_open(&self, now: Instant) -> bool {
+        let expired = |memory| self.used.is_some_and(|used| now - used > memory);
+        !self.memory.is_some_and(expired)
+    }
+
+    /// A datagram leaves by it.
+    fn go_out(&mut self, now: Instant, open: bool) {
+        if !open {
+            self.outside.set_port(self.outside.port() + 1);
+            self.forgot += 1;
+        }
+        self.used = Some(now);
     }
 }
 

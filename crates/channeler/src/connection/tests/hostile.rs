@@ -150,3 +150,55 @@ fn no_wait_is_no_loop() {
     pair.inject(0, id, &plain);
     pair.run(20);
 }
+
+/// Many such channels that end together.
+#[test]
+fn many_channels_that_are_forgotten_still_acknowledge_whatever_their_keys() {
+    let mut pair = Pair::connected();
+    let ids: Vec<_> = (0..200).map(|_| pair.open(OpenOptions::default(), b"hello")).collect();
+    let each = |pair: &mut Pair, host: usize, act: &dyn Fn(&mut crate::Connection, ChannelId)| {
+        for &id in &ids {
+            act(pair.hosts[host].connection(), id);
+        }
+    };
+    let now = pair.now;
+    each(&mut pair, 0, &|first, id| {
+        assert_eq!(first.update_keys(now, id), Ok(true));
+        first.write(now, id, b"x").unwrap();
+    });
+    pair.run(100);
+    let now = pair.now;
+    each(&mut pair, 1, &|second, id| {
+        assert_eq!(second.read(now, id, &mut [0; 8]), Ok(crate::Read::Data(1)));
+        second.finish(now, id).unwrap();
+    });
+    pair.run(100);
+    let now = pair.now;
+    each(&mut pair, 0, &|first, id| {
+        assert_eq!(first.read(now, id, &mut [0; 8]), Ok(crate::Read::Finished));
+        first.finish(now, id).unwrap();
+    });
+    // All of it arrives, and no acknowledgement.
+    for _ in 0..500 {
+        let [first, second] = &mut pair.hosts;
+        for (route, mut packet) in first.drain(pair.now) {
+            second.take(pair.now, super::came_by(route), &mut packet);
+        }
+        for &id in &ids {
+            let _ = second.connection().read(pair.now, id, &mut [0; 8]);
+        }
+        let _lost = second.drain(pair.now);
+        pair.now += Duration::from_millis(1);
+        if first.connection().poll_timeout().is_some_and(|at| at <= pair.now) {
+            first.connection().handle_timeout(pair.now);
+        }
+    }
+    assert_eq!(pair.hosts[1].connection().slots.len(), 0);
+    assert!(pair.hosts[0].connection().slots.len() > 100, "the first does not know yet");
+    for _ in 0..100 {
+        pair.now += Duration::from_millis(20);
+        pair.run(2);
+    }
+    assert_eq!(pair.hosts[0].connection().slots.len(), 0, "{:?}", pair.hosts[1].connection().stats());
+    assert_eq!(pair.hosts[1].connection().stats().undecryptable, 0);
+}

@@ -69,3 +69,19 @@ fn many_long_messages_at_once() {
     }
     assert_eq!(arrived, channels.len());
 }
+
+/// A ping that is due while the route takes nothing leaves when it does again.
+#[test]
+fn a_ping_that_is_held_back_is_not_forgotten() {
+    let mut pair = Pair::connected();
+    pair.run(20);
+    let now = pair.now;
+    let host = &mut pair.hosts[0];
+    let route = host.connection().links.at(0).route();
+    host.connection().set_ready(route, false);
+    host.connection().network_changed(now);
+    assert_eq!(host.drain(now), []);
+    host.connection().set_ready(route, true);
+    assert_eq!(host.drain(now).len(), 1);
+    assert_eq!(host.drain(now), [], "once");
+}

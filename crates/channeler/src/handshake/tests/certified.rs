@@ -93,6 +93,17 @@ fn a_word_that_is_false_or_old_or_for_another_key_is_refused() {
     let patched = Identity::new(device.key().clone(), Chain::new(chain).unwrap()).unwrap();
     let payload = Certified::new(&patched, &own, NOW).payload();
     assert_eq!(admit(&peers, &own, &payload, NOW), Err(Refused::False));
+    // Whoever names a device means it as long as its certificates count.
+    let validity = Validity { not_before: NOW - 100, not_after: NOW + 100 };
+    let short = PrivateKey::generate(KeySize::Rsa2048).unwrap();
+    let short = account.issue_device(short, "short", validity).unwrap();
+    let payload = Certified::new(&short, &own, NOW + 1000).payload();
+    let peers = CertifiedPeers::device(short.device_id());
+    assert_eq!(admit(&peers, &own, &payload, NOW), Ok(Some(short.device_id())));
+    for now in [NOW - 101, NOW + 101] {
+        assert_eq!(admit(&peers, &own, &payload, now), Err(Refused::Expired));
+        assert!(admit(&anyone(), &own, &payload, now).is_ok(), "the policy of others is their own");
+    }
     // Trust that is withdrawn counts at once, though the signatures are remembered.
     let revoked = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let asked = Arc::clone(&revoked);

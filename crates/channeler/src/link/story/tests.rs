@@ -343,6 +343,7 @@ fn stream_repairs_nothing_until_it_is_gone() {
     let mut lost: Vec<_> = out.lost.iter().map(|content| content.start).collect();
     lost.dedup();
     assert!(lost.len() >= 50 && out.status_changed);
+    assert_eq!(story.ends[0].link.report().loss, 0);
     assert_eq!(story.ends[0].link.can_send(now, 100, Class::Probe), Permit::Unusable);
 }
 
@@ -413,4 +414,28 @@ fn background_has_a_smaller_window_of_its_own() {
     assert_eq!(end.link.can_send(now, 1200, Class::Normal), Permit::Yes);
     story.finish(60_000 * MS);
     assert!(story.ends[0].lost > 0);
+}
+
+/// The peer acknowledges nothing, and goes on to send.
+#[test]
+fn acknowledgements_leave_though_nothing_else_may() {
+    let now = Instant::now();
+    let mut link = Story::new(&config()).ends.map(|end| end.link).into_iter().next().unwrap();
+    let fill = |link: &mut Link, eliciting, class| {
+        let mut count = 0_u64;
+        while link.can_send(now, 40, class) == Permit::Yes && count < 1 << 20 {
+            link.on_sent(now, 40, eliciting, Content::EMPTY);
+            count += 1;
+        }
+        count
+    };
+    // Probes are not held back by the window, so that the memory is what is full.
+    while link.next_pn() < crate::link::MAX_SENT {
+        link.on_sent(now, 40, true, Content::EMPTY);
+    }
+    assert_eq!(link.can_send(now, 40, Class::Normal), Permit::Window);
+    let acks = fill(&mut link, false, Class::Ack);
+    assert!((1 << 15..=crate::link::MAX_SENT_ACKS).contains(&acks), "{acks}");
+    assert_eq!(link.can_send(now, 40, Class::Ack), Permit::Window, "not without bounds");
+    assert_eq!(link.can_send(now, 40, Class::Probe), Permit::Yes);
 }
