@@ -49,7 +49,8 @@ pub struct Config {
     /// Largest packet on a stream link. Default 16 384; at most 65 535.
     pub max_stream_packet: u16,
     /// Keeps NAT mappings open while nothing is sent. Default true: the interval is learned, 15 s at first, 5 s to 2 min, and never
-    /// more than half of `idle_timeout`.
+    /// more than half of `idle_timeout`, so that one lost packet does not end the connection: only who sets a longer timeout, on both
+    /// sides, sends less. Each longer interval is tried once; if that was too long, packets from outside are lost until it ends.
     pub keep_alive: bool,
     /// Whether datagrams are sent with ECT(0). Default true; a path that loses such packets stops it.
     pub ecn: bool,

@@ -17,6 +17,7 @@ mod handshake;
 mod ids;
 mod link;
 mod parameters;
+mod ranges;
 mod reset;
 mod table;
 pub mod v0;

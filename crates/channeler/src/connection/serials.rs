@@ -1,56 +1,31 @@
 //! Which serial numbers the peer has opened channels with, in whatever order its packets came.
 
-use std::collections::VecDeque;
+use crate::ranges::Ranges;
 
 /// A set of serial numbers that are used once each, mostly in order.
 #[derive(Debug, Default)]
 pub(super) struct Serials {
-    /// All below it are used, but for the gaps.
-    next: u32,
-    /// Ranges below `next` that are not used yet: first and one past the last, ascending.
-    gaps: VecDeque<(u32, u32)>,
-    /// How many numbers are in them.
-    missing: usize,
+    used: Ranges,
+    /// How many numbers are in it.
+    count: u64,
 }
 
 impl Serials {
     /// Whether a number is used.
     pub(super) fn contains(&self, serial: u32) -> bool {
-        serial < self.next && self.gap(serial).is_none()
+        self.used.around(serial.into()).is_some()
     }
 
     /// Numbers below the highest used one that are not used.
     pub(super) fn missing(&self) -> usize {
-        self.missing
+        let next = self.used.iter().next_back().map_or(0, |(_, end)| end);
+        (next - self.count) as usize
     }
 
     /// Marks a number as used.
     pub(super) fn insert(&mut self, serial: u32) {
-        if serial >= self.next {
-            if serial > self.next {
-                self.gaps.push_back((self.next, serial));
-                self.missing += (serial - self.next) as usize;
-            }
-            self.next = serial + 1;
-        } else if let Some(at) = self.gap(serial) {
-            self.missing -= 1;
-            let (start, end) = self.gaps[at];
-            match (start == serial, end == serial + 1) {
-                (true, true) => drop(self.gaps.remove(at)),
-                (true, false) => self.gaps[at].0 += 1,
-                (false, true) => self.gaps[at].1 -= 1,
-                (false, false) => {
-                    self.gaps[at].1 = serial;
-                    self.gaps.insert(at + 1, (serial + 1, end));
-                }
-            }
-        }
-    }
-
-    /// Number of the gap that a serial number is in.
-    fn gap(&self, serial: u32) -> Option<usize> {
-        let at = self.gaps.partition_point(|gap| gap.1 <= serial);
-        self.gaps.get(at).is_some_and(|gap| gap.0 <= serial).then_some(at)
+        let serial = u64::from(serial);
+        self.count += self.used.insert(serial, serial + 1);
     }
 }
 

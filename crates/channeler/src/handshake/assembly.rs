@@ -1,9 +1,5 @@
-use std::ops::Range;
-
-use super::{
-    message::{MAX_MESSAGE, MAX_RANGES},
-    ranges::Ranges,
-};
+use super::message::{MAX_MESSAGE, MAX_RANGES};
+use crate::ranges::Ranges;
 
 /// A handshake message of which fragments arrive, in any order.
 ///
@@ -23,19 +19,17 @@ impl Assembly {
         if self.bytes.len() != total as usize {
             *self = Self { bytes: vec![0; total as usize], have: Ranges::default() };
         }
-        let range = offset..offset + bytes.len() as u32;
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
         let mut have = self.have.clone();
-        have.insert(range.clone());
+        if start < end {
+            have.insert(start as u64, end as u64);
+        }
         if have.len() > MAX_RANGES {
             return None;
         }
         self.have = have;
-        self.bytes[range.start as usize..range.end as usize].copy_from_slice(bytes);
-        self.have.contains(&self.all()).then_some(&self.bytes[..])
-    }
-
-    fn all(&self) -> Range<u32> {
-        0..self.bytes.len() as u32
+        self.bytes[start..end].copy_from_slice(bytes);
+        self.have.contains(0, total.into()).then_some(&self.bytes[..])
     }
 
     pub(super) fn have(&self) -> &Ranges {

@@ -1,7 +1,5 @@
-use super::{
-    message::{FRAGMENT_OVERHEAD, put_fragment},
-    ranges::Ranges,
-};
+use super::message::{FRAGMENT_OVERHEAD, put_fragment};
+use crate::ranges::Ranges;
 
 /// A handshake message on its way to the peer, in fragments, repeated until it is known to have arrived.
 #[derive(Debug)]
@@ -19,7 +17,7 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new(message: u8, bytes: Vec<u8>) -> Self {
-        let pending = Ranges::of(0..bytes.len() as u32);
+        let pending = Ranges::of(0, bytes.len() as u64);
         Self { message, bytes, pending, received: Ranges::default(), padding: 0, unheard: 0 }
     }
 
@@ -41,9 +39,9 @@ impl Flight {
 
     /// Everything that the peer is not known to have is to be sent (again).
     pub(super) fn repeat(&mut self) {
-        self.pending = Ranges::of(0..self.bytes.len() as u32);
-        for range in self.received.iter() {
-            self.pending.remove(range);
+        self.pending = Ranges::of(0, self.bytes.len() as u64);
+        for (start, end) in self.received.iter() {
+            self.pending.remove(start, end);
         }
     }
 
@@ -62,10 +60,10 @@ impl Flight {
         self.received = ranges;
         self.repeat();
         // What lies behind all that arrived may still be on its way: the timer takes care of that.
-        let horizon = self.received.iter().next_back().map_or(self.bytes.len() as u32, |last| last.end);
-        self.pending.remove(&(horizon..u32::MAX));
-        for range in unsent.iter() {
-            self.pending.insert(range.clone());
+        let horizon = self.received.iter().next_back().map_or(self.bytes.len() as u64, |last| last.1);
+        self.pending.remove(horizon, u64::MAX);
+        for (start, end) in unsent.iter() {
+            self.pending.insert(start, end);
         }
     }
 
@@ -73,21 +71,15 @@ impl Flight {
     pub(super) fn put(&mut self, out: &mut Vec<u8>, room: usize) -> bool {
         let Some(most) = room.checked_sub(FRAGMENT_OVERHEAD).filter(|most| *most > 0) else { return false };
         let total = self.bytes.len() as u32;
-        let range = match self.pending.take_front(most as u32) {
-            Some(range) => range,
+        let (start, end) = match self.pending.take_first(most as u64) {
+            Some((start, end)) => (start as u32, end as u32),
             None if self.padding > 0 => {
                 self.padding -= 1;
-                total..total
+                (total, total)
             }
             None => return false,
         };
-        put_fragment(
-            out,
-            self.message,
-            total,
-            range.start,
-            &self.bytes[range.start as usize..range.end as usize],
-        );
+        put_fragment(out, self.message, total, start, &self.bytes[start as usize..end as usize]);
         true
     }
 }

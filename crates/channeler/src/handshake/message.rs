@@ -1,9 +1,6 @@
 //! Messages in handshake packets: a type, a length, a body. Unknown types are skipped.
 
-use std::ops::Range;
-
-use super::ranges::Ranges;
-use crate::varint;
+use crate::{ranges::Ranges, varint};
 
 const FRAGMENT: u8 = 64;
 const RETRY: u8 = 65;
@@ -69,7 +66,9 @@ fn received(mut body: &[u8]) -> Option<Message<'_>> {
         }
         let start = number(&mut body)?;
         let end = number(&mut body)?;
-        ranges.insert(start..end);
+        if start < end {
+            ranges.insert(start.into(), end.into());
+        }
     }
     Some(Message::Received { message, ranges })
 }
@@ -92,9 +91,9 @@ pub(super) fn put_cookie(out: &mut Vec<u8>, cookie: &[u8; COOKIE_LEN]) {
 
 pub(super) fn put_received(out: &mut Vec<u8>, message: u8, ranges: &Ranges) {
     let mut body = vec![message];
-    for Range { start, end } in ranges.iter().take(MAX_RANGES) {
-        varint::put(&mut body, u64::from(*start));
-        varint::put(&mut body, u64::from(*end));
+    for (start, end) in ranges.iter().take(MAX_RANGES) {
+        varint::put(&mut body, start);
+        varint::put(&mut body, end);
     }
     put(out, RECEIVED, &[&body]);
 }

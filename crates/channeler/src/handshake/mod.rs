@@ -68,7 +68,6 @@ mod machine;
 mod message;
 mod noise;
 mod payload;
-mod ranges;
 #[cfg(test)]
 mod tests;
 mod trust;

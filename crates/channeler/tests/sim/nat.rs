@@ -50,7 +50,7 @@ fn an_idle_connection_outlives_the_mappings_of_a_nat_and_learns_how_long_they_la
         (20, 120, 12.0..=19.9),
         (45, 120, 30.0..=44.9),
         (120, 120, 60.0..=60.0),
-        (120, 600, 85.0..=119.9),
+        (90, 600, 60.0..=89.9),
     ] {
         let idle_timeout = Duration::from_secs(idle_timeout);
         let config = Config { idle_timeout, ..Config::default() };

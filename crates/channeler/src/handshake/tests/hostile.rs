@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::network::{Blob, CIDS, DELAY, Fate, KEYS, Network, Strict, forge, key, packet, settings};
 use crate::{
     ConnectionId, HandshakeError, KeyOnly, Peer, PeerId, Refused, Route, Side, StaticKey,
-    handshake::{Cookies, Handshake, Progress, message, ranges::Ranges},
+    handshake::{Cookies, Handshake, Progress, message},
+    ranges::Ranges,
     wire::handshake::{HandshakePacket, parse},
 };
 
@@ -266,7 +267,7 @@ fn garbage_from_the_peers_address_is_bounded_and_kills_nothing() {
                     let offset = (piece * 160 + step).min(total);
                     let length = (total - offset).min(3) as usize;
                     message::put_fragment(&mut payload, 1, total, offset, &[0x5A; 3][..length]);
-                    message::put_received(&mut payload, 0, &Ranges::of(0..16_384));
+                    message::put_received(&mut payload, 0, &Ranges::of(0, 16_384));
                     message::put_retry(&mut payload, &[piece as u8; 17]);
                     poison.push(packet(&theirs, &own, &payload));
                 }
