@@ -3,6 +3,7 @@
 //! * [`Dhtnode`]: Debian's `dhtnode`, by what a person would type and read.
 //! * [`PyOpendht`]: a node of the newest OpenDHT, by the Python package's bindings (`peers/opendht_peer.py`).
 //! * [`jami::Jamid`]: Debian's Jami daemon, over D-Bus.
+//! * [`Coturn`]: Debian's `turnserver`, by its command line.
 //!
 //! Every wait has a deadline and fails with the last lines the program printed. A program ends with the object
 //! that holds it, and also when the test process dies: each of them stops at the end of its standard input.
@@ -10,6 +11,7 @@
 //! A test begins with [`require`]: in CI a missing program is a failure that says what to install, elsewhere the
 //! test is skipped by name.
 
+mod coturn;
 mod dhtnode;
 mod eventually;
 pub mod jami;
@@ -18,6 +20,7 @@ mod ports;
 mod process;
 mod require;
 
+pub use coturn::{Coturn, CoturnOptions};
 pub use dhtnode::{Dhtnode, PrintedValue};
 pub use eventually::eventually;
 pub use opendht::{KeyIds, Put, PyOpendht, PyValue};

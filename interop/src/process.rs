@@ -111,6 +111,14 @@ impl Process {
         if status.success() { Ok(()) } else { bail!("{name} ended with {status}") }
     }
 
+    /// Kills the program, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.with_context(|| self.story("cannot be killed"))
+    }
+
     fn story(&self, what: &str) -> String {
         let lines: Vec<&str> = self.seen.iter().map(String::as_str).collect();
         format!("{} {what}; it printed last:\n  {}", self.name, lines.join("\n  "))

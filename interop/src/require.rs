@@ -14,6 +14,8 @@ pub enum Peer {
     PyOpendht,
     /// `gnutls-cli`, `gnutls-serv` and `certtool`.
     GnuTls,
+    /// Debian's `turnserver` (coturn).
+    Coturn,
     /// Debian's Jami daemon, and what its network is made with; needs root.
     Jamid,
 }
@@ -26,6 +28,11 @@ impl Peer {
     pub fn find(self) -> Result<PathBuf, String> {
         match self {
             Self::Dhtnode => on_path("dhtnode").ok_or_else(|| missing("dhtnode")),
+            Self::Coturn => match (on_path("turnserver"), on_path("setpriv")) {
+                (Some(program), Some(_)) => Ok(program),
+                (None, _) => Err(missing("coturn")),
+                (_, None) => Err(missing("util-linux")),
+            },
             Self::GnuTls => on_path("gnutls-cli").ok_or_else(|| missing("gnutls-bin")),
             Self::Jamid => {
                 let tools = ["ip", "unshare", "nsenter", "setpriv", "dbus-daemon"];

@@ -35,6 +35,10 @@ pub(crate) mod attribute {
     pub(crate) const ALTERNATE_DOMAIN: u16 = 0x8003;
     pub(crate) const ICMP: u16 = 0x8004;
     pub(crate) const ALTERNATE_SERVER: u16 = 0x8023;
+
+    /// The numbers under which coturn knows ADDITIONAL-ADDRESS-FAMILY and ADDRESS-ERROR-CODE, from before RFC 8656.
+    pub(crate) const COTURN_ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8032;
+    pub(crate) const COTURN_ADDRESS_ERROR_CODE: u16 = 0x8033;
 }
 
 /// Numbers of channels (RFC 8656 section 12).

@@ -60,8 +60,18 @@ fn both_families_and_the_one_that_is_missing() {
     let first = stage.request();
     stage.challenge(&first, 401, b"n");
     let second = stage.request();
+    // As coturn says it: by an older number, and with an address of zeros.
+    stage.answer(
+        granted(&second, 600).xor_address(RELAYED, addr("0.0.0.0:0")).attribute(0x8033, &[2, 0, 4, 40]),
+    );
+    let Event::Allocated(coturn) = stage.event() else { panic!("allocated") };
+    let mut stage = Stage::new(|config| config.relay = Relay::UdpBoth);
+    let first = stage.request();
+    stage.challenge(&first, 401, b"n");
+    let second = stage.request();
     stage.answer(granted(&second, 600).attribute(0x8001, &[2, 0, 4, 40]));
     let Event::Allocated(one) = stage.event() else { panic!("allocated") };
+    assert_eq!(one, coturn);
     assert_eq!(one.missing, Some((Family::V6, Refusal::AddressFamilyNotSupported)));
     assert_eq!(
         stage.client.permit(stage.now, addr("[2001:db8::2]:1").ip()),

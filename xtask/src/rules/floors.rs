@@ -31,6 +31,7 @@ const MAP: &[(&str, Floor)] = &[
     ("towline-files", Floor::Apps),
     ("towline-calls", Floor::Apps),
     ("towline-channeler-tokio", Floor::Apps),
+    ("towline-turn-tokio", Floor::Apps),
     ("towline", Floor::Library),
     ("towline-cli", Floor::Program),
     ("towline-lab", Floor::Beside),

@@ -24,6 +24,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
     ("hostname", "hostname"),
+    ("turnserver", "coturn"),
     ("dbus-daemon", "dbus-daemon"),
     ("jamid", "jami-daemon"),
     ("ssh", "openssh-client"),

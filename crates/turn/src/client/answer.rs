@@ -304,10 +304,24 @@ impl Core {
             Relay::Udp(only) | Relay::Tcp(only) => family == only,
             Relay::UdpBoth => true,
         };
+        // Family, a reserved byte, and the two bytes of an error code.
+        let missing = find(message, attribute::ADDRESS_ERROR_CODE)
+            .or_else(|| find(message, attribute::COTURN_ADDRESS_ERROR_CODE))
+            .and_then(|value| match *value {
+                [family, _, class, number, ..] => Some((
+                    Family::from_code(family)?,
+                    Refusal::from_code(u16::from(class & 7) * 100 + u16::from(number)),
+                )),
+                _ => None,
+            });
         let mut relayed: Vec<SocketAddr> = Vec::new();
         for (kind, value) in message.attributes() {
             if kind == attribute::XOR_RELAYED_ADDRESS {
                 let address = xor_address(value, &message.transaction).ok_or(BadAnswer::Relayed)?;
+                if missing.is_some() && address.ip().is_unspecified() {
+                    // So coturn writes the address that it did not give.
+                    continue;
+                }
                 let family = Family::of(address.ip());
                 let twice = relayed.iter().any(|other| Family::of(other.ip()) == family);
                 if twice || !wanted(family) || !is_host(address) {
@@ -319,14 +333,6 @@ impl Core {
         if relayed.is_empty() {
             return Err(BadAnswer::Relayed);
         }
-        // Family, a reserved byte, and the two bytes of an error code.
-        let missing = find(message, attribute::ADDRESS_ERROR_CODE).and_then(|value| match *value {
-            [family, _, class, number, ..] => Some((
-                Family::from_code(family)?,
-                Refusal::from_code(u16::from(class & 7) * 100 + u16::from(number)),
-            )),
-            _ => None,
-        });
         Ok(Allocation {
             server: self.server,
             relayed,

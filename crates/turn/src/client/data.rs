@@ -47,6 +47,11 @@ impl Client {
         Ok(())
     }
 
+    /// Whether an address has a permission now.
+    pub fn is_permitted(&self, ip: IpAddr) -> bool {
+        self.core.peers.permissions.get(&ip) == Some(&Permission::Installed)
+    }
+
     /// Whether data to a peer passes now, and if so, whether by a channel.
     pub fn passes(&self, now: Instant, peer: SocketAddr) -> Result<bool, SendError> {
         self.core.way(now, peer).map(|channel| channel.is_some())

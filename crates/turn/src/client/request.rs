@@ -104,8 +104,12 @@ fn encode(config: &Config, purpose: Purpose, id: TransactionId) -> Encoder {
                 Some(family) => {
                     request.attribute(attribute::REQUESTED_ADDRESS_FAMILY, &[family.code(), 0, 0, 0])
                 }
+                // Whoever does not know one of the two ignores it.
                 None => {
-                    request.attribute(attribute::ADDITIONAL_ADDRESS_FAMILY, &[Family::V6.code(), 0, 0, 0])
+                    let family = [Family::V6.code(), 0, 0, 0];
+                    request
+                        .attribute(attribute::ADDITIONAL_ADDRESS_FAMILY, &family)
+                        .attribute(attribute::COTURN_ADDITIONAL_ADDRESS_FAMILY, &family)
                 }
             }
         }
