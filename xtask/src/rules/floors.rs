@@ -22,6 +22,7 @@ const MAP: &[(&str, Floor)] = &[
     ("towline-dht", Floor::Protocol),
     ("towline-ice", Floor::Protocol),
     ("towline-mux", Floor::Protocol),
+    ("towline-nat", Floor::Protocol),
     ("towline-sip", Floor::Protocol),
     ("towline-tls", Floor::Protocol),
     ("towline-turn", Floor::Protocol),
@@ -42,7 +43,7 @@ const MAP: &[(&str, Floor)] = &[
 ];
 
 /// What the packages beside the house may use of it in their production code; the others may use all.
-const LAB_USES: &[&str] = &["towline-net"];
+const LAB_USES: &[&str] = &["towline-net", "towline-nat"];
 
 /// Dependencies that go another way, with the reason.
 const MAY_ALSO: &[(&str, &str, &str)] = &[

@@ -11,6 +11,7 @@ pub(crate) const PROTOCOL: &[&str] = &[
     "towline-dht",
     "towline-ice",
     "towline-mux",
+    "towline-nat",
     "towline-sip",
     "towline-tls",
     "towline-turn",
