@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr};
 
+use towline_nat::Transport;
+
 use crate::{
     link::Drop,
     node::{LOOPBACK, LOOPBACK_INDEX, NodeId, PortId, Role, Sockets},
@@ -40,7 +42,10 @@ impl State {
         if to.is_loopback() || self.owns(node, to) {
             let at = self.now() + LOOPBACK;
             self.queue.push(at, Happening::AtHost { node, packet });
-        } else if let Some(port) = self.route(node, Some(packet.from.ip()), to) {
+        } else if let Some(port) = self.route(node, Some(packet.from.ip()), to)
+            && self.owns(node, packet.from.ip())
+        {
+            // As Linux has it: what has an address that is gone falls silent.
             self.transmit(port, packet);
         } else {
             self.record(Event::Dropped(Drop::NoRoute), &packet);
@@ -75,7 +80,11 @@ impl State {
                 let segment = segment.clone();
                 self.deliver_segment(node, packet, segment);
             }
-            Body::Unreachable => {
+            Body::Unreachable(Transport::Udp) => {
+                // Sockets are not told: a fault of one destination is none of theirs.
+                self.record(Event::Arrived, packet);
+            }
+            Body::Unreachable(Transport::Tcp) => {
                 self.record(Event::Arrived, packet);
                 let pair = (packet.to, packet.from);
                 let Some(id) = self.sockets(node).pairs.get(&pair).copied() else { return };

@@ -2,11 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use towline_nat::{Reply, Transport, Way};
+
 use crate::{
     link::Drop,
-    middlebox::{Verdict, Way},
+    middlebox::{Unanswered, Verdict},
     node::{NodeId, PortId, Role},
-    packet::{Body, Kind, Packet},
+    packet::{Body, Kind, Packet, Segment},
     prefix::Prefix,
     queue::Happening,
     shared::State,
@@ -24,6 +26,7 @@ impl State {
                 Happening::InNetwork { from, packet } => self.in_network(from, packet),
                 Happening::AtPort { port, packet } => self.at_port(port, packet),
                 Happening::AtHost { node, packet } => self.deliver(node, None, &packet),
+                Happening::AtBox { node } => self.box_timer(node),
                 Happening::Timer { node, connection } => self.connection_timer(node, connection),
             }
         }
@@ -72,7 +75,8 @@ impl State {
                 self.record(Event::Dropped(Drop::NoRoute), &packet);
                 let node = self.ports[from.0].node;
                 if on_link && packet.kind() == Kind::Syn {
-                    let news = Packet::new(packet.to, packet.from, Body::Unreachable);
+                    let news =
+                        Packet::new(packet.to, packet.from, Body::Unreachable(packet.quoted_transport()));
                     let at = self.now() + NEIGHBOUR_TIMEOUT;
                     self.queue.push(at, Happening::AtHost { node, packet: news });
                 }
@@ -106,7 +110,7 @@ impl State {
     fn at_port(&mut self, at: PortId, mut packet: Packet) {
         let now = self.now();
         let node = self.ports[at.0].node;
-        let Role::Router { inside, outside, middlebox } = &mut self.nodes[node.0].role else {
+        let Role::Router { inside, outside, middlebox, timer } = &mut self.nodes[node.0].role else {
             return self.deliver(node, Some(at), &packet);
         };
         let (inside, outside) = (*inside, *outside);
@@ -119,9 +123,35 @@ impl State {
             return self.record(Event::Dropped(Drop::HopLimit), &packet);
         }
         packet.ttl -= 1;
-        if middlebox.pass(now, way, &mut packet) == Verdict::Refuse {
-            return self.record(Event::Dropped(Drop::Refused), &packet);
+        let ends = (packet.from, packet.to);
+        let verdict = middlebox.pass(now, way, &mut packet);
+        if let Some(next) = middlebox.poll_timeout()
+            && timer.is_none_or(|set| next < set)
+        {
+            *timer = Some(next);
+            self.queue.push(next, Happening::AtBox { node });
         }
+        let (why, reply) = match verdict {
+            Verdict::Forward => return self.forward(node, inside, outside, packet),
+            Verdict::Refuse => (Drop::Refused, None),
+            Verdict::Drop(reason) => (Drop::Box(reason), None),
+            Verdict::Reject(reason, reply) => (Drop::Box(reason), Some(reply)),
+        };
+        self.record(Event::Dropped(why), &packet);
+        if let Some(reply) = reply.filter(|_| !matches!(packet.kind(), Kind::Reset | Kind::Unreachable)) {
+            let transport = packet.quoted_transport();
+            let body = match reply {
+                Reply::Reset if transport == Transport::Tcp => Body::Segment(Segment::Reset),
+                _ => Body::Unreachable(transport),
+            };
+            let reply = Packet::new(ends.1, ends.0, body);
+            self.record(Event::Sent, &reply);
+            self.transmit(at, reply);
+        }
+    }
+
+    /// A box has let a packet pass.
+    fn forward(&mut self, node: NodeId, inside: PortId, outside: PortId, packet: Packet) {
         let to = packet.to.ip();
         if self.owns(node, to) {
             // Routers run no programs.
@@ -130,6 +160,26 @@ impl State {
         let inner = &self.segments[self.ports[inside.0].segment.0];
         let out = if inner.covers(to) { inside } else { outside };
         self.transmit(out, packet);
+    }
+
+    /// A box may have something to say that it kept back.
+    fn box_timer(&mut self, node: NodeId) {
+        let now = self.now();
+        let Role::Router { outside, middlebox, timer, .. } = &mut self.nodes[node.0].role else { return };
+        let (outside, mut due) = (*outside, Vec::new());
+        while let Some(unanswered) = middlebox.poll_unanswered(now) {
+            due.push(unanswered);
+        }
+        // One that was set for later ends here, too, and does no harm.
+        *timer = middlebox.poll_timeout();
+        if let Some(next) = *timer {
+            self.queue.push(next, Happening::AtBox { node });
+        }
+        for Unanswered { from, to } in due {
+            let news = Packet::new(to, from, Body::Unreachable(Transport::Tcp));
+            self.record(Event::Sent, &news);
+            self.transmit(outside, news);
+        }
     }
 
     /// Whether a node has this address on one of its ports.

@@ -129,6 +129,26 @@ impl Host {
         });
     }
 
+    /// Pulls the plug of an interface: it is down and has no addresses any more, and the host is told. Sockets bound to
+    /// them stay, and are silent.
+    pub fn unplug(&self, interface: u32) {
+        self.world.with(|state| {
+            let id = state.port_of(self.node, interface);
+            let port = &mut state.ports[id.0];
+            port.enabled = false;
+            let own = std::mem::take(&mut port.addresses);
+            let segment = port.segment;
+            state.segments[segment.0].release(&own);
+            state.announce(self.node);
+        });
+    }
+
+    /// Plugs an interface into a network, where it gets fresh addresses and is up; the host is told.
+    pub fn plug(&self, interface: u32, network: Network) {
+        self.port(interface, |port| port.enabled = true);
+        self.roam(interface, network);
+    }
+
     /// Cuts the power: every socket of the host fails from now on, and nobody is told. Its tasks are the caller's.
     pub fn crash(&self) {
         self.world.with(|state| state.crash(self.node));
@@ -171,7 +191,7 @@ impl State {
         id
     }
 
-    fn move_port(&mut self, id: PortId, network: Network) {
+    pub(crate) fn move_port(&mut self, id: PortId, network: Network) {
         let port = &mut self.ports[id.0];
         let left = &mut self.segments[port.segment.0];
         left.ports.retain(|other| *other != id);

@@ -4,12 +4,14 @@ mod deliver;
 mod forward;
 mod host;
 mod link;
-mod masquerade;
 mod middlebox;
+mod nat;
 mod network;
 mod node;
 mod packet;
+mod place;
 mod prefix;
+mod punch;
 mod queue;
 mod run;
 mod shared;
@@ -22,14 +24,18 @@ mod world;
 pub use crate::{
     host::Host,
     link::{Burst, Drop, Link},
-    masquerade::{Mappings, Masquerade},
-    middlebox::{Middlebox, Plain, Verdict, Way},
+    middlebox::{Middlebox, Plain, Unanswered, Verdict},
+    nat::{BoxEvent, FirewallBox, FirewallHandle, NatBox, NatHandle},
     network::{Network, Plan},
     node::NodeId,
     packet::{Kind, Packet},
+    place::{Gate, Gateway, Pair, Place, Site, Surroundings, UnknownPlace},
     prefix::Prefix,
+    punch::Punch,
     run::{Options, RunError, run},
     shared::World,
     trace::{Event, Record, Trace},
     world::Router,
 };
+pub use towline_nat;
+pub use towline_nat::Way;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::{RngExt, rngs::StdRng};
+use towline_nat::Reason;
 
 use crate::packet::Packet;
 
@@ -99,12 +100,34 @@ pub enum Drop {
     HopLimit,
     /// A middlebox did not let it pass.
     Refused,
+    /// A middlebox did not let it pass, for this reason.
+    Box(Reason),
     /// The host has crashed.
     HostDown,
     /// No socket wanted it.
     NoSocket,
     /// The buffer of the socket was full.
     SocketFull,
+}
+
+impl Drop {
+    /// A number for the hash of the trace.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Loss => 0,
+            Self::Queue => 1,
+            Self::Outage => 2,
+            Self::Partition => 3,
+            Self::TooLong => 4,
+            Self::NoRoute => 5,
+            Self::HopLimit => 6,
+            Self::Refused => 7,
+            Self::HostDown => 8,
+            Self::NoSocket => 9,
+            Self::SocketFull => 10,
+            Self::Box(reason) => 11 + reason as u8,
+        }
+    }
 }
 
 /// A direction of a link at work.

@@ -29,7 +29,13 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum Role {
     Host(Box<Sockets>),
-    Router { inside: PortId, outside: PortId, middlebox: Box<dyn Middlebox> },
+    Router {
+        inside: PortId,
+        outside: PortId,
+        middlebox: Box<dyn Middlebox>,
+        /// When the box is asked what it has to say.
+        timer: Option<Duration>,
+    },
 }
 
 /// Where a node is attached to a network.

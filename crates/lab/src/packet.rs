@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
+use towline_nat::Transport;
 
 /// Bytes of an IP header, without options and extensions.
 pub(crate) const fn ip_header(ipv6: bool) -> usize {
@@ -34,8 +35,8 @@ pub struct Packet {
 pub(crate) enum Body {
     Datagram(Bytes),
     Segment(Segment),
-    /// What ICMP says: the destination of a segment cannot be reached.
-    Unreachable,
+    /// What ICMP says: a packet of this transport, from the destination of this one to its source, cannot be delivered.
+    Unreachable(Transport),
 }
 
 /// A segment of the lab's TCP. Loss is found by packet numbers, as QUIC does, which makes recovery short to write.
@@ -112,7 +113,16 @@ impl Packet {
             Body::Segment(Segment::Data { fin: true, .. }) => Kind::Fin,
             Body::Segment(Segment::Ack { .. }) => Kind::Ack,
             Body::Segment(Segment::Reset) => Kind::Reset,
-            Body::Unreachable => Kind::Unreachable,
+            Body::Unreachable(_) => Kind::Unreachable,
+        }
+    }
+
+    /// The transport of the packet that it is about, if it is [`Kind::Unreachable`]; otherwise its own.
+    pub(crate) fn quoted_transport(&self) -> Transport {
+        match &self.body {
+            Body::Datagram(_) => Transport::Udp,
+            Body::Segment(_) => Transport::Tcp,
+            Body::Unreachable(transport) => *transport,
         }
     }
 

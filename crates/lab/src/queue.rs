@@ -15,6 +15,8 @@ pub(crate) enum Happening {
     AtPort { port: PortId, packet: Packet },
     /// A packet arrives at a host without a link: from itself.
     AtHost { node: NodeId, packet: Packet },
+    /// A box has something to say.
+    AtBox { node: NodeId },
     /// A timer of a connection.
     Timer { node: NodeId, connection: u64 },
 }

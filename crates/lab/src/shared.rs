@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use tokio::sync::Notify;
 
 use crate::{
@@ -110,6 +110,13 @@ impl fmt::Debug for World {
 impl State {
     pub(crate) fn now(&self) -> Duration {
         self.now
+    }
+
+    /// A seed for something in the world, other than that of a host.
+    pub(crate) fn next_seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.chance.fill_bytes(&mut seed);
+        seed
     }
 
     /// An id that was never used before.

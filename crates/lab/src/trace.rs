@@ -7,7 +7,7 @@ use crate::{link::Drop, packet::Kind};
 /// What happened to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
-    /// A host sent it.
+    /// A host sent it, or a box that refused another.
     Sent,
     /// It arrived at a host that wanted it.
     Arrived,
@@ -67,7 +67,7 @@ impl Trace {
         self.hash
     }
 
-    /// Packets sent by hosts.
+    /// Packets sent by hosts, and by boxes to refuse others.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -101,7 +101,7 @@ impl Trace {
                     }
                     Event::Dropped(why) => {
                         self.dropped += 1;
-                        2 + *why as u8
+                        2 + why.code()
                     }
                 };
                 self.absorb(&(at.as_nanos() as u64).to_le_bytes());

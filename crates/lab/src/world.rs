@@ -1,5 +1,7 @@
 //! Building a world.
 
+use std::net::IpAddr;
+
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -24,6 +26,39 @@ impl Router {
     /// What it is called where hosts and routers are listed together.
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Its addresses on the outside network, in the order it got them.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.world.with(|state| state.ports[self.outside.0].addresses.iter().map(|own| own.addr).collect())
+    }
+
+    /// Replaces its addresses on the outside network by fresh ones, as many providers do every night.
+    pub fn readdress(&self) {
+        self.world.with(|state| {
+            let network = Network(state.ports[self.outside.0].segment);
+            state.move_port(self.outside, network);
+            state.reattach(self.node);
+        });
+    }
+
+    /// Gives it one more IPv4 address on the outside network.
+    ///
+    /// # Panics
+    ///
+    /// If the network has no IPv4 addresses.
+    pub fn add_address(&self) -> IpAddr {
+        self.world.with(|state| {
+            let port = &mut state.ports[self.outside.0];
+            let segment = &mut state.segments[port.segment.0];
+            let (four, six): (Vec<_>, Vec<_>) =
+                segment.allocate(self.outside, false).into_iter().partition(|own| own.addr.is_ipv4());
+            segment.release(&six);
+            let own = *four.first().expect("the network has IPv4 addresses");
+            port.addresses.push(own);
+            state.reattach(self.node);
+            own.addr
+        })
     }
 
     /// Lets the link to the outside swallow everything, or ends that.
@@ -134,15 +169,24 @@ impl State {
         let inside = self.attach(node, inner, Link::ethernet(), Link::ethernet(), true);
         let outside = self.attach(node, outer, link.clone(), link, false);
         let own: Vec<_> = self.ports[outside.0].addresses.iter().map(|own| own.addr).collect();
-        middlebox.attached(&own);
+        middlebox.attached(self.now(), &own);
         for prefix in self.segments[inner.0.0].blocks() {
             if middlebox.announces(prefix.is_ipv6()) {
                 self.announce_route(outside, prefix);
             }
         }
         self.segments[inner.0.0].gateway = Some(inside);
-        self.nodes[node.0].role = Role::Router { inside, outside, middlebox: Box::new(middlebox) };
+        self.nodes[node.0].role =
+            Role::Router { inside, outside, middlebox: Box::new(middlebox), timer: None };
         (node, outside)
+    }
+
+    /// Tells a box which addresses it has outside.
+    fn reattach(&mut self, node: NodeId) {
+        let now = self.now();
+        let Role::Router { outside, middlebox, .. } = &mut self.nodes[node.0].role else { return };
+        let own: Vec<_> = self.ports[outside.0].addresses.iter().map(|own| own.addr).collect();
+        middlebox.attached(now, &own);
     }
 
     /// Lets a network know that a block lies behind a port, and the networks further out as far as its routers

@@ -4,7 +4,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::{sleep, timeout};
-use towline_lab::{Burst, Host, Link, Mappings, Masquerade, World, run};
+use towline_lab::{
+    Burst, Host, Link, NatBox, NatHandle, World, run,
+    towline_nat::{Allocation, Config, Timeouts},
+};
 use towline_net::{Net, UdpBind, UdpSocket};
 
 fn pair(world: &World, link: Link) -> (Box<dyn UdpSocket>, Box<dyn UdpSocket>, SocketAddr) {
@@ -76,21 +79,24 @@ fn what_must_not_be_cut_is_too_long() {
     });
 }
 
-/// A host behind a masquerading router, and one on the internet.
-fn behind(world: &World, timeout: Duration) -> (Host, Host, Mappings) {
+/// A host behind a NAT, and one on the internet.
+fn behind(world: &World, timeout: Duration) -> (Host, Host, NatHandle) {
     let (internet, lan) = (world.internet(), world.lan());
-    let (masquerade, mappings) = Masquerade::new(timeout);
-    world.router("router", lan, internet, Link::fibre(), masquerade);
+    let timeouts = Timeouts { udp: timeout, ..Timeouts::linux() };
+    let allocation = Allocation::Sequential { step: 1 };
+    let config = Config { timeouts, allocation, inbound_refresh: false, ..Config::port_restricted_cone() };
+    let (nat, handle) = NatBox::new(world, config);
+    world.router("router", lan, internet, Link::fibre(), nat);
     let (inner, outer) = (world.host("inner"), world.host("outer"));
     inner.attach(lan, Link::ethernet());
     outer.attach(internet, Link::fibre());
-    (inner, outer, mappings)
+    (inner, outer, handle)
 }
 
 #[test]
-fn a_masquerade_keeps_and_forgets_its_mappings() {
+fn a_nat_keeps_and_forgets_its_mappings() {
     run(1, async |world| {
-        let (inner, outer, mappings) = behind(&world, Duration::from_secs(30));
+        let (inner, outer, nat) = behind(&world, Duration::from_secs(30));
         let from = inner.bind_udp(&UdpBind::any_v4()).unwrap();
         let to = outer.bind_udp(&UdpBind::any_v4()).unwrap();
         let stranger = outer.bind_udp(&UdpBind::any_v4()).unwrap();
@@ -111,9 +117,10 @@ fn a_masquerade_keeps_and_forgets_its_mappings() {
         }
         assert_eq!(ends[0], ends[2], "in use");
         assert_ne!(ends[2], ends[3], "timed out");
-        assert_eq!(mappings.count(), 1);
+        assert_eq!(nat.mappings().len(), 1);
 
-        mappings.forget();
+        nat.forget();
+        assert!(nat.mappings().is_empty());
         to.send(b"nobody", ends[3]).await.unwrap();
         assert!(timeout(Duration::from_secs(1), from.recv(&mut buf)).await.is_err(), "nothing comes in");
         from.send(b"out", addr).await.unwrap();
@@ -123,7 +130,7 @@ fn a_masquerade_keeps_and_forgets_its_mappings() {
 }
 
 #[test]
-fn tcp_passes_a_masquerade_and_a_link_that_repeats() {
+fn tcp_passes_a_nat_and_a_link_that_repeats() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     run(1, async |world| {
         let (inner, outer, _) = behind(&world, Duration::from_secs(30));

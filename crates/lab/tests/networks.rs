@@ -116,7 +116,7 @@ struct FullCone {
 }
 
 impl Middlebox for FullCone {
-    fn attached(&mut self, outside: &[IpAddr]) {
+    fn attached(&mut self, _now: Duration, outside: &[IpAddr]) {
         self.outside = outside.iter().copied().find(IpAddr::is_ipv4);
     }
 

@@ -180,6 +180,16 @@ impl Firewall {
         pass
     }
 
+    /// An ICMP error passes that quotes the header of an earlier packet. Returns whether it may: from outside, if it is about
+    /// something that was sent from inside. No error ends a session.
+    pub fn handle_error(&mut self, now: Duration, way: Way, quoted: &Header) -> bool {
+        let other = if quoted.to.is_ipv6() { Families::V4 } else { Families::V6 };
+        way == Way::Out
+            || self.rules.families == other
+            || self.rules.inbound.is_none()
+            || self.sessions.live(now, &(quoted.transport, quoted.from, quoted.to)).is_some()
+    }
+
     fn refuse(&self, way: Way, header: &Header, reason: Reason) -> Verdict {
         let refused = if way == Way::Out { self.rules.refused_out } else { self.rules.refused_in };
         match (refused, header.transport) {

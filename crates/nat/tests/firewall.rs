@@ -52,6 +52,10 @@ fn connections_are_followed() {
         assert!(passes(wall.handle(secs(1), way, &Header::tcp(from, to, flags))));
     }
     assert!(passes(wall.handle(secs(86_400), Way::In, &Header::tcp(peer, host, Flags::ACK))));
+    let news = Header::tcp(host, peer, Flags::default());
+    assert!(wall.handle_error(secs(86_400), Way::In, &news), "about what was sent");
+    assert!(!wall.handle_error(secs(86_400), Way::In, &Header { to: remote(2, 80), ..news }));
+    assert!(wall.handle_error(secs(86_400), Way::Out, &Header { to: host, from: remote(2, 80), ..news }));
     wall.forget();
     assert!(!passes(wall.handle(secs(86_401), Way::In, &Header::tcp(peer, host, Flags::ACK))));
 }

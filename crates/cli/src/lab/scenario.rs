@@ -36,7 +36,7 @@ pub(super) struct Line {
     /// A TCP connection instead of datagrams.
     pub(super) tcp: bool,
     /// The dialling device is behind a router that translates addresses.
-    pub(super) masquerade: bool,
+    pub(super) nat: bool,
 }
 
 /// What happens to a line, by its number.
@@ -83,7 +83,7 @@ fn link(latency: u64, mbits: u64) -> Link {
 }
 
 fn udp(name: &'static str, link: Link) -> Line {
-    Line { name, link, tcp: false, masquerade: false }
+    Line { name, link, tcp: false, nat: false }
 }
 
 impl Name {
@@ -118,7 +118,7 @@ impl Name {
                 ..plain("after 1 s packets of more than 1300 bytes vanish", line)
             },
             Self::Rebinding => Scenario {
-                lines: vec![Line { masquerade: true, ..udp("line", line.clone()) }],
+                lines: vec![Line { nat: true, ..udp("line", line.clone()) }],
                 acts: vec![(ms(1000), Act::Forget), (ms(2000), Act::Forget)],
                 ..plain("after 1 s and 2 s a router forgets its mappings", line)
             },
@@ -154,7 +154,7 @@ impl Line {
         if self.tcp {
             parts.push("TCP".to_owned());
         }
-        if self.masquerade {
+        if self.nat {
             parts.push("behind a router".to_owned());
         }
         if *loss > 0.0 {

@@ -14,7 +14,8 @@ use towline_channeler_tokio::proto::{
     StaticKey,
 };
 use towline_channeler_tokio::{Channel, Connection, Endpoint, News, SocketId};
-use towline_lab::{Host, Link, Mappings, Masquerade, Options, Plan, Prefix, World};
+use towline_lab::towline_nat::{Allocation, Config};
+use towline_lab::{Host, Link, NatBox, NatHandle, Options, Plan, Prefix, World};
 use towline_net::{Net, UdpBind};
 
 use super::Name;
@@ -31,8 +32,6 @@ const LONGEST: Duration = Duration::from_mins(5);
 const EVERY: Duration = Duration::from_millis(10);
 /// What is written and read at once.
 const PORTION: usize = 16 << 10;
-/// How long a NAT mapping lives in the scenes.
-const MAPPING: Duration = Duration::from_mins(2);
 
 /// Plays a scene to its end.
 pub(super) fn play(name: Name, seed: u64, output: &Output, stop: Arc<AtomicBool>) -> Result<(), Failure> {
@@ -52,7 +51,7 @@ struct Stage {
     bob: Host,
     /// Interfaces of the dialling device, by line.
     interfaces: Vec<u32>,
-    mappings: Option<Mappings>,
+    nat: Option<NatHandle>,
 }
 
 /// What the parts of a scene share.
@@ -87,28 +86,30 @@ impl Stage {
     /// Builds the networks.
     fn set(world: World, scenario: Scenario, output: Output, stop: Arc<AtomicBool>) -> Self {
         let (alice, bob) = (world.host("alice"), world.host("bob"));
-        let mut mappings = None;
+        let mut nat = None;
         let mut interfaces = Vec::new();
         for (number, line) in scenario.lines.iter().enumerate() {
             // Each line is a network of its own, whose addresses both find by themselves.
             let block = Some(Prefix::new(IpAddr::from([45, number as u8, 0, 0]), 16));
-            let network = world.network(if line.masquerade {
+            let network = world.network(if line.nat {
                 Plan::Internet { v4: block, v6: None }
             } else {
                 Plan::Lan { v4: block, v6: None }
             });
             bob.attach(network, Link::delay(Duration::ZERO));
-            if line.masquerade {
+            if line.nat {
                 let inside = world.lan();
-                let (masquerade, table) = Masquerade::new(MAPPING);
-                world.router("router", inside, network, line.link.clone(), masquerade);
+                // Other ports after each restart, so that it is noticed.
+                let config = Config { allocation: Allocation::Random, ..Config::port_restricted_cone() };
+                let (middlebox, handle) = NatBox::new(&world, config);
+                world.router("router", inside, network, line.link.clone(), middlebox);
                 interfaces.push(alice.attach(inside, Link::ethernet()));
-                mappings = Some(table);
+                nat = Some(handle);
             } else {
                 interfaces.push(alice.attach(network, line.link.clone()));
             }
         }
-        Self { world, output, stop, scenario, alice, bob, interfaces, mappings }
+        Self { world, output, stop, scenario, alice, bob, interfaces, nat }
     }
 
     /// Connects over the first line, and adds the others.
@@ -193,7 +194,7 @@ impl Stage {
                     format!("{} loses packets of more than {mtu} bytes from now on", line(number).name)
                 }
                 Act::Forget => {
-                    self.mappings.iter().for_each(Mappings::forget);
+                    self.nat.iter().for_each(NatHandle::forget);
                     "the router forgets its mappings".to_owned()
                 }
                 Act::Prefer(number) => {
