@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -50,15 +51,15 @@ impl fmt::Debug for Reset {
     }
 }
 
-/// Makes the [`Reset`]s of an endpoint's connection ids.
+/// Makes the [`Reset`]s of an endpoint's connection ids; all its connections share it.
 #[derive(Clone)]
-pub(crate) struct ResetKey(hmac::Key);
+pub(crate) struct ResetKey(Arc<hmac::Key>);
 
 impl ResetKey {
     /// The same for the same key and instance, whenever the endpoint is started.
     pub(crate) fn new(key: &StaticKey, instance: u64) -> Self {
         let secret = key.derive(&[b"channeler v1 reset", &instance.to_be_bytes()]);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &*secret))
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &*secret)))
     }
 
     /// That of one connection id.

@@ -135,7 +135,7 @@ impl Connection {
     fn on_established(&mut self, now: Instant, established: Established) {
         let Phase::Handshake { early } = std::mem::replace(&mut self.phase, Phase::Open) else { return };
         let Some(route) = self.beginning.as_ref().map(|beginning| beginning.route) else { return };
-        let Ok(theirs) = Parameters::decode(&established.parameters) else {
+        let Ok(mut theirs) = Parameters::decode(&established.parameters) else {
             self.phase = Phase::Handshake { early: Early::default() };
             self.fail(now, ConnectionError::Violation(Violation::Parameters));
             return;
@@ -153,9 +153,9 @@ impl Connection {
         self.credit.allow(theirs.connection_window);
         self.serials_allowed = theirs.channels;
         let zero = LinkId(0);
-        let ids = std::iter::once(&established.peer_cid).chain(&theirs.ids);
-        let resets = theirs.resets.iter().copied().map(Some).chain(std::iter::repeat(None));
-        for ((link, &id), reset) in (0..).map(LinkId).zip(ids).zip(resets) {
+        let ids = std::iter::once(established.peer_cid).chain(std::mem::take(&mut theirs.ids));
+        let resets = std::mem::take(&mut theirs.resets).into_iter().map(Some).chain(std::iter::repeat(None));
+        for ((link, id), reset) in (0..).map(LinkId).zip(ids).zip(resets) {
             self.links.on_id(link, Theirs { id, reset });
         }
         self.theirs = theirs;

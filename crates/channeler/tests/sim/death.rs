@@ -47,6 +47,23 @@ fn a_peer_that_was_started_again_is_noticed_by_the_next_packet() {
     }
 }
 
+/// Of two links, one is dead: the other is enough to hear it.
+#[test]
+fn any_link_tells_it() {
+    let mut world = World::on(80, &Path::rtt(50));
+    let wire = world.network.add_datagrams(Path::rtt(50), Path::rtt(50));
+    world.add_link(wire);
+    steady(&mut world, 0);
+    world.run(SECOND);
+    world.network.set_up(0, false);
+    world.run(SECOND);
+    world.restart(1);
+    let since = world.time();
+    world.run(SECOND);
+    assert_eq!(world.hosts[0].closed, Some(ConnectionError::Forgotten));
+    assert!(end(&world, 0, since) <= 61 * MS);
+}
+
 #[test]
 fn an_idle_connection_hears_it_with_its_next_keep_alive() {
     let mut world = World::on(83, &Path::rtt(50));
