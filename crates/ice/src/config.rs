@@ -104,6 +104,9 @@ pub struct Config {
     /// Whether paths over UDP, and relayed ones, need the peer's fresh consent. Default none: pjnath gives and asks none.
     /// The questions take the place of keep-alives.
     pub consent: Option<Consent>,
+    /// With [`Paths::Many`]: how long the pairs of before a restart stay after a new one was selected, for what is under
+    /// way on them. Default 2 s.
+    pub linger: Duration,
     /// With [`Paths::Many`]: after how long a pair that failed is tried again; doubles with each failure, up to eight
     /// times as long. Default 10 s.
     pub recheck: Duration,
@@ -146,6 +149,7 @@ impl Default for Config {
             preference: Preference::default(),
             paths: Paths::default(),
             consent: None,
+            linger: Duration::from_secs(2),
             recheck: Duration::from_secs(10),
             rechecks: 3,
             policy: RemotePolicy::default(),

@@ -57,6 +57,9 @@ pub enum PairError {
     /// It worked, and the peer stopped answering on it (RFC 7675).
     #[error("consent lost")]
     ConsentLost,
+    /// The local address is gone ([`crate::Agent::remove_local`]).
+    #[error("local address gone")]
+    LocalGone,
 }
 
 /// The outcome of a TCP connect that failed.
@@ -79,6 +82,8 @@ pub enum ConnectError {
 pub struct PairReport {
     /// Identifies the pair in events.
     pub id: PairId,
+    /// How often the session had been restarted when the pair was made.
+    pub generation: u32,
     /// Transport, and for TCP the local part in it.
     pub transport: Transport,
     /// The local base address.

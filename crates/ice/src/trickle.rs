@@ -119,6 +119,6 @@ mod tests {
         assert_eq!((parsed.candidates.len(), parsed.end), (MAX_CANDIDATES, false));
         assert_eq!(Trickle::from_text(b"\n\n"), Err(TrickleError::MissingFragment));
         assert_eq!(Trickle::from_text(&[0xff]), Err(TrickleError::NotText));
-        assert_eq!(Trickle::from_text(&[b'a'; MAX_BLOB_LEN + 1]), Err(TrickleError::TooLong));
+        assert_eq!(Trickle::from_text("a".repeat(MAX_BLOB_LEN + 1).as_bytes()), Err(TrickleError::TooLong));
     }
 }

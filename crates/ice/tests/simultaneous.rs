@@ -90,7 +90,7 @@ impl Net {
     }
 
     fn drain(&mut self) {
-        for n in 0..2 {
+        for (n, base) in BASES.iter().enumerate() {
             while let Some(action) = self.agents[n].poll_action() {
                 match action {
                     Action::Connect { stream, local, remote } => {
@@ -99,7 +99,7 @@ impl Net {
                         if !OUTSIDE.contains(&remote.ip().to_string().as_str()) {
                             continue;
                         }
-                        assert_eq!(local, addr(BASES[n]), "from the port that was announced");
+                        assert_eq!(local, addr(base), "from the port that was announced");
                         let from = self.nats[n].outbound(local, remote);
                         self.syns[n].push((stream, from, remote));
                         // What gets lost on the way is repeated after 1, 3 and 7 s.

@@ -7,6 +7,7 @@ use rand::Rng;
 
 use super::pair::{Link, State};
 use super::request::Arrival;
+use super::restart::Generation;
 use super::{
     Action, Agent, CloseReason, Disposition, DropReason, Event, MAX_ROLE_SWITCHES, PairId, Phase, Role,
 };
@@ -51,7 +52,10 @@ impl Check {
 impl Agent {
     /// Sends a Binding request on the path of a pair; the pair is being checked unless it is valid already.
     pub(super) fn send_check(&mut self, now: Instant, id: PairId, purpose: Purpose) {
-        let Some(remote) = &self.remote_credentials else { return };
+        let number = self.pair(id).generation;
+        let Some(Generation { local, remote: Some(remote), .. }) = self.generation(number) else { return };
+        let username = format!("{}:{}", remote.ufrag(), local.ufrag());
+        let password = remote.password().to_owned();
         let mut transaction = TransactionId([0; 12]);
         self.rng.fill_bytes(&mut transaction.0);
         let claim = match self.role {
@@ -72,8 +76,7 @@ impl Agent {
         if !self.config.software.is_empty() {
             encoder = encoder.software(&self.config.software);
         }
-        let username = format!("{}:{}", remote.ufrag(), self.credentials.ufrag());
-        let packet = encoder.username(username.as_bytes()).finish(Some(remote.password().as_bytes()));
+        let packet = encoder.username(username.as_bytes()).finish(Some(password.as_bytes()));
         let udp = self.pair(id).link == Link::Udp;
         let repeats = udp && purpose != Purpose::Consent;
         let repeats_left = if repeats { self.config.udp_transmissions.saturating_sub(1) } else { 0 };
@@ -155,7 +158,8 @@ impl Agent {
 
     /// A check of the peer came on a pair: ours goes the other way at once (RFC 8445 section 7.3.1.4).
     pub(super) fn trigger(&mut self, now: Instant, id: PairId) {
-        if self.remote_credentials.is_none() || !self.is_looking() {
+        let known = self.generation(self.pair(id).generation).is_some_and(|g| g.remote.is_some());
+        if !known || !self.is_looking() {
             return;
         }
         let pair = self.pair(id);
@@ -190,7 +194,8 @@ impl Agent {
         if !self.is_path_of(arrival, id) {
             return Err(DropReason::WrongPath);
         }
-        let remote = self.remote_credentials.as_ref().ok_or(DropReason::UnknownTransaction)?;
+        let generation = self.generation(self.pair(id).generation);
+        let remote = generation.and_then(|g| g.remote.as_ref()).ok_or(DropReason::UnknownTransaction)?;
         message.verify_integrity(remote.password().as_bytes())?;
         let check = self.checks.remove(&message.transaction).expect("it was found above");
         self.prove(arrival, id);
@@ -226,7 +231,7 @@ impl Agent {
             let valid = self.valid_pair(id);
             self.events.push_back(Event::PairValid(valid));
             if let Phase::Selected(selected) = &self.phase
-                && self.class(self.pair(id)) < self.class(self.pair(selected.pair))
+                && self.kind(self.pair(id)) > self.kind(self.pair(selected.pair))
             {
                 self.events.push_back(Event::Better(valid));
             }

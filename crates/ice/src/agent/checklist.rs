@@ -39,6 +39,9 @@ impl Agent {
         let mut fresh = Vec::new();
         for (l, local) in self.locals.iter().enumerate() {
             for (r, remote) in self.remotes.iter().enumerate() {
+                if remote.generation != self.current.number {
+                    continue;
+                }
                 let Some(link) = link_between(local, &remote.candidate) else { continue };
                 // A reflexive candidate sends from its base, where the host candidate sends already.
                 let same = |other: usize| {
@@ -70,7 +73,8 @@ impl Agent {
             CandidateKind::Relayed => self.config.relay_retries,
             _ => 0,
         };
-        self.pairs.insert(id, Pair::new(id, local, remote, link, retries));
+        let generation = self.remotes[remote].generation;
+        self.pairs.insert(id, Pair::new(id, generation, local, remote, link, retries));
         id
     }
 

@@ -36,20 +36,24 @@ impl Agent {
         self.config.policy.permits(remote).map_err(|_| DropReason::Policy)?;
         let kind = classify_datagram(packet);
         if kind == PayloadKind::Data
-            && !self.is_looking()
+            && self.config.paths == Paths::One
             && let Phase::Selected(selected) = &self.phase
         {
             // The common case, without a search.
             let ours = matches!(selected.path, SelectedPath::Udp { local: l, remote: r }
                 if canonical(r) == canonical(remote) && is_socket_of(local, l));
-            return if ours { Ok(Disposition::Data) } else { Err(DropReason::NotSelected) };
+            if ours || !self.is_looking() {
+                return if ours { Ok(Disposition::Data) } else { Err(DropReason::NotSelected) };
+            }
         }
         let local = self.udp_candidate(local).ok_or(DropReason::UnknownLocal)?;
         let arrival = Arrival::Udp { local, remote };
         if kind == PayloadKind::Stun {
             return self.handle_stun(now, arrival, packet);
         }
-        let pair = self.pairs.values().find(|p| self.is_path_of(arrival, p.id)).map(|p| p.id);
+        // After a restart two pairs may have one path; the newest that works counts.
+        let pairs = self.pairs.values().filter(|p| self.is_path_of(arrival, p.id));
+        let pair = pairs.max_by_key(|p| (p.is_valid(), p.id)).map(|p| p.id);
         self.data(now, pair.ok_or(DropReason::Unauthenticated)?, packet.len())
     }
 
@@ -65,7 +69,8 @@ impl Agent {
 
     /// Application bytes on the path of a pair.
     pub(super) fn data(&mut self, now: Instant, id: PairId, len: usize) -> Result<Disposition, DropReason> {
-        let many = self.config.paths == Paths::Many;
+        // During a restart the peer may have changed over already.
+        let many = self.config.paths == Paths::Many || self.previous.is_some();
         if let Phase::Selected(selected) = &self.phase
             && !many
         {

@@ -112,6 +112,9 @@ pub enum CloseReason {
     /// The check on it failed.
     #[error("its check failed")]
     CheckFailed,
+    /// The local address it was accepted at is gone.
+    #[error("the local address is gone")]
+    LocalGone,
     /// The agent failed.
     #[error("no path was found")]
     Failed,

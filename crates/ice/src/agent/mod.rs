@@ -9,6 +9,7 @@
 //! | `request` | checks of the peer |
 //! | `stream`, `datagram` | TCP connections and UDP packets |
 //! | `nomination` | choosing the pair, giving up |
+//! | `restart` | new credentials in mid-session, local addresses that go |
 //! | `upkeep` | keeping pairs alive, trying lost ones again |
 //! | `timers` | when something is due |
 
@@ -19,6 +20,7 @@ mod io;
 mod nomination;
 mod pair;
 mod request;
+mod restart;
 mod stream;
 mod timers;
 mod upkeep;
@@ -48,6 +50,7 @@ use crate::stun::TransactionId;
 use check::Check;
 use nomination::Phase;
 use pair::{Link, Pair, State, pair_priority};
+use restart::{Generation, Previous};
 use stream::Stream;
 
 /// Switches of role within one session, after which a peer that keeps contradicting is not followed any more.
@@ -56,6 +59,7 @@ const MAX_ROLE_SWITCHES: u32 = 4;
 #[derive(Debug)]
 struct Remote {
     candidate: Candidate,
+    generation: u32,
     // Learnt from a check rather than announced.
     learnt: bool,
 }
@@ -75,8 +79,9 @@ pub struct Agent {
     role_switches: u32,
     tie_breaker: u64,
     rng: StdRng,
-    credentials: Credentials,
-    remote_credentials: Option<Credentials>,
+    current: Generation,
+    // After a restart, until its outcome.
+    previous: Option<Previous>,
     // Set by `end_of_remote_candidates`, or from the start without trickling.
     remote_complete: bool,
     // Cleared by `gathering`, until `end_of_local_candidates`.
@@ -110,9 +115,9 @@ impl Agent {
             role,
             role_switches: 0,
             tie_breaker: rng.next_u64(),
-            credentials: Credentials::generate(&mut rng),
+            current: Generation { number: 0, local: Credentials::generate(&mut rng), remote: None },
+            previous: None,
             rng,
-            remote_credentials: None,
             remote_complete: !config.trickle,
             local_complete: true,
             locals: Vec::new(),
@@ -146,7 +151,7 @@ impl Agent {
 
     /// Says whether the peer trickles, before its description is set.
     pub fn set_trickle(&mut self, trickle: bool) {
-        if self.remote_credentials.is_none() {
+        if self.current.remote.is_none() {
             self.config.trickle = trickle;
             self.remote_complete = !trickle;
         }
@@ -182,16 +187,16 @@ impl Agent {
 
     /// What the peer must be told: our credentials and the candidates so far.
     pub fn local_description(&self) -> Description {
-        Description { credentials: self.credentials.clone(), candidates: self.locals.clone() }
+        Description { credentials: self.current.local.clone(), candidates: self.locals.clone() }
     }
 
     /// Takes the description of the peer and begins the checks.
     ///
-    /// Returns the candidates that were refused, in order. The credentials of a second call are ignored: a session has
-    /// one peer. If nothing can come of it the agent fails at once.
+    /// Returns the candidates that were refused, in order. The credentials of a second call are ignored, unless the session
+    /// was restarted in between ([`Agent::restart`]). If nothing can come of it the agent fails at once.
     pub fn set_remote(&mut self, now: Instant, remote: Description) -> Vec<(Candidate, CandidateRefused)> {
-        if self.remote_credentials.is_none() {
-            self.remote_credentials = Some(remote.credentials);
+        if self.current.remote.is_none() {
+            self.current.remote = Some(remote.credentials);
             self.begin();
         }
         let mut refused = Vec::new();
@@ -227,7 +232,7 @@ impl Agent {
 
     /// The user name fragment of the peer's description, once it is known.
     pub(crate) fn remote_ufrag(&self) -> Option<&str> {
-        self.remote_credentials.as_ref().map(Credentials::ufrag)
+        self.current.remote.as_ref().map(Credentials::ufrag)
     }
 
     fn admit(&mut self, candidate: Candidate) -> Result<(), CandidateRefused> {
@@ -238,8 +243,10 @@ impl Agent {
 
     fn try_admit(&mut self, candidate: Candidate) -> Result<(), CandidateRefused> {
         self.config.policy.admits(&candidate)?;
-        let announced = self.remotes.iter().filter(|r| !r.learnt).count();
-        for known in &mut self.remotes {
+        let generation = self.current.number;
+        let ours = |r: &Remote| r.generation == generation;
+        let announced = self.remotes.iter().filter(|r| ours(r) && !r.learnt).count();
+        for known in self.remotes.iter_mut().filter(|r| ours(r)) {
             if known.candidate.duplicates(&candidate) {
                 if !known.learnt {
                     return Err(CandidateRefused::Duplicate);
@@ -253,24 +260,33 @@ impl Agent {
         if announced >= self.config.policy.max_candidates {
             return Err(CandidateRefused::TooMany);
         }
-        self.remotes.push(Remote { candidate, learnt: false });
+        self.remotes.push(Remote { candidate, generation, learnt: false });
         Ok(())
     }
 
     /// The index of the peer's candidate at `address`, learnt now if need be.
-    fn learn(&mut self, transport: crate::Transport, address: SocketAddr, priority: u32) -> Option<usize> {
+    fn learn(
+        &mut self,
+        generation: u32,
+        transport: crate::Transport,
+        address: SocketAddr,
+        priority: u32,
+    ) -> Option<usize> {
+        let ours = |r: &&Remote| r.generation == generation;
         let same = |r: &Remote| {
-            r.candidate.transport == transport && canonical(r.candidate.address) == canonical(address)
+            r.generation == generation
+                && r.candidate.transport == transport
+                && canonical(r.candidate.address) == canonical(address)
         };
         if let Some(index) = self.remotes.iter().position(same) {
             return Some(index);
         }
-        if self.remotes.iter().filter(|r| r.learnt).count() >= self.config.policy.max_reflexive {
+        if self.remotes.iter().filter(ours).filter(|r| r.learnt).count() >= self.config.policy.max_reflexive {
             return None;
         }
         let mut candidate = Candidate::new(CandidateKind::PeerReflexive, transport, address, 0);
         (candidate.address, candidate.base, candidate.priority) = (address, address, priority);
-        self.remotes.push(Remote { candidate, learnt: true });
+        self.remotes.push(Remote { candidate, generation, learnt: true });
         Some(self.remotes.len() - 1)
     }
 
@@ -320,6 +336,7 @@ impl Agent {
             let (local, remote) = self.addresses(pair);
             PairReport {
                 id: pair.id,
+                generation: pair.generation,
                 transport: self.locals[pair.local].transport,
                 local,
                 remote,
@@ -351,13 +368,16 @@ impl Agent {
         pair_priority(self.role, self.locals[pair.local].priority, remote.priority)
     }
 
-    fn class(&self, pair: &Pair) -> Class {
-        self.config.preference.class(pair.link != Link::Udp, self.is_relayed(pair))
+    /// What decides between pairs whatever their priority, the greater the better: after a restart the new ones, then
+    /// the class.
+    fn kind(&self, pair: &Pair) -> (u32, Reverse<Class>) {
+        let class = self.config.preference.class(pair.link != Link::Udp, self.is_relayed(pair));
+        (pair.generation, Reverse(class))
     }
 
     /// What pairs are compared by: the greater the better.
-    fn rank(&self, pair: &Pair) -> (Reverse<Class>, u64) {
-        (Reverse(self.class(pair)), self.priority(pair))
+    fn rank(&self, pair: &Pair) -> ((u32, Reverse<Class>), u64) {
+        (self.kind(pair), self.priority(pair))
     }
 
     fn is_relayed(&self, pair: &Pair) -> bool {
@@ -369,7 +389,7 @@ impl Agent {
     fn is_looking(&self) -> bool {
         match &self.phase {
             Phase::Checking(_) => true,
-            Phase::Selected(_) => self.config.paths == Paths::Many,
+            Phase::Selected(_) => self.config.paths == Paths::Many || self.previous.is_some(),
             Phase::Gathering | Phase::Over => false,
         }
     }

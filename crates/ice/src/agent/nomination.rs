@@ -117,7 +117,7 @@ impl Agent {
     fn upgrade(&mut self, now: Instant) {
         let Phase::Selected(Selected { pair, nominee: None, .. }) = self.phase else { return };
         let Some(best) = self.best(Pair::is_valid) else { return };
-        if self.class(best) >= self.class(self.pair(pair)) {
+        if self.kind(best) <= self.kind(self.pair(pair)) {
             return;
         }
         let id = best.id;
@@ -138,7 +138,7 @@ impl Agent {
     }
 
     /// When the selected pair is lost and others work: the best of them, without asking the peer, which sees the same.
-    fn replace_lost(&mut self, now: Instant) {
+    pub(super) fn replace_lost(&mut self, now: Instant) {
         let Phase::Selected(Selected { pair, .. }) = self.phase else { return };
         if self.pair(pair).is_valid() {
             return;
@@ -224,6 +224,7 @@ impl Agent {
         }
         tracing::debug!(pair = id.0, ?path, role = ?self.role, ?rtt, "path selected");
         self.keep_up(now, id);
+        self.outdate(now, id);
         self.connected = true;
         self.phase = Phase::Selected(Selected { pair: id, path, nominee: None });
         self.events.push_back(Event::Selected { pair: id, path, role: self.role, rtt });
@@ -256,7 +257,7 @@ impl Agent {
         }
         let valid = self.pairs.values().any(Pair::is_valid);
         let open = self.pairs.values().any(Pair::is_unfinished);
-        let more_to_come = !valid && !(self.remote_complete && self.local_complete);
+        let more_to_come = !(valid || self.remote_complete && self.local_complete);
         if open || nominee.is_some() || more_to_come {
             self.set_patience(None);
             return;

@@ -82,6 +82,8 @@ impl Nomination {
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) id: PairId,
+    /// Counts restarts.
+    pub(super) generation: u32,
     /// Index of the local candidate.
     pub(super) local: usize,
     /// Index of the remote candidate.
@@ -129,9 +131,17 @@ impl Upkeep {
 }
 
 impl Pair {
-    pub(super) fn new(id: PairId, local: usize, remote: usize, link: Link, retries: u32) -> Self {
+    pub(super) fn new(
+        id: PairId,
+        generation: u32,
+        local: usize,
+        remote: usize,
+        link: Link,
+        retries: u32,
+    ) -> Self {
         Self {
             id,
+            generation,
             local,
             remote,
             link,

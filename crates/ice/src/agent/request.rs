@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::pair::Link;
+use super::pair::{Link, Pair};
+use super::restart::Generation;
 use super::stream::StreamState;
 use super::{Agent, Disposition, DropReason, MAX_ROLE_SWITCHES, PairId, Phase, Role, StreamId};
 use crate::addr::canonical;
@@ -47,37 +48,42 @@ impl Agent {
         // Strangers get no answer at all: an error would tell them that a session lives here, and be a reflector.
         let name = message.username.ok_or(DropReason::WrongUser)?;
         // Only the part before the colon is ours to judge: the peer may not be known yet.
-        if name.split(|&b| b == b':').next() != Some(self.credentials.ufrag().as_bytes()) {
-            return Err(DropReason::WrongUser);
-        }
-        message.verify_integrity(self.credentials.password().as_bytes())?;
+        let ufrag = name.split(|&b| b == b':').next().unwrap_or_default();
+        let Generation { number: generation, local, .. } =
+            self.generation_of(ufrag).ok_or(DropReason::WrongUser)?;
+        let (generation, password) = (*generation, local.password().to_owned());
+        message.verify_integrity(password.as_bytes())?;
         let answer = |class| Encoder::new(class, message.method, message.transaction);
         if message.method != BINDING {
             let answer = answer(Class::Error).error(error_code::BAD_REQUEST, "Bad Request");
-            self.answer(arrival, answer);
+            self.answer(arrival, &password, answer);
             return Ok(Disposition::Consumed);
         }
         if !message.unknown.is_empty() {
             let answer = answer(Class::Error)
                 .error(error_code::UNKNOWN_ATTRIBUTE, "Unknown Attribute")
                 .unknown_attributes(&message.unknown);
-            self.answer(arrival, answer);
+            self.answer(arrival, &password, answer);
             return Ok(Disposition::Consumed);
         }
         let priority = message.priority.ok_or(DropReason::NoPriority)?;
         if self.settle_roles(message.role) {
-            self.answer(arrival, answer(Class::Error).error(error_code::ROLE_CONFLICT, "Role Conflict"));
+            self.answer(
+                arrival,
+                &password,
+                answer(Class::Error).error(error_code::ROLE_CONFLICT, "Role Conflict"),
+            );
             return Ok(Disposition::Consumed);
         }
         let success = answer(Class::Success).mapped_address(self.source(arrival));
         if matches!(self.phase, Phase::Selected(_)) && !self.is_looking() {
             // A late check. The path is chosen and the roles are in use: it is answered and changes nothing.
-            self.answer(arrival, success);
+            self.answer(arrival, &password, success);
             return Ok(Disposition::Consumed);
         }
-        let id = self.pair_of(arrival, priority).ok_or(DropReason::Policy)?;
+        let id = self.pair_of(arrival, generation, priority).ok_or(DropReason::Policy)?;
         self.prove(arrival, id);
-        self.answer(arrival, success);
+        self.answer(arrival, &password, success);
         let follows = self.role == Role::Controlled;
         let count = self.nominations + 1;
         let pair = self.pair_mut(id);
@@ -117,11 +123,11 @@ impl Agent {
         false
     }
 
-    fn answer(&mut self, arrival: Arrival, mut message: Encoder) {
+    fn answer(&mut self, arrival: Arrival, password: &str, mut message: Encoder) {
         if !self.config.software.is_empty() {
             message = message.software(&self.config.software);
         }
-        let packet = message.finish(Some(self.credentials.password().as_bytes()));
+        let packet = message.finish(Some(password.as_bytes()));
         match arrival {
             Arrival::Udp { local, remote } => {
                 let local = self.locals[local].base;
@@ -139,8 +145,9 @@ impl Agent {
     }
 
     /// The pair a check came on, made now if need be; `None` when the limits forbid another.
-    fn pair_of(&mut self, arrival: Arrival, priority: u32) -> Option<PairId> {
-        if let Some(pair) = self.pairs.values().find(|p| self.is_path_of(arrival, p.id)) {
+    fn pair_of(&mut self, arrival: Arrival, generation: u32, priority: u32) -> Option<PairId> {
+        let same = |p: &&Pair| p.generation == generation && self.is_path_of(arrival, p.id);
+        if let Some(pair) = self.pairs.values().find(same) {
             return Some(pair.id);
         }
         if self.pairs.len() >= self.config.max_pairs {
@@ -148,14 +155,14 @@ impl Agent {
         }
         match arrival {
             Arrival::Udp { local, remote } => {
-                let remote = self.learn(Transport::Udp, canonical(remote), priority)?;
+                let remote = self.learn(generation, Transport::Udp, canonical(remote), priority)?;
                 Some(self.push_pair(local, remote, Link::Udp))
             }
             Arrival::Tcp(id) => {
                 let stream = &self.streams[&id];
                 let StreamState::Accepted { local, .. } = stream.state else { return None };
-                let remote =
-                    self.learn(Transport::Tcp(TcpType::Active), canonical(stream.remote), priority)?;
+                let (active, remote) = (Transport::Tcp(TcpType::Active), canonical(stream.remote));
+                let remote = self.learn(generation, active, remote, priority)?;
                 Some(self.push_pair(local, remote, Link::Accepted(id)))
             }
         }

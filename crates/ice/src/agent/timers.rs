@@ -31,6 +31,7 @@ impl Agent {
                     .chain(self.next_start())
                     .chain(self.next_upkeep())
                     .chain(self.next_recheck())
+                    .chain(self.next_retirement())
                     .min()
             }
         }
@@ -76,6 +77,7 @@ impl Agent {
             self.pairs_due(now);
             self.checks_due(now);
             self.rechecks_due(now);
+            self.retirement_due(now);
             self.advance(now);
         }
     }

@@ -92,7 +92,10 @@ impl Agent {
 
     /// Plans the next try of a pair that failed, if it deserves one.
     pub(super) fn plan_recheck(&mut self, now: Instant, id: PairId, error: PairError) {
-        let hopeless = matches!(error, PairError::Rejected(_) | PairError::NotTried | PairError::Superseded);
+        let hopeless = matches!(
+            error,
+            PairError::Rejected(_) | PairError::NotTried | PairError::Superseded | PairError::LocalGone
+        );
         let (recheck, limit) = (self.config.recheck, self.config.rechecks);
         let many = self.config.paths == Paths::Many;
         let pair = self.pair_mut(id);
