@@ -166,10 +166,7 @@ pub fn check_liar(start: Instant, input: &[u8]) {
             6 => act(now, &mut honest, channel, *choice, body),
             _ => now += Duration::from_millis(u64::from(*choice) * u64::from(*choice)),
         }
-        assert!(
-            answers.iter().all(|answer| answer.len() <= question),
-            "an answer longer than the question"
-        );
+        assert!(answers.iter().all(|answer| answer.len() <= question), "an answer longer than the question");
         exchange(&mut now, &mut liar, &mut honest);
     }
 }
