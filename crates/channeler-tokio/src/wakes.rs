@@ -1,6 +1,15 @@
 //! Tasks to wake when no lock is held any more.
 
-use std::task::Waker;
+use std::{
+    pin::pin,
+    task::{Context, Waker},
+};
+
+/// Wakes a task when those that are ready now have run, or at once outside of a runtime.
+pub(crate) fn wake_last(waker: &Waker) {
+    // Whoever yields is woken then; here it is another who does.
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
+}
 
 /// Places for the wakers of a common batch.
 const FEW: usize = 4;

@@ -11,7 +11,10 @@ use tokio::io::AsyncWrite;
 use towline_channeler::{ChannelId, Code, Placement, Priority, Reason, WriteError};
 
 use super::half::{Half, kind};
-use crate::connection::{State, park};
+use crate::{
+    connection::{State, park},
+    wakes::wake_last,
+};
 
 /// Bytes written before the driver has its turn: what is written is encrypted while it lies in the caches.
 const TURN: usize = 256 << 10;
@@ -92,7 +95,7 @@ impl Sender {
         let driver = state.kick();
         drop(guard);
         if let Some(driver) = driver {
-            driver.wake();
+            wake_last(&driver);
         }
         outcome
     }

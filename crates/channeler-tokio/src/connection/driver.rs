@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep_until};
 use towline_channeler::{Route, Transmit};
 
 use super::{Connection, Held, Shared, State, TICK};
-use crate::{Wakes, endpoint::burst, socket::Socket};
+use crate::{Wakes, endpoint::burst, socket::Socket, wakes::wake_last};
 
 /// Batches that a task sends before others get their turn: at most 64 KiB each.
 const BATCHES: usize = 16;
@@ -107,12 +107,17 @@ impl Shared {
     /// Takes in what the connection has to say, and sends what it has to send.
     pub(crate) fn flush(self: &Arc<Self>) {
         let mut wakes = Wakes::default();
-        let mut state = self.transmit(self.lock(), &mut wakes);
-        let next = state.inner.poll_timeout();
-        if next.is_some_and(|next| state.armed.is_none_or(|armed| next + TICK < armed)) {
-            wakes.extend(state.kick());
+        let mut state = self.lock();
+        state.settle(self, &mut wakes);
+        let gathers = state.inner.may_gather(towline_net::now());
+        if !gathers {
+            state = self.transmit(state, &mut wakes);
         }
+        let next = state.inner.poll_timeout();
+        let sooner = next.is_some_and(|next| state.armed.is_none_or(|armed| next + TICK < armed));
+        let driver = if gathers || sooner { state.kick() } else { None };
         self.finish(state, wakes);
+        driver.iter().for_each(wake_last);
     }
 
     /// What must be done without the lock.

@@ -1,6 +1,6 @@
 //! A connection as the program holds it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use towline_channeler::{
@@ -132,25 +132,9 @@ impl Connection {
 
     /// The next channel that the peer opened, in the order of opening. Fails when the connection has ended. Cancel safe.
     pub async fn accept(&self) -> Result<Incoming, ConnectionError> {
-        loop {
-            let news = self.shared().opened.notified();
-            {
-                let mut state = self.shared().lock();
-                if let Some(opened) = state.incoming.pop_front() {
-                    if let Some(slot) = state.channels.get_mut(&opened.channel) {
-                        slot.halves = 2;
-                    }
-                    drop(state);
-                    let owner = Arc::clone(&self.0);
-                    let channel = Channel::new(owner, opened.channel, opened.capabilities, opened.label);
-                    return Ok(Incoming { channel: Some(channel) });
-                }
-                if let Some(error) = &state.error {
-                    return Err(error.clone());
-                }
-            }
-            news.await;
-        }
+        let opened = poll_fn(|cx| self.shared().lock().poll_opened(cx)).await?;
+        let channel = Channel::new(Arc::clone(&self.0), opened.channel, opened.capabilities, opened.label);
+        Ok(Incoming { channel: Some(channel) })
     }
 
     /// News of windows, losses and links from now on.

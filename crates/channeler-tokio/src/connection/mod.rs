@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use towline_channeler::{
 };
 
 use self::feed::Feeds;
+use self::slot::watch;
 pub use self::{
     feed::{Events, News},
     handle::{Connection, Incoming, LinkError},
@@ -28,7 +29,7 @@ pub(crate) use self::{
     handle::Owner,
     slot::{Slot, park},
 };
-use crate::{Wakes, endpoint, lock, socket::Socket, stream::Outlet};
+use crate::{Wakes, endpoint, lock, socket::Socket, stream::Outlet, wakes::wake_last};
 
 /// How long a connection whose handles were dropped may take to deliver what was finished.
 const LINGER: Duration = Duration::from_secs(5);
@@ -45,8 +46,6 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// It is complete, it ended, or one of its links is another.
     pub(crate) changed: Notify,
-    /// The peer opened a channel.
-    pub(crate) opened: Notify,
     /// Packets came while somebody waits for the peer to allow something.
     pub(crate) progress: Notify,
 }
@@ -74,6 +73,8 @@ pub(crate) struct State {
     pub(crate) inner: towline_channeler::Connection,
     pub(crate) channels: BTreeMap<ChannelId, Slot>,
     pub(crate) incoming: VecDeque<Opened>,
+    /// Those who wait for one.
+    acceptors: Vec<Waker>,
     pub(crate) streams: BTreeMap<u32, Outlet>,
     pub(crate) connected: bool,
     pub(crate) error: Option<ConnectionError>,
@@ -114,6 +115,7 @@ impl Shared {
             inner,
             channels: BTreeMap::new(),
             incoming: VecDeque::new(),
+            acceptors: Vec::new(),
             streams: BTreeMap::new(),
             connected: false,
             error: None,
@@ -138,7 +140,6 @@ impl Shared {
             number,
             state: Mutex::new(state),
             changed: Notify::new(),
-            opened: Notify::new(),
             progress: Notify::new(),
         });
         tokio::spawn(driver::Driver::new(Arc::clone(&shared)));
@@ -162,14 +163,15 @@ impl Shared {
         }
     }
 
-    /// Does something and lets the driver see to what follows.
+    /// Does something and lets the driver see to what follows, when the tasks that are ready have run: what several of them do
+    /// at the same time goes out together.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.lock();
         let result = act(&mut state, towline_net::now());
         let driver = state.kick();
         drop(state);
         if let Some(driver) = driver {
-            driver.wake();
+            wake_last(&driver);
         }
         result
     }
@@ -227,6 +229,21 @@ impl State {
         }
     }
 
+    /// The next channel that the peer opened, or arranges for this task to be woken.
+    pub(crate) fn poll_opened(&mut self, cx: &Context<'_>) -> Poll<Result<Opened, ConnectionError>> {
+        if let Some(opened) = self.incoming.pop_front() {
+            if let Some(slot) = self.channels.get_mut(&opened.channel) {
+                slot.halves = 2;
+            }
+            return Poll::Ready(Ok(opened));
+        }
+        if let Some(error) = &self.error {
+            return Poll::Ready(Err(error.clone()));
+        }
+        watch(&mut self.acceptors, cx);
+        Poll::Pending
+    }
+
     fn refuse(&mut self, now: Instant, channel: ChannelId) {
         // It may have ended meanwhile.
         let _ = self.inner.refuse(now, channel, Code::REFUSED);
@@ -264,7 +281,7 @@ impl State {
                 self.channels.values_mut().for_each(|slot| slot.wake_all(wakes));
                 self.incoming.clear();
                 shared.changed.notify_waiters();
-                shared.opened.notify_waiters();
+                wakes.extend(self.acceptors.drain(..));
                 shared.progress.notify_waiters();
             }
             Event::Opened { channel, capabilities, label, priority: _ } => {
@@ -273,7 +290,7 @@ impl State {
                 }
                 self.channels.insert(channel, Slot::default());
                 self.incoming.push_back(Opened { channel, capabilities, label });
-                shared.opened.notify_waiters();
+                wakes.extend(self.acceptors.drain(..));
             }
             Event::Accepted(channel) => {
                 if let Some(slot) = self.channels.get_mut(&channel) {

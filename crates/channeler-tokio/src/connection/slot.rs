@@ -36,9 +36,14 @@ impl Slot {
 
     /// Wakes this task when something about the channel as a whole changes.
     pub(crate) fn watch(&mut self, cx: &Context<'_>) {
-        if !self.status.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.status.push(cx.waker().clone());
-        }
+        watch(&mut self.status, cx);
+    }
+}
+
+/// Puts the waker of this task among others, once.
+pub(crate) fn watch(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        waiting.push(cx.waker().clone());
     }
 }
 

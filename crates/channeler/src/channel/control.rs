@@ -1,7 +1,9 @@
 //! What a channel says beside its data. What was lost is said again if it is still true.
 
-use super::{Channel, Effects, Life, Once, outbox::RANGES};
-use crate::wire::message::{CONTROL_MAX, put_abandon, put_accept, put_reset, put_stop, put_window};
+use super::{Channel, Effects, Life, Once, Wants, outbox::RANGES};
+use crate::wire::message::{
+    CONTROL_MAX, put_abandon, put_accept, put_finish, put_reset, put_stop, put_window,
+};
 
 /// A control message of a channel that is on its way, to be returned when its packet was acknowledged or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub(crate) enum Said {
     Window(u64, u64),
     /// ABANDON, with ranges of offsets; unused ones are empty.
     Abandon([(u64, u64); RANGES]),
+    /// FINISH.
+    Finish,
     /// STOP.
     Stop,
     /// RESET.
@@ -30,6 +34,7 @@ impl Channel {
                     || self.stop == Once::Due
                     || self.accept == Once::Due
                     || self.sender.has_untold()
+                    || self.sender.wants() == Wants::End
             }
         }
     }
@@ -60,6 +65,11 @@ impl Channel {
             let count = put_abandon(out, self.id, outbox.untold(), room);
             return (count > 0).then(|| Said::Abandon(outbox.told(count)));
         }
+        if self.sender.wants() == Wants::End {
+            let (final_offset, messages) = self.sender.tell_end();
+            put_finish(out, self.id, final_offset, messages);
+            return Some(Said::Finish);
+        }
         let (bytes, messages) = self.receiver.window();
         put_window(out, self.id, bytes, messages);
         Some(Said::Window(bytes, messages))
@@ -70,7 +80,11 @@ impl Channel {
         match said {
             Said::Accept => self.accept = Once::Known,
             Said::Stop => self.stop = Once::Known,
-            Said::Window(..) => {}
+            Said::Finish if self.life == Life::Open => {
+                self.sender.on_end_acked();
+                self.check_end(fx);
+            }
+            Said::Finish | Said::Window(..) => {}
             Said::Abandon(ranges) => {
                 if let Some(outbox) = self.sender.outbox() {
                     outbox.known(ranges);
@@ -95,6 +109,7 @@ impl Channel {
                 }
                 self.stop.again();
             }
+            Said::Finish => self.sender.on_end_lost(),
             Said::Window(bytes, messages) => self.receiver.window_lost(*bytes, *messages),
             Said::Abandon(ranges) => {
                 if let Some(outbox) = self.sender.outbox() {

@@ -22,11 +22,25 @@ impl Sender {
             }
             self.settle(start, end);
         }
-        if content.fin && self.fin != Fin::Open {
-            self.fin = Fin::Known;
+        if content.fin {
+            self.on_end_acked();
         }
         if self.awaited > 0 {
             self.wake_writer(cx, resend, fx);
+        }
+    }
+
+    /// The peer knows where the direction ends.
+    pub(super) fn on_end_acked(&mut self) {
+        if self.fin != Fin::Open {
+            self.fin = Fin::Known;
+        }
+    }
+
+    /// What told of the end was lost, or is to go out once more.
+    pub(super) fn on_end_lost(&mut self) {
+        if self.fin == Fin::Sent {
+            self.fin = Fin::Again;
         }
     }
 
@@ -69,8 +83,8 @@ impl Sender {
         content: &Carried,
         fx: &mut Effects,
     ) -> Result<(), LossCloses> {
-        if content.fin && self.fin == Fin::Sent {
-            self.fin = Fin::Again;
+        if content.fin {
+            self.on_end_lost();
         }
         let (mut at, end) = (content.start, content.start + u64::from(content.len));
         at = at.max(self.floor);
@@ -178,8 +192,8 @@ impl Sender {
 
     /// What a packet carried goes out once more, on another link, though nothing says that it was lost.
     pub(super) fn repeat(&mut self, resend: Resend, content: &Carried) {
-        if content.fin && self.fin == Fin::Sent {
-            self.fin = Fin::Again;
+        if content.fin {
+            self.on_end_lost();
         }
         if resend == Resend::No {
             return;

@@ -39,7 +39,7 @@
 //!
 //! # The end
 //!
-//! *Finish*: what was written is still sent and repaired as always, then the end is told (DATA_FIN, MESSAGE_FIN) until
+//! *Finish*: what was written is still sent and repaired as always, then the end is told (DATA_FIN, MESSAGE_FIN, FINISH) until
 //! the peer knows it, on every kind of channel. The peer's program hears `Finished` when all before the end was read or given up.
 //! The other direction goes on.
 //!
@@ -424,6 +424,21 @@ impl Channel {
         self.receiver.on_message_fin(cx, self.capabilities, final_offset, messages, fx)?;
         self.heard_end(fx);
         Ok(())
+    }
+
+    /// FINISH.
+    pub(crate) fn on_finish(
+        &mut self,
+        cx: &Context<'_>,
+        final_offset: u64,
+        messages: u64,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        if self.capabilities.is_stream() {
+            self.on_data(cx, final_offset, true, &[], fx)
+        } else {
+            self.on_message_fin(cx, final_offset, messages, fx)
+        }
     }
 
     /// One range of ABANDON.

@@ -28,8 +28,10 @@ pub(super) enum Fin {
 pub(crate) enum Wants {
     /// No.
     Nothing,
-    /// What was lost, or the end of the direction: it needs no window of the connection.
+    /// What was lost: it needs no window of the connection.
     Repair,
+    /// Nothing but the end of the direction, which may go without a packet of the channel's own.
+    End,
     /// New bytes within the channel's window; the connection's window has to allow them, too.
     Data,
 }
@@ -242,7 +244,7 @@ impl Sender {
         } else if self.next < self.written {
             if self.is_allowed() && !self.gathers() { Wants::Data } else { Wants::Nothing }
         } else if matches!(self.fin, Fin::Due | Fin::Again) {
-            Wants::Repair
+            Wants::End
         } else {
             Wants::Nothing
         }
@@ -296,6 +298,12 @@ impl Sender {
     /// Offsets that were used up.
     pub(super) fn sent(&self) -> u64 {
         self.next
+    }
+
+    /// The end of the direction, and how many messages it has: it is told now.
+    pub(super) fn tell_end(&mut self) -> (u64, u64) {
+        self.fin = Fin::Sent;
+        (self.written, self.outbox.as_ref().map_or(0, |outbox| outbox.written()))
     }
 
     // ---- what the peer says

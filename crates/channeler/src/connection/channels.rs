@@ -256,6 +256,8 @@ impl Connection {
         let opens = channel.is(mark::OPEN_DUE) && channel.ended.is_none();
         match channel.channel.wants() {
             Wants::Nothing if !opens => return,
+            // It goes as a control message, along with whatever leaves.
+            Wants::End if !channel.is(mark::OPENING) => return,
             Wants::Data if !opens && self.credit.room(channel.begun) == 0 => {
                 if channel.set(mark::CREDIT) {
                     self.waiting.push_back(slot);

@@ -56,7 +56,7 @@ impl Connection {
     }
 
     /// Puts the control messages that wait into a packet that may grow to `end`. What they were is in `items`.
-    fn write_control(&mut self, buf: &mut Vec<u8>, end: usize) {
+    pub(super) fn write_control(&mut self, buf: &mut Vec<u8>, end: usize) {
         while let Some(&item) = self.due.front() {
             if end - buf.len() < CONTROL_MAX {
                 return;

@@ -126,6 +126,11 @@ impl Connection {
                     Ok(())
                 })?;
             }
+            Message::Finish { channel, final_offset, messages } => {
+                self.on_channel(now, channel, |channel, cx, effects| {
+                    channel.on_finish(cx, final_offset, messages, effects)
+                })?;
+            }
             Message::Abandon(abandon) => {
                 self.on_channel(now, abandon.channel, |channel, cx, effects| {
                     abandon.ranges().try_for_each(|range| channel.on_abandon(cx, range, effects))

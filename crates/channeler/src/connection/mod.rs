@@ -260,6 +260,15 @@ impl Connection {
         self.next_transmit(now, max_segments, buf)
     }
 
+    /// Whether there is something to send that may wait until the program has dealt with what came, and then goes out with its
+    /// answer: control messages, but no data and no acknowledgement that is due.
+    pub fn may_gather(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Open)
+            && self.control_due()
+            && self.schedule.is_empty()
+            && !self.links.iter().any(|(_, entry)| entry.link.ack_wanted(now))
+    }
+
     /// What happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.next_event()

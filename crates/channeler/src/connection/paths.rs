@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{AddLinkError, Connection, phase::Phase, records::Item};
 use crate::{
     LinkId, LinkReport, LinkStatus, Priority, Route, Side,
-    channel::{Carried, Effects},
+    channel::{Carried, Effects, Said},
     endpoint::EndpointEventKind,
     link::{Content, LinkTimeout},
 };
@@ -167,13 +167,15 @@ impl Connection {
     fn repeat(&mut self, now: Instant, place: usize, most: usize) {
         let mut contents = std::mem::take(&mut self.repeated);
         let unacked = self.links.at(place).unacked();
-        contents.extend(
-            unacked
-                .filter(|content| content.channel != Content::NONE && !content.mirrored)
-                .take(most)
-                .copied(),
-        );
+        contents
+            .extend(unacked.filter(|content| content.is_tracked() && !content.mirrored).take(most).copied());
         for content in contents.drain(..) {
+            if content.control != Content::NONE {
+                self.repeat_ends(now, content.control);
+            }
+            if content.channel == Content::NONE {
+                continue;
+            }
             let channel = self.slots.at(content.channel);
             if channel.priority == Priority::BACKGROUND && most > 2 {
                 continue;
@@ -188,6 +190,19 @@ impl Connection {
             self.settle(content.channel, now, &Effects::default());
         }
         self.repeated = contents;
+    }
+
+    /// The ends of directions that were told by control messages are told once more.
+    fn repeat_ends(&mut self, now: Instant, record: u32) {
+        let mut items = std::mem::take(&mut self.settled);
+        items.extend_from_slice(self.records.items(record));
+        for item in items.drain(..) {
+            if let Item::Channel(slot, said @ Said::Finish) = item {
+                self.slots.at(slot).channel.on_control_lost(&said);
+                self.settle(slot, now, &Effects::default());
+            }
+        }
+        self.settled = items;
     }
 
     /// Links changed their status: what a dead one holds goes to one that works.

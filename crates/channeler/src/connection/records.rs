@@ -52,6 +52,11 @@ impl Records {
         number
     }
 
+    /// The control messages of a packet on its way.
+    pub(super) fn items(&self, number: u32) -> &[Item] {
+        &self.records[number as usize].items
+    }
+
     /// One copy of the packet came to its end. `None` while another may still arrive; otherwise whether any did.
     /// After that the items are to be taken by [`Self::finish`].
     pub(super) fn settle(&mut self, number: u32, arrived: bool) -> Option<bool> {

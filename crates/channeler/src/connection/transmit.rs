@@ -2,7 +2,7 @@
 //!
 //! Each call gives one batch: packets for one route, of one length. First what single links need (challenges, probes of the packet
 //! size), then data by the order of the [schedule](super::schedule), with acknowledgements in the first packet and control messages
-//! behind it; and if there is no data, those alone.
+//! where they fit or behind it; and if there is no data, those alone.
 
 use std::time::Instant;
 
@@ -184,7 +184,7 @@ impl Connection {
         }
         let mut batch = batch?;
         self.last_place = batch.place;
-        if control_due && !batch.is_full() {
+        if self.control_due() && !batch.is_full() {
             self.append_control(now, &mut batch, buf);
         }
         batch.transmit(self.links.at(batch.place))
@@ -201,6 +201,7 @@ impl Connection {
             Wants::Nothing => opening,
             Wants::Data => opening || self.credit.room(channel.begun) > 0,
             Wants::Repair => true,
+            Wants::End => channel.is(mark::OPENING),
         };
         if moved || !ready {
             self.unschedule(queue, slot);
@@ -229,6 +230,7 @@ impl Connection {
             }
         } else {
             self.schedule_if_ready(slot);
+            self.check_control(slot);
             self.release(slot);
         }
     }
@@ -266,7 +268,9 @@ impl Connection {
         twin: Option<usize>,
         buf: &mut Vec<u8>,
     ) -> Attempt {
-        let Some(protection) = self.protection.as_mut() else { return Attempt::Nothing };
+        if self.protection.is_none() {
+            return Attempt::Nothing;
+        }
         let channel = self.slots.at(slot);
         let link = self.links.at(batch.place);
         let mut mtu = usize::from(link.mtu());
@@ -280,9 +284,9 @@ impl Connection {
         let end = start + limit - TAG_LEN;
         let mut acked = false;
         let opens = channel.is(mark::OPENING);
-        if limit > ACK_ROOM
+        let first = if opens { open_max(channel.label.as_deref().map_or(0, <[u8]>::len)) } else { 0 };
+        if limit > ACK_ROOM + first
             && twin.is_none()
-            && !opens
             && (link.ack_wanted(now) || (batch.is_empty() && link.ack_pending()))
         {
             acked = link.write_ack(now, buf, ACK_SHARE, link.id());
@@ -290,7 +294,7 @@ impl Connection {
         let data = buf.len();
         if opens {
             let label = channel.label.as_deref().unwrap_or_default();
-            if open_max(label.len()) > end - buf.len() {
+            if first > end - buf.len() {
                 // Only behind smaller packets of the same batch.
                 packet::undo(buf, start, stream);
                 batch.close();
@@ -310,11 +314,16 @@ impl Connection {
             return Attempt::Nothing;
         }
         let tracked = opens || carried.is_some();
+        if tracked && self.control_due() {
+            self.write_control(buf, end);
+        }
         batch.pad(buf, start, limit);
         if twin.is_some() {
             self.twin.bytes.clear();
             self.twin.bytes.extend_from_slice(&buf[data..]);
         }
+        let protection = self.protection.as_mut().expect("it was there before");
+        let (channel, link) = (self.slots.at(slot), self.links.at(batch.place));
         let sealed = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start);
         let mut content = packet::content(slot, channel);
         if let Some(carried) = carried {
@@ -335,7 +344,7 @@ impl Connection {
             channel.refs += 1;
             self.items.push(Item::Open(slot));
         }
-        if opens || twin.is_some() {
+        if twin.is_some() || !self.items.is_empty() {
             content.control = self.records.take(&mut self.items, copies as u8);
             content.mirrored = twin.is_some();
         }

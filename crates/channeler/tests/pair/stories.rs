@@ -317,7 +317,7 @@ fn keys_are_renewed_while_data_flows() {
 #[test]
 fn channels_come_and_go() {
     let config = Config { max_channels: 20, ..Config::default() };
-    let mut world = World::connected(55, config, Path::rtt(10), Path::rtt(10));
+    let mut world = World::connected(55, config, Path::rtt(20), Path::rtt(20));
     let mut opened = 0;
     let mut refused = 0;
     for _ in 0..3000 {

@@ -203,6 +203,9 @@ impl Pair {
                     channel.on_stop(code, fx);
                     Ok(())
                 }
+                Message::Finish { final_offset, messages, .. } => {
+                    channel.on_finish(cx, final_offset, messages, fx)
+                }
                 Message::Accept { .. } => Ok(()),
                 other => panic!("a channel does not say {other:?}"),
             })?;

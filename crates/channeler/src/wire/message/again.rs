@@ -2,8 +2,8 @@
 
 use super::{
     Message, put_abandon, put_accept, put_ack, put_challenge, put_channels, put_close, put_connection_window,
-    put_data, put_link_preference, put_message_fin, put_new_id, put_open, put_part, put_ping, put_reset,
-    put_response, put_retire_link, put_stop, put_window,
+    put_data, put_finish, put_link_preference, put_message_fin, put_new_id, put_open, put_part, put_ping,
+    put_reset, put_response, put_retire_link, put_stop, put_window,
 };
 
 /// Appends what the message says.
@@ -29,6 +29,9 @@ pub(crate) fn put_again(out: &mut Vec<u8>, message: &Message<'_>) {
         }
         Message::Reset { channel, code, final_offset } => put_reset(out, channel, code, final_offset),
         Message::Stop { channel, code } => put_stop(out, channel, code),
+        Message::Finish { channel, final_offset, messages } => {
+            put_finish(out, channel, final_offset, messages);
+        }
         Message::ConnectionWindow { max_bytes } => put_connection_window(out, max_bytes),
         Message::Channels { bound } => put_channels(out, bound),
         Message::NewId { link, cid, ref reset } => put_new_id(out, link, cid, reset),

@@ -212,6 +212,11 @@ pub(crate) fn put_stop(out: &mut Vec<u8>, channel: ChannelId, code: Code) {
     Body::new().int(u64::from(channel.0)).int(code.0).put(out, kind::STOP, 0);
 }
 
+/// FINISH.
+pub(crate) fn put_finish(out: &mut Vec<u8>, channel: ChannelId, final_offset: u64, messages: u64) {
+    Body::new().int(u64::from(channel.0)).int(final_offset).int(messages).put(out, kind::FINISH, 0);
+}
+
 /// CONNECTION_WINDOW.
 pub(crate) fn put_connection_window(out: &mut Vec<u8>, max_bytes: u64) {
     Body::new().int(max_bytes).put(out, kind::CONNECTION_WINDOW, 0);

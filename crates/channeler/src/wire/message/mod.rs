@@ -44,6 +44,7 @@ pub(crate) mod kind {
     pub(crate) const STOP: u8 = 92;
     pub(crate) const CONNECTION_WINDOW: u8 = 93;
     pub(crate) const CHANNELS: u8 = 94;
+    pub(crate) const FINISH: u8 = 95;
     pub(crate) const NEW_ID: u8 = 96;
     pub(crate) const RETIRE_LINK: u8 = 97;
     pub(crate) const CHALLENGE: u8 = 98;
@@ -128,6 +129,15 @@ pub(crate) enum Message<'a> {
         channel: ChannelId,
         /// Why.
         code: Code,
+    },
+    /// The end of a direction, all of which was sent before.
+    Finish {
+        /// The channel.
+        channel: ChannelId,
+        /// Where the direction ends.
+        final_offset: u64,
+        /// How many messages there were; 0 on a stream.
+        messages: u64,
     },
     /// New offsets, summed over all channels, that may be sent.
     ConnectionWindow {
@@ -283,6 +293,11 @@ fn other(kind: u8, mut body: &[u8]) -> Option<Message<'_>> {
             final_offset: varint::get(input)?,
         },
         kind::STOP => Message::Stop { channel: channel(input)?, code: Code(varint::get(input)?) },
+        kind::FINISH => Message::Finish {
+            channel: channel(input)?,
+            final_offset: varint::get(input)?,
+            messages: varint::get(input)?,
+        },
         kind::CONNECTION_WINDOW => Message::ConnectionWindow { max_bytes: varint::get(input)? },
         kind::CHANNELS => Message::Channels { bound: varint::get(input)? },
         kind::NEW_ID => Message::NewId {

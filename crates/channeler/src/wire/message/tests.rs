@@ -43,6 +43,7 @@ fn bytes_of_each_type() {
     check("540101", &Message::Part { number: None, end: true, offset: 1, bytes: b"" });
     check("5503020161", &Message::Part { number: Some(2), end: true, offset: 1, bytes: b"a" });
     check("56020903", &Message::Fin { final_offset: 9, messages: 3 });
+    check("5f03070903", &Message::Finish { channel: CHANNEL, final_offset: 9, messages: 3 });
     check(
         "580807030a018000786f",
         &Message::Open {
