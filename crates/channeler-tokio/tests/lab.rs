@@ -58,6 +58,44 @@ fn a_round_trip_connects_and_a_channel_costs_none() {
 }
 
 #[test]
+fn a_question_and_its_answer_on_a_new_channel_are_one_packet_each() {
+    const QUESTIONS: u64 = 100;
+    tell(12, async |world| {
+        let (alice, bob) = hosts(&world, line());
+        let (alice, bob) = (Station::in_lab(&alice), Station::in_lab(&bob));
+        let (ours, theirs) = alice.connect(&bob).await;
+        let answering = theirs.clone();
+        tokio::spawn(async move {
+            while let Ok(incoming) = answering.accept().await {
+                tokio::spawn(async move {
+                    let mut channel = incoming.accept();
+                    while let Ok(Some(message)) = channel.message().await {
+                        channel.send(&message).await.unwrap();
+                    }
+                    channel.finish();
+                });
+            }
+        });
+        // What links say at first is not counted.
+        sleep(Duration::from_secs(2)).await;
+        let before = [&ours, &theirs].map(|end| end.stats().packets_sent);
+        for _ in 0..QUESTIONS {
+            let mut channel = ours.open(OpenOptions::default()).await.unwrap();
+            channel.send(b"?").await.unwrap();
+            assert_eq!(channel.message().await.unwrap().unwrap(), b"?");
+            channel.finish();
+        }
+        let after = [&ours, &theirs].map(|end| end.stats().packets_sent);
+        // An end or an acknowledgement may have to go by itself now and then.
+        let most = QUESTIONS + QUESTIONS / 10;
+        assert!(
+            after.iter().zip(before).all(|(after, before)| after - before <= most),
+            "{before:?} {after:?}"
+        );
+    });
+}
+
+#[test]
 fn nobody_answers() {
     tell(2, async |world| {
         let (alice, bob) = hosts(&world, line());

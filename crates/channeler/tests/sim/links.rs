@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use towline_channeler::{Capabilities, ChannelId, LinkStatus};
+use towline_channeler::{Capabilities, ChannelId, Event, LinkStatus, OpenOptions};
 
-use crate::support::{figures::milliseconds, way::Path, world::World, writer::Plan};
+use crate::support::{figures::milliseconds, pattern, way::Path, world::World, writer::Plan};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,6 +55,25 @@ fn a_link_that_dies_in_silence_stalls_briefly() {
             assert!(gap <= 250 * MS, "{gap:?}");
         }
     }
+}
+
+#[test]
+fn an_end_that_was_told_by_a_silent_link_is_told_by_another() {
+    let mut world = World::on(44, &Path::rtt(30));
+    let wire = world.network.add_datagrams(Path::rtt(60), Path::rtt(60));
+    world.add_link(wire);
+    let now = world.now;
+    let channel = world.hosts[0].connection().open(now, OpenOptions::default()).unwrap();
+    world.hosts[0].connection().write(now, channel, pattern::slice(0, 100)).unwrap();
+    world.run(SECOND);
+    // The faster one, which it takes.
+    world.network.set_up(0, false);
+    let now = world.now;
+    world.hosts[0].connection().finish(now, channel).unwrap();
+    let told = world.run_until(Duration::from_millis(150), |world| {
+        world.hosts[1].events.iter().any(|(_, event)| *event == Event::Finished(channel))
+    });
+    assert!(told, "nothing was heard of the end");
 }
 
 #[test]
