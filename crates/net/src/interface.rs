@@ -30,6 +30,17 @@ pub struct Interface {
     pub multicast: bool,
 }
 
+/// A router that this host sends packets for the internet to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gateway {
+    /// The router's address in the network that it shares with this host.
+    pub router: IpAddr,
+    /// This host's address in that network.
+    pub local: IpAddr,
+    /// [`Interface::index`] of the interface to it.
+    pub interface: u32,
+}
+
 /// A subscription to changes of the interfaces of a host, from [`Net::changes`](crate::Net::changes).
 ///
 /// Changes are merged: any number of them before the next wait is one.

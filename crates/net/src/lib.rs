@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 pub use crate::{
     clock::{now, sleep_until},
-    interface::{Changes, Interface, InterfaceAddress},
+    interface::{Changes, Gateway, Interface, InterfaceAddress},
     os::Os,
     tcp::{TcpConnect, TcpListener, TcpStream},
     udp::{Arrival, Burst, Ecn, Group, Received, UdpBind, UdpSocket},
@@ -40,6 +40,11 @@ pub use crate::{
 pub trait Net: fmt::Debug + Send + Sync + 'static {
     /// Every interface of this host, loopback included, ordered by index.
     fn interfaces(&self) -> io::Result<Vec<Interface>>;
+
+    /// The routers of this host, as far as they can be told: IPv4 only. Default: none is known.
+    fn gateways(&self) -> io::Result<Vec<Gateway>> {
+        Ok(Vec::new())
+    }
 
     /// A subscription to changes of what [`interfaces`](Self::interfaces) returns.
     fn changes(&self) -> Changes;

@@ -11,7 +11,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{BoxFuture, Changes, Interface, Net, TcpConnect, TcpListener, TcpStream, UdpBind, UdpSocket};
+use crate::{
+    BoxFuture, Changes, Gateway, Interface, Net, TcpConnect, TcpListener, TcpStream, UdpBind, UdpSocket,
+};
 
 /// The network of the machine this program runs on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,6 +22,10 @@ pub struct Os;
 impl Net for Os {
     fn interfaces(&self) -> io::Result<Vec<Interface>> {
         interfaces::list()
+    }
+
+    fn gateways(&self) -> io::Result<Vec<Gateway>> {
+        Ok(interfaces::gateways())
     }
 
     fn changes(&self) -> Changes {

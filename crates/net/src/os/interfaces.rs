@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use netdev::interface::ipv6_addr_flags::Ipv6AddrFlags;
 use tokio::{sync::watch, task};
 
-use crate::{Changes, Interface, InterfaceAddress};
+use crate::{Changes, Gateway, Interface, InterfaceAddress};
 
 /// How often the interfaces are compared with what they were. Asking costs well under a millisecond, works
 /// alike on every system and, unlike the systems' notifications, cannot be missed.
@@ -19,6 +19,23 @@ pub(super) fn list() -> io::Result<Vec<Interface>> {
     }
     found.sort_by_key(|interface| interface.index);
     Ok(found)
+}
+
+pub(super) fn gateways() -> Vec<Gateway> {
+    let mut found = Vec::new();
+    for interface in netdev::get_interfaces().into_iter().filter(netdev::Interface::is_up) {
+        for router in interface.gateway.iter().flat_map(|gateway| &gateway.ipv4) {
+            let shared = interface.ipv4.iter().find(|net| net.contains(router) && net.addr() != *router);
+            found.extend(shared.map(|net| Gateway {
+                router: (*router).into(),
+                local: net.addr().into(),
+                interface: interface.index,
+            }));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn convert(from: netdev::Interface) -> Interface {
