@@ -18,6 +18,8 @@ pub enum Peer {
     Coturn,
     /// Debian's Jami daemon, and what its network is made with; needs root.
     Jamid,
+    /// Debian's `miniupnpd` with nftables, in networks of its own; needs root.
+    Miniupnpd,
 }
 
 impl Peer {
@@ -44,6 +46,16 @@ impl Peer {
                 }
                 let program = PathBuf::from("/usr/libexec/jamid");
                 if program.is_file() { Ok(program) } else { Err(missing("jami-daemon")) }
+            }
+            Self::Miniupnpd => {
+                let tools = ["ip", "unshare", "nsenter", "setpriv", "nft", "bash"];
+                if let Some(tool) = tools.into_iter().find(|tool| on_path(tool).is_none()) {
+                    return Err(missing(tool));
+                }
+                if !nix::unistd::geteuid().is_root() {
+                    return Err("network namespaces need root".to_owned());
+                }
+                on_path("miniupnpd").ok_or_else(|| missing("miniupnpd"))
             }
             Self::PyOpendht => {
                 let python = target_dir().join("tools/opendht/bin/python");

@@ -25,6 +25,8 @@ const DEBIAN: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("hostname", "hostname"),
     ("turnserver", "coturn"),
+    ("nft", "nftables"),
+    ("miniupnpd", "miniupnpd-nftables"),
     ("dbus-daemon", "dbus-daemon"),
     ("jamid", "jami-daemon"),
     ("ssh", "openssh-client"),
