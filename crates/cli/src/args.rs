@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 
+use towline_lab::Place;
+
 use crate::ids::{PeerId, Remote};
 pub(crate) use account::{
     Account, AccountPassword, AddDevice, Create, Export, Import, Revoke, Show, key_size,
@@ -254,10 +256,38 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  towline lab\n  towline lab link-death\n  towline lab loss --seed 7")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  towline lab\n  towline lab link-death\n  towline lab loss --seed 7\n  \
+                  towline lab nat symmetric port-restricted --seed 3"
+)]
 pub(crate) struct Lab {
+    #[command(subcommand)]
+    pub(crate) network: Option<LabNetwork>,
     /// The scene; without it, all are listed.
     pub(crate) scenario: Option<crate::lab::Name>,
+    #[command(flatten)]
+    pub(crate) seed: Seed,
+}
+
+/// Scenes that are about networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabNetwork {
+    /// Two devices behind NATs and firewalls try to reach each other: the network, the packets, the mappings.
+    Nat {
+        /// Where the first device is; without it, all places are listed.
+        #[arg(value_name = "PLACE")]
+        alice: Option<Place>,
+        /// Where the second is; without it, at such a place, too.
+        #[arg(value_name = "PLACE")]
+        bob: Option<Place>,
+        #[command(flatten)]
+        seed: Seed,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Seed {
     /// Everything that is left to chance follows from it.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) seed: u64,

@@ -30,7 +30,8 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn all_scenes_are_listed_and_played() {
     let listed = lab(&["--json"]).success().events();
-    let names: Vec<_> = listed.iter().map(|event| event["name"].as_str().unwrap()).collect();
+    let scenes = listed.iter().filter(|event| event["event"] == "lab_scenario");
+    let names: Vec<_> = scenes.map(|event| event["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
         ["loss", "burst", "reorder", "duplicate", "mtu-hole", "rebinding", "link-death", "two-links", "move"]
@@ -85,6 +86,39 @@ fn a_scene_is_drawn_for_people() {
         assert!(ended.out.contains(part), "{part} is not in\n{}", ended.out);
     }
     assert_eq!(ended.err, "");
+}
+
+#[test]
+fn a_hole_punch_is_drawn_and_explained() {
+    let through = lab(&["nat", "full-cone", "symmetric", "--seed", "3"]).success();
+    for part in [
+        "full-cone and symmetric, seed 3",
+        "└─ alice's router 45.0.3.1: one mapping for all",
+        "╞═ internet, with the rendezvous at 45.0.1.1",
+        "┌─ bob's router 45.0.4.1: a mapping per destination",
+        "+ bob's router maps 192.168.1.11:49152 to 45.0.4.1:",
+        "They reach each other",
+    ] {
+        assert!(through.out.contains(part), "{part} is not in\n{}", through.out);
+    }
+    let again = lab(&["nat", "full-cone", "symmetric", "--seed", "3"]).success();
+    assert_eq!(through.out, again.out, "the same seed tells the same story");
+
+    let not = lab(&["nat", "symmetric", "--json"]).success().events();
+    let punch = not.last().unwrap();
+    assert_eq!((&punch["event"], &punch["through"]), (&"lab_punch".into(), &false.into()));
+    let why = punch["why_not"].to_string();
+    assert!(why.contains("NAT of alice uses") && why.contains("NAT of bob uses"), "{why}");
+    assert!(not.iter().any(|event| event["text"].as_str().is_some_and(|text| text.contains("drops"))));
+}
+
+#[test]
+fn places_are_listed() {
+    let listed = lab(&["nat", "--json"]).success().events();
+    let places = listed[0]["places"].as_array().unwrap();
+    assert!(places.iter().any(|place| place["name"] == "double-nat"), "{places:?}");
+    let wrong = lab(&["nat", "moon"]).fails_with(2);
+    assert!(wrong.err.contains("no place has this name"), "{}", wrong.err);
 }
 
 #[test]

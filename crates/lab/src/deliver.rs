@@ -38,7 +38,7 @@ impl State {
     /// Sends a packet of a host on its way.
     pub(crate) fn originate(&mut self, node: NodeId, packet: Packet) {
         let to = packet.to.ip();
-        self.record(Event::Sent, &packet);
+        self.record(node, Event::Sent, &packet);
         if to.is_loopback() || self.owns(node, to) {
             let at = self.now() + LOOPBACK;
             self.queue.push(at, Happening::AtHost { node, packet });
@@ -48,7 +48,7 @@ impl State {
             // As Linux has it: what has an address that is gone falls silent.
             self.transmit(port, packet);
         } else {
-            self.record(Event::Dropped(Drop::NoRoute), &packet);
+            self.record(node, Event::Dropped(Drop::NoRoute), &packet);
         }
     }
 
@@ -66,10 +66,10 @@ impl State {
     pub(crate) fn deliver(&mut self, node: NodeId, port: Option<PortId>, packet: &Packet) {
         let to = packet.to.ip();
         if !self.sockets(node).running {
-            return self.record(Event::Dropped(Drop::HostDown), packet);
+            return self.record(node, Event::Dropped(Drop::HostDown), packet);
         }
         if !(to.is_multicast() || to.is_loopback() || self.owns(node, to)) {
-            return self.record(Event::Dropped(Drop::NoRoute), packet);
+            return self.record(node, Event::Dropped(Drop::NoRoute), packet);
         }
         match &packet.body {
             Body::Datagram(_) => {
@@ -82,10 +82,10 @@ impl State {
             }
             Body::Unreachable(Transport::Udp) => {
                 // Sockets are not told: a fault of one destination is none of theirs.
-                self.record(Event::Arrived, packet);
+                self.record(node, Event::Arrived, packet);
             }
             Body::Unreachable(Transport::Tcp) => {
-                self.record(Event::Arrived, packet);
+                self.record(node, Event::Arrived, packet);
                 let pair = (packet.to, packet.from);
                 let Some(id) = self.sockets(node).pairs.get(&pair).copied() else { return };
                 let mut wake = Vec::new();
@@ -113,18 +113,18 @@ impl State {
                 let (mss, buffer) = (self.mss(node, packet.to, packet.from), self.options.tcp_buffer);
                 let Some(backlog) = self.sockets(node).listeners.get_mut(&listener) else { return };
                 if backlog.waiting >= BACKLOG {
-                    return self.record(Event::Dropped(Drop::SocketFull), packet);
+                    return self.record(node, Event::Dropped(Drop::SocketFull), packet);
                 }
                 backlog.waiting += 1;
                 let connection = Connection::answer(now, pair, mss, buffer, backlog.id, limit);
-                self.record(Event::Arrived, packet);
+                self.record(node, Event::Arrived, packet);
                 let id = self.add_connection(node, connection);
                 return self.drive(node, id);
             }
-            (None, Segment::Reset) => return self.record(Event::Dropped(Drop::NoSocket), packet),
+            (None, Segment::Reset) => return self.record(node, Event::Dropped(Drop::NoSocket), packet),
             (None, _) => return self.refuse(node, packet),
         };
-        self.record(Event::Arrived, packet);
+        self.record(node, Event::Arrived, packet);
         let mut wake = std::mem::take(&mut self.wake);
         let mut accepted = None;
         if let Some(connection) = self.connection(node, id) {
@@ -148,7 +148,7 @@ impl State {
 
     /// Nobody here knows what this segment is about.
     fn refuse(&mut self, node: NodeId, packet: &Packet) {
-        self.record(Event::Dropped(Drop::NoSocket), packet);
+        self.record(node, Event::Dropped(Drop::NoSocket), packet);
         self.originate(node, Packet::new(packet.to, packet.from, Body::Segment(Segment::Reset)));
     }
 

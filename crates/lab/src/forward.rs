@@ -32,10 +32,11 @@ impl State {
         }
     }
 
-    pub(crate) fn record(&mut self, event: Event, packet: &Packet) {
+    /// Notes what becomes of a packet at a node.
+    pub(crate) fn record(&mut self, node: NodeId, event: Event, packet: &Packet) {
         let at = self.now();
         let (kind, len) = (packet.kind(), packet.payload_len());
-        self.trace.record(Record::Packet { at, event, kind, from: packet.from, to: packet.to, len });
+        self.trace.record(Record::Packet { at, node, event, kind, from: packet.from, to: packet.to, len });
     }
 
     /// Gives a packet to the link that leads from a port into its network.
@@ -51,7 +52,7 @@ impl State {
                 }
                 self.queue.push(at, Happening::InNetwork { from, packet });
             }
-            Err(why) => self.record(Event::Dropped(why), &packet),
+            Err(why) => self.record(self.ports[from.0].node, Event::Dropped(why), &packet),
         }
     }
 
@@ -72,8 +73,8 @@ impl State {
             Some(port) => self.descend(from, port, packet),
             None => {
                 let on_link = segment.covers(to);
-                self.record(Event::Dropped(Drop::NoRoute), &packet);
                 let node = self.ports[from.0].node;
+                self.record(node, Event::Dropped(Drop::NoRoute), &packet);
                 if on_link && packet.kind() == Kind::Syn {
                     let news =
                         Packet::new(packet.to, packet.from, Body::Unreachable(packet.quoted_transport()));
@@ -103,7 +104,7 @@ impl State {
                 }
                 self.queue.push(at, Happening::AtPort { port: to, packet });
             }
-            Err(why) => self.record(Event::Dropped(why), &packet),
+            Err(why) => self.record(self.ports[to.0].node, Event::Dropped(why), &packet),
         }
     }
 
@@ -120,7 +121,7 @@ impl State {
             return;
         }
         if packet.ttl <= 1 {
-            return self.record(Event::Dropped(Drop::HopLimit), &packet);
+            return self.record(node, Event::Dropped(Drop::HopLimit), &packet);
         }
         packet.ttl -= 1;
         let ends = (packet.from, packet.to);
@@ -137,7 +138,7 @@ impl State {
             Verdict::Drop(reason) => (Drop::Box(reason), None),
             Verdict::Reject(reason, reply) => (Drop::Box(reason), Some(reply)),
         };
-        self.record(Event::Dropped(why), &packet);
+        self.record(node, Event::Dropped(why), &packet);
         if let Some(reply) = reply.filter(|_| !matches!(packet.kind(), Kind::Reset | Kind::Unreachable)) {
             let transport = packet.quoted_transport();
             let body = match reply {
@@ -145,7 +146,7 @@ impl State {
                 _ => Body::Unreachable(transport),
             };
             let reply = Packet::new(ends.1, ends.0, body);
-            self.record(Event::Sent, &reply);
+            self.record(node, Event::Sent, &reply);
             self.transmit(at, reply);
         }
     }
@@ -155,7 +156,7 @@ impl State {
         let to = packet.to.ip();
         if self.owns(node, to) {
             // Routers run no programs.
-            return self.record(Event::Dropped(Drop::NoSocket), &packet);
+            return self.record(node, Event::Dropped(Drop::NoSocket), &packet);
         }
         let inner = &self.segments[self.ports[inside.0].segment.0];
         let out = if inner.covers(to) { inside } else { outside };
@@ -177,7 +178,7 @@ impl State {
         }
         for Unanswered { from, to } in due {
             let news = Packet::new(to, from, Body::Unreachable(Transport::Tcp));
-            self.record(Event::Sent, &news);
+            self.record(node, Event::Sent, &news);
             self.transmit(outside, news);
         }
     }

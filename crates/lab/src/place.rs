@@ -301,7 +301,20 @@ impl World {
     }
 }
 
-/// What it is called in text: its name, or what makes it up.
+/// What stands there, nearest to the device first.
+impl fmt::Display for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.gates.is_empty() {
+            return f.write_str("a public address, nothing between");
+        }
+        for (depth, gate) in self.gates.iter().enumerate() {
+            write!(f, "{}{gate}", if depth > 0 { "; behind that: " } else { "" })?;
+        }
+        if self.families == Families::V6 { f.write_str("; no IPv4") } else { Ok(()) }
+    }
+}
+
+/// What makes it up.
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.nat, &self.rules) {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::{
     network::Segment,
-    node::{Node, Port},
+    node::{Node, NodeId, Port},
     queue::Queue,
     run::Options,
     trace::{Record, Trace},
@@ -92,6 +92,11 @@ impl World {
     /// The record of everything that moved so far.
     pub fn trace(&self) -> Trace {
         self.with(|state| state.trace.clone())
+    }
+
+    /// What a host or router is called.
+    pub fn name(&self, node: NodeId) -> String {
+        self.with(|state| state.nodes[node.0].name.clone())
     }
 
     /// Puts a line into the trace, so that it is part of what two runs must have in common.

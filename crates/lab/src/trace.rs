@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
 
-use crate::{link::Drop, packet::Kind};
+use crate::{link::Drop, node::NodeId, packet::Kind};
 
 /// What happened to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,8 @@ pub enum Record {
     Packet {
         /// Virtual time since the start.
         at: Duration,
+        /// Where: the host or router, for a link the one at its end.
+        node: NodeId,
         /// What happened.
         event: Event,
         /// What kind of packet it is.
@@ -89,7 +91,7 @@ impl Trace {
 
     pub(crate) fn record(&mut self, record: Record) {
         match &record {
-            Record::Packet { at, event, kind, from, to, len } => {
+            Record::Packet { at, node, event, kind, from, to, len } => {
                 let event = match event {
                     Event::Sent => {
                         self.sent += 1;
@@ -105,6 +107,7 @@ impl Trace {
                     }
                 };
                 self.absorb(&(at.as_nanos() as u64).to_le_bytes());
+                self.absorb(&(node.0 as u64).to_le_bytes());
                 self.absorb(&[event, *kind as u8]);
                 self.absorb_addr(*from);
                 self.absorb_addr(*to);
@@ -149,7 +152,7 @@ impl fmt::Display for Trace {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Packet { at, event, kind, from, to, len } => {
+            Self::Packet { at, event, kind, from, to, len, .. } => {
                 write!(f, "{:>13.6} {kind:<11} {from} -> {to} {len}", at.as_secs_f64())?;
                 match event {
                     Event::Sent => Ok(()),

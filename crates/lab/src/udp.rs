@@ -116,7 +116,7 @@ impl State {
         let source = if local.ip().is_unspecified() || local.ip().is_multicast() { own } else { local.ip() };
         let mut packet = Packet::new(SocketAddr::new(source, local.port()), to, data);
         packet.ttl = 1;
-        self.record(Event::Sent, &packet);
+        self.record(node, Event::Sent, &packet);
         if looped {
             let interface = Some(self.interface_index(node, port));
             self.deliver_datagram(node, interface, &packet);
@@ -161,6 +161,6 @@ impl State {
             wake.extend(bound.waker.take());
         }
         self.wake.append(&mut wake);
-        self.record(outcome, packet);
+        self.record(node, outcome, packet);
     }
 }

@@ -29,6 +29,54 @@ pub(crate) enum LabEvent {
     /// The end.
     #[serde(rename = "lab_end")]
     End(LabEnd),
+    /// Where `lab nat` can put devices.
+    #[serde(rename = "lab_places")]
+    Places { places: Vec<LabPlace> },
+    /// What stands between two devices.
+    #[serde(rename = "lab_network")]
+    Network { seed: u64, rendezvous: String, sides: Vec<LabSide> },
+    /// Whether they reached each other.
+    #[serde(rename = "lab_punch")]
+    Punch(LabPunch),
+}
+
+/// A place for a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabPlace {
+    pub(crate) name: String,
+    pub(crate) about: String,
+}
+
+/// A device and the routers before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabSide {
+    pub(crate) name: String,
+    pub(crate) place: String,
+    pub(crate) addresses: Vec<String>,
+    /// Nearest to the device first.
+    pub(crate) gates: Vec<LabGate>,
+}
+
+/// A router.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabGate {
+    pub(crate) name: String,
+    pub(crate) about: String,
+    /// Outside.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// What came of a hole punch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabPunch {
+    pub(crate) through: bool,
+    /// Where each of the two heard the other from.
+    pub(crate) reached: Vec<Option<String>>,
+    /// After both knew where to send to.
+    pub(crate) ms: Option<f64>,
+    pub(crate) why_not: Vec<String>,
+    /// A hash over everything that moved: the same for the same seed.
+    pub(crate) trace: String,
 }
 
 /// A way between the two devices.
@@ -80,6 +128,15 @@ impl LabEvent {
             Self::Sample(sample) => sample.row(),
             Self::Note { at, text } => format!("{at:>8.3} s ├─ {text}"),
             Self::End(end) => end.summary(),
+            Self::Places { places } => {
+                let list = places.iter().map(|place| format!("    {:<22} {}", place.name, place.about));
+                format!(
+                    "  nat PLACE [PLACE], a hole punch between two of:\n{}",
+                    list.collect::<Vec<_>>().join("\n")
+                )
+            }
+            Self::Network { seed, rendezvous, sides } => network(*seed, rendezvous, sides),
+            Self::Punch(punch) => punch.summary(),
         };
         (Weight::Result, text)
     }
@@ -97,6 +154,54 @@ fn scene(scenario: &str, seed: u64, about: &str, lines: &[LabLine]) -> String {
         "time",
         columns.join(" │ ")
     )
+}
+
+/// Two devices, the routers before them, and the internet between.
+fn network(seed: u64, rendezvous: &str, sides: &[LabSide]) -> String {
+    let places: Vec<_> = sides.iter().map(|side| side.place.as_str()).collect();
+    let mut lines =
+        vec![format!("{}, seed {seed}: a UDP hole punch by a rendezvous\n", places.join(" and "))];
+    for (number, side) in sides.iter().enumerate() {
+        let mut drawn = vec![format!("  {} {}", side.name, side.addresses.join(", "))];
+        for (depth, gate) in side.gates.iter().enumerate() {
+            let corner = if number == 0 { '└' } else { '┌' };
+            let indent = " ".repeat(4 + 3 * depth);
+            drawn.push(format!(
+                "{indent}{corner}─ {} {}: {}",
+                gate.name,
+                gate.addresses.join(", "),
+                gate.about
+            ));
+        }
+        let indent = " ".repeat(4 + 3 * side.gates.len());
+        if number == 0 {
+            drawn.push(format!("{indent}╞═ internet, with the rendezvous at {rendezvous}"));
+        } else {
+            drawn.reverse();
+        }
+        lines.extend(drawn);
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+impl LabPunch {
+    fn summary(&self) -> String {
+        let mut lines = vec![String::new()];
+        match self.ms {
+            Some(ms) => {
+                let ends: Vec<_> = self.reached.iter().flatten().map(String::as_str).collect();
+                lines.push(format!(
+                    "They reach each other, {ms:.1} ms after both knew where: {}.",
+                    ends.join(" ⇄ ")
+                ));
+            }
+            None => lines.push("They do not reach each other:".to_owned()),
+        }
+        lines.extend(self.why_not.iter().map(|why| format!("  * {why}")));
+        lines.push(format!("Trace {}.", self.trace));
+        lines.join("\n")
+    }
 }
 
 /// A line between the two, by its number of so many.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{bytes, duration, printable, rate};
 
-pub(crate) use lab::{LabEnd, LabEvent, LabLine, LabSample};
+pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, LabSample, LabSide};
 
 pub(crate) use account::{
     AccountEvent, AccountShown, Contact, Presence, PresentDevice, TextFailure, TextReceived,

@@ -141,14 +141,17 @@ impl Connection {
                 };
                 self.die(why, wake);
             }
-            (Segment::Syn { limit }, Phase::Asked { .. } | Phase::Answered { .. }) => {
-                // Repeated, or both asked at once (RFC 9293 3.5).
+            (Segment::Syn { limit }, phase @ (Phase::Asked { .. } | Phase::Answered { .. })) => {
                 self.sending.raise_limit(limit);
+                if let Phase::Asked { since, .. } = phase {
+                    // Both asked at once (RFC 9293 3.5): theirs arrived, ours perhaps not.
+                    self.phase = Phase::Answered { next: now + INITIAL_RTO, tries: 1, since };
+                }
                 self.owe_syn_ack();
             }
             (Segment::SynAck { limit }, phase) => {
                 self.sending.raise_limit(limit);
-                if matches!(phase, Phase::Asked { .. }) {
+                if matches!(phase, Phase::Asked { .. } | Phase::Answered { .. }) {
                     self.open(wake);
                 }
                 self.owe_ack(0);
