@@ -82,6 +82,8 @@ pub struct Config {
     pub max_pairs: usize,
     /// The most local candidates. Default 32 (spec 4.10).
     pub max_local_candidates: usize,
+    /// The most sockets taken over from punching ([`crate::Agent::adopt`]). Default 4.
+    pub max_adopted: usize,
     /// Accepted TCP connections that have not shown a valid check yet. Default 32. Addresses the peer did not announce may
     /// use half of it.
     pub max_unauthenticated: usize,
@@ -139,6 +141,7 @@ impl Default for Config {
             trickle: false,
             max_pairs: 256,
             max_local_candidates: 32,
+            max_adopted: 4,
             max_unauthenticated: 32,
             max_unauthenticated_per_address: 8,
             max_accepted: 64,

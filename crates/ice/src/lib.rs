@@ -12,6 +12,7 @@ pub mod nat;
 mod pacer;
 mod policy;
 mod preference;
+pub mod punch;
 mod report;
 pub mod stun;
 mod trickle;

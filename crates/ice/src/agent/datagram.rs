@@ -58,7 +58,7 @@ impl Agent {
     }
 
     /// The UDP candidate that sends from that socket.
-    fn udp_candidate(&self, local: SocketAddr) -> Option<usize> {
+    pub(super) fn udp_candidate(&self, local: SocketAddr) -> Option<usize> {
         let udp = || self.locals.iter().enumerate().filter(|(_, c)| c.transport == Transport::Udp);
         let serves = |c: &Candidate| {
             canonical(local) == canonical(c.base)

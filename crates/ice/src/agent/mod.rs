@@ -6,6 +6,7 @@
 //! | `pair` | one candidate pair |
 //! | `checklist` | which pairs exist, and starting them |
 //! | `check` | checks of ours: sending, repeating, answers |
+//! | `probe` | checks outside any pair, for punching |
 //! | `request` | checks of the peer |
 //! | `stream`, `datagram` | TCP connections and UDP packets |
 //! | `nomination` | choosing the pair, giving up |
@@ -19,6 +20,7 @@ mod datagram;
 mod io;
 mod nomination;
 mod pair;
+mod probe;
 mod request;
 mod restart;
 mod stream;
@@ -187,7 +189,8 @@ impl Agent {
 
     /// What the peer must be told: our credentials and the candidates so far.
     pub fn local_description(&self) -> Description {
-        Description { credentials: self.current.local.clone(), candidates: self.locals.clone() }
+        let announced = self.locals.iter().filter(|c| c.kind != CandidateKind::PeerReflexive);
+        Description { credentials: self.current.local.clone(), candidates: announced.cloned().collect() }
     }
 
     /// Takes the description of the peer and begins the checks.

@@ -22,8 +22,9 @@ pub use report::NatReport;
 
 use crate::addr::{canonical, is_broadcast, is_link_local, is_private, is_socket_of, reachable};
 use crate::candidate::{Candidate, TcpType, Transport};
-use crate::nat::Observation;
+use crate::nat::{Allocation, Mapping, Observation};
 use crate::pacer::Pacer;
+use crate::punch::Party;
 use crate::stun::{BINDING, Class, Encoder, Message, TransactionId};
 use question::{Question, State};
 
@@ -357,6 +358,35 @@ impl Gatherer {
             self.actions.push_back(GatherAction::Close { question });
         }
         self.done = true;
+    }
+
+    /// What to tell the peer for punching: our mapping of datagrams, over IPv4 if it is known, and the outside address
+    /// seen last.
+    pub fn party(&self) -> Option<Party> {
+        let report = self.nat_report();
+        let seen = self.observations(Via::Udp);
+        let last = |v4: bool| seen.iter().rev().find(|o| canonical(o.mapped).is_ipv4() == v4);
+        let v4 = last(true).map(|o| Party { mapping: report.udp_v4, outside: o.mapped });
+        v4.or_else(|| last(false).map(|o| Party { mapping: report.udp_v6, outside: o.mapped }))
+    }
+
+    /// The outside addresses that the next packets to somebody new will come from, where ports are given in sequence: up
+    /// to `count` candidates, to be announced after the others. Packets leave from the first UDP base.
+    pub fn predicted(&self, count: u16) -> Vec<Candidate> {
+        let sequential = |party: &Party| {
+            matches!(party.mapping, Mapping::Dependent { ports: Allocation::Sequential { .. }, .. })
+        };
+        let Some(party) = self.party().filter(sequential) else { return Vec::new() };
+        let fits = |base: &SocketAddr| canonical(*base).is_ipv4() == canonical(party.outside).is_ipv4();
+        let mut bases = self.bases.iter().filter(|(via, _)| *via == Via::Udp).map(|(_, base)| *base);
+        let Some(base) = bases.find(fits) else { return Vec::new() };
+        let ports = party.predict(count).into_iter().enumerate();
+        let candidate = |(n, address)| {
+            // After every address that was seen.
+            let index = u16::try_from(2 * self.config.max_bases + n).unwrap_or(u16::MAX);
+            Candidate::reflexive(Transport::Udp, address, base, index)
+        };
+        ports.map(candidate).collect()
     }
 
     /// What is known so far of the NAT before us.
