@@ -9,6 +9,7 @@ mod mux;
 mod sip;
 mod tls;
 mod towline;
+mod turn;
 
 use std::time::Instant;
 
@@ -89,6 +90,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "channeler-liar", run: channeler::liar, limit: 8192, words: channeler::MESSAGES },
     Target { name: "channeler-messages", run: channeler::messages, limit: 1500, words: channeler::MESSAGES },
     Target { name: "channeler-packet", run: channeler::packet, limit: 1500, words: channeler::WORDS },
+    Target { name: "turn-client", run: turn::client, limit: 8192, words: turn::ATTRIBUTES },
+    Target { name: "turn-server", run: turn::server, limit: 8192, words: turn::ATTRIBUTES },
     Target { name: "towline-request", run: towline::request, limit: 4096, words: towline::KEYS },
 ];
 

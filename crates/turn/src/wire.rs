@@ -1,6 +1,8 @@
 //! Methods, attributes and address families of TURN (RFC 8656 sections 17 and 18, RFC 6062 section 6).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use towline_ice::stun::MAGIC_COOKIE;
 
 /// Method numbers.
 pub(crate) mod method {
@@ -88,4 +90,47 @@ impl Family {
 /// A 32-bit value.
 pub(crate) fn word(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Bytes that [`Client::encode`](crate::Client::encode) wants free before a payload: the longest header, of a Send
+/// indication to an IPv6 address.
+pub const HEADROOM: usize = 48;
+
+/// The longest payload: what fits a datagram between client and server in every form, in bytes.
+pub(crate) const MAX_PAYLOAD: usize = 65_507 - HEADROOM - 3;
+
+/// All of a Send or Data indication before its payload, and how long that is: the header of the message, XOR-PEER-ADDRESS,
+/// and the header of DATA.
+pub(crate) fn indication_header(
+    method: u16,
+    peer: SocketAddr,
+    id: [u8; 12],
+    payload_len: usize,
+) -> ([u8; HEADROOM], usize) {
+    let mut out = [0; HEADROOM];
+    let address_len = if peer.is_ipv4() { 8 } else { 20 };
+    let body = 4 + address_len + 4 + payload_len.next_multiple_of(4);
+    let mut mask = [0; 16];
+    mask[..4].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
+    mask[4..].copy_from_slice(&id);
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        out[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    // The class bits of an indication; both methods have one digit, so their bits are not interleaved.
+    put(&(0x0010 | method).to_be_bytes());
+    put(&(body as u16).to_be_bytes());
+    put(&mask);
+    put(&attribute::XOR_PEER_ADDRESS.to_be_bytes());
+    put(&(address_len as u16).to_be_bytes());
+    put(&[0, Family::of(peer.ip()).code()]);
+    put(&(peer.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes());
+    match peer.ip() {
+        IpAddr::V4(ip) => put(&(u32::from(ip) ^ MAGIC_COOKIE).to_be_bytes()),
+        IpAddr::V6(ip) => put(&(u128::from(ip) ^ u128::from_be_bytes(mask)).to_be_bytes()),
+    }
+    put(&attribute::DATA.to_be_bytes());
+    put(&(payload_len as u16).to_be_bytes());
+    (out, at)
 }

@@ -4,17 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use rand::Rng as _;
-use towline_ice::stun::MAGIC_COOKIE;
 
 use super::peers::{ChannelState, Permission};
 use super::{Client, Core, Phase, Relay, SendError};
-use crate::wire::{attribute, method};
-
-/// Bytes that [`Client::encode`] wants free before a payload: the longest header, of a Send indication to an IPv6 address.
-pub const HEADROOM: usize = 48;
-
-/// The longest payload: what fits a datagram to the server in every form, in bytes.
-pub(super) const MAX_PAYLOAD: usize = 65_507 - HEADROOM - 3;
+use crate::wire::{HEADROOM, MAX_PAYLOAD, indication_header, method};
 
 const CHANNEL_HEADER: usize = 4;
 
@@ -95,45 +88,9 @@ impl Core {
         packet.resize(HEADROOM + padded, 0);
         let mut id = [0; 12];
         self.rng.fill_bytes(&mut id);
-        let mut header = [0; HEADROOM];
-        let header_len = indication_header(&mut header, peer, id, len, padded);
+        let (header, header_len) = indication_header(method::SEND, peer, id, len);
         let start = HEADROOM - header_len;
         packet[start..HEADROOM].copy_from_slice(&header[..header_len]);
         Ok(start)
     }
-}
-
-// All of a Send indication before its payload: header, XOR-PEER-ADDRESS, and the header of DATA.
-fn indication_header(
-    out: &mut [u8; HEADROOM],
-    peer: SocketAddr,
-    id: [u8; 12],
-    len: usize,
-    padded: usize,
-) -> usize {
-    let address_len = if peer.is_ipv4() { 8 } else { 20 };
-    let body = 4 + address_len + 4 + padded;
-    let mut mask = [0; 16];
-    mask[..4].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
-    mask[4..].copy_from_slice(&id);
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        out[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
-    // The class bits of an indication; the method has one digit, so its bits are not interleaved.
-    put(&(0x0010 | method::SEND).to_be_bytes());
-    put(&(body as u16).to_be_bytes());
-    put(&mask);
-    put(&attribute::XOR_PEER_ADDRESS.to_be_bytes());
-    put(&(address_len as u16).to_be_bytes());
-    put(&[0, if peer.is_ipv4() { 1 } else { 2 }]);
-    put(&(peer.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes());
-    match peer.ip() {
-        IpAddr::V4(ip) => put(&(u32::from(ip) ^ MAGIC_COOKIE).to_be_bytes()),
-        IpAddr::V6(ip) => put(&(u128::from(ip) ^ u128::from_be_bytes(mask)).to_be_bytes()),
-    }
-    put(&attribute::DATA.to_be_bytes());
-    put(&(len as u16).to_be_bytes());
-    at
 }

@@ -19,7 +19,6 @@ use towline_ice::stun::{BINDING, Class, Encoder, Splitter, TransactionId};
 
 pub use config::{Config, ConfigError, Relay, ServerTransport};
 pub use connection::{DataConnection, DataConnectionError, Progress};
-pub use data::HEADROOM;
 pub use event::{Allocation, BadAnswer, DropReason, Event, Failure, Input, PeerError, SendError, Transmit};
 use peers::{ChannelState, Peers, Permission};
 use request::{Purpose, Request};

@@ -1,0 +1,4 @@
+//! `turn-client` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| towline_fuzz::run_one("turn-client", input));
