@@ -26,7 +26,7 @@ pub enum Event {
     Accepted(ChannelId),
     /// There is something to read where there was nothing.
     Readable(ChannelId),
-    /// There is room to write where there was none.
+    /// There is room to write where there was none, or the peer wants no more: writes then fail with its code.
     Writable(ChannelId),
     /// What may be sent on a channel changed: the peer's window, less what is on its way.
     WindowChanged {

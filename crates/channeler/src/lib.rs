@@ -37,6 +37,6 @@ pub use error::{Code, ConnectionError, OpenError, ReadError, Reason, Violation, 
 pub use event::{Event, LinkReport, LinkStatus, OpenOptions, Placement, Priority, Read};
 pub use handshake::{
     Certified, CertifiedPeers, Credentials, HandshakeError, KeyOnly, Peer, PeerIdentity, Refused, StaticKey,
-    Trust,
+    Trust, VERSION,
 };
 pub use ids::{ChannelId, ConnectionId, Ecn, LinkId, PeerId, Route, Side, Transmit};

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 /// Size of a pooled buffer: one full TLS record of plaintext.
 pub(crate) const BUFFER: usize = 16_384;
 
@@ -30,6 +32,17 @@ impl Pool {
     /// A stock that keeps at most `buffers` (at least one) of 16 KiB each.
     pub fn new(buffers: usize) -> Self {
         Self(Arc::new(Stock { buffers: Mutex::default(), most: buffers.max(1) }))
+    }
+
+    /// Bytes in a buffer of at most `len`, from the stock if that is worthwhile and up to 16 KiB, which `fill` writes; it
+    /// returns how many they are.
+    pub fn filled(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> usize) -> Bytes {
+        let len = len.min(BUFFER);
+        let mut pooled = self.fitting(len);
+        pooled.buffer.resize(len, 0);
+        let filled = fill(&mut pooled.buffer);
+        pooled.buffer.truncate(filled);
+        Bytes::from_owner(pooled)
     }
 
     /// An empty buffer with room for [`BUFFER`] bytes.

@@ -9,8 +9,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
-use towline_mux::{Capabilities, ChannelId, Chunk, Code, Pool, Priority, Reason};
+use towline_mux::{Capabilities, Chunk, Code, Pool, Priority, Reason};
 
+use crate::connection::carrier::ChannelId;
 use crate::connection::command::{Command, Line};
 use crate::connection::flow::{Flow, Half};
 use crate::error::{ChannelError, CloseReason};
@@ -86,7 +87,7 @@ impl Channel {
     }
 
     /// Its number on the wire.
-    pub fn number(&self) -> u16 {
+    pub fn number(&self) -> u32 {
         self.writer.card.id.number()
     }
 

@@ -1,7 +1,9 @@
 //! How a node is set up.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::connection::bundle::Bounds;
 use crate::dht::DhtConfig;
 use crate::discovery::DiscoveryConfig;
 use crate::eras::Eras;
@@ -9,6 +11,9 @@ use crate::limits::Limits;
 use crate::path::HostAddresses;
 use crate::policy::ConnectionPolicy;
 use crate::revocations::SharedRevocations;
+
+/// Channels above the limit that a peer may open to learn that they are refused.
+const REFUSALS: u32 = 64;
 
 /// Everything about a node that is not its identity. `Default` is [`Config::internet`].
 #[derive(Debug, Clone)]
@@ -96,8 +101,8 @@ impl Config {
             ice: towline_ice::Config::default(),
             mux: towline_mux::Config {
                 keep_alive: Some(towline_mux::KeepAlive {
-                    interval: std::time::Duration::from_secs(20),
-                    timeout: std::time::Duration::from_secs(20),
+                    interval: Duration::from_secs(20),
+                    timeout: Duration::from_secs(20),
                 }),
                 ..towline_mux::Config::default()
             },
@@ -116,6 +121,40 @@ impl Config {
             max_pending: limits.pending_channel_requests,
             max_name: limits.channel_name,
             ..self.mux.clone()
+        }
+    }
+
+    /// The bounds of the channeler transport that carries connections to other Towlines.
+    pub(crate) fn channeler(&self) -> towline_channeler::Config {
+        let (limits, mux) = (&self.limits, &self.mux);
+        let budget = limits.connection_receive_budget as u64;
+        let channels = u32::try_from(limits.channels).unwrap_or(u32::MAX);
+        towline_channeler::Config {
+            // The rest is what readers may have in hand.
+            receive_budget: budget - budget / 4,
+            initial_window: mux.initial_window.min(budget / 4),
+            max_window: mux.max_window.min(budget / 2),
+            send_buffer: mux.max_window,
+            // Beyond the limit requests are refused with a reason, and a few have to come for that.
+            max_channels: channels.saturating_add(REFUSALS),
+            max_label: limits.channel_name,
+            // Whether the peer lives is found out above it; this is for a peer that only its own side believes alive.
+            idle_timeout: mux.keep_alive.map_or(Duration::MAX, |keep| 2 * (keep.interval + keep.timeout)),
+            keep_alive: mux.keep_alive.is_some(),
+            ..towline_channeler::Config::default()
+        }
+    }
+
+    /// What a connection on that transport bounds itself.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let limits = &self.limits;
+        Bounds {
+            channels: limits.channels,
+            undecided: limits.pending_channel_requests,
+            name: limits.channel_name,
+            handed_over: limits.connection_receive_budget / 4,
+            probe_timeout: self.mux.probe_timeout,
+            keep_alive: self.mux.keep_alive,
         }
     }
 }

@@ -119,8 +119,11 @@ pub enum ConnectError {
     /// The TLS handshake failed.
     #[error("TLS failed: {0}")]
     Tls(TlsError),
-    /// The transport failed during the TLS handshake.
-    #[error("the transport failed during the TLS handshake: {0}")]
+    /// The handshake of the channeler transport failed.
+    #[error("the handshake failed: {0}")]
+    Handshake(towline_channeler::HandshakeError),
+    /// The path failed during the handshake, of TLS or of the channeler transport.
+    #[error("the path failed during the handshake: {0}")]
     TlsTransport(io::ErrorKind),
     /// A step took longer than [`Limits`](crate::Limits) allows.
     #[error("the step \"{step}\" took longer than {waited:?}")]
@@ -152,7 +155,7 @@ impl ConnectError {
             | Self::NotAdmitted
             | Self::BadCandidates(_) => Step::Signalling,
             Self::NoSocket(_) | Self::NoPath(_) => Step::Path,
-            Self::Tls(_) | Self::TlsTransport(_) => Step::Tls,
+            Self::Tls(_) | Self::Handshake(_) | Self::TlsTransport(_) => Step::Tls,
             Self::TimedOut { step, .. } => *step,
             Self::Channel(_) => Step::Channel,
         }
@@ -245,6 +248,9 @@ pub enum CloseReason {
     /// The peer broke a rule of the dialect.
     #[error("the peer broke a rule: {0}")]
     Fault(PeerFault),
+    /// The peer broke a rule of the channeler transport.
+    #[error("the peer broke a rule: {0}")]
+    Violation(towline_channeler::Violation),
     /// TLS failed.
     #[error("TLS failed: {0}")]
     Tls(TlsError),

@@ -128,8 +128,8 @@ pub struct EstablishedInfo {
 /// A channel of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
-    /// Its id on the wire.
-    pub id: u16,
+    /// Its number on the wire.
+    pub id: u32,
     /// The name it was opened with.
     pub name: String,
     /// Whether this side opened it.

@@ -322,6 +322,15 @@ impl Channel {
         !self.sender.is_idle()
     }
 
+    /// Whether the peer has yet to hear of anything that was written, or of an end.
+    pub(crate) fn owes(&self) -> bool {
+        match self.life {
+            Life::Open => self.sender.owes(),
+            Life::Finished(_) => false,
+            Life::Reset { told, .. } => told != Once::Known,
+        }
+    }
+
     /// Whether there is data to send.
     #[inline]
     pub(crate) fn wants(&self) -> Wants {

@@ -337,10 +337,8 @@ impl Sender {
             outbox.cut(self.written);
         }
         self.drop_data();
-        if self.awaited > 0 {
-            self.awaited = 0;
-            fx.writable = true;
-        }
+        self.awaited = 0;
+        fx.writable = true;
     }
 
     /// Nothing of what was written matters any more.
@@ -368,6 +366,11 @@ impl Sender {
         self.fin == Fin::Known
             && self.floor == self.written
             && self.outbox.as_ref().is_none_or(|outbox| outbox.all_known())
+    }
+
+    /// Whether the peer has yet to hear of anything that was written, or of the end.
+    pub(super) fn owes(&self) -> bool {
+        !self.is_idle() || !matches!(self.fin, Fin::Open | Fin::Known)
     }
 
     pub(super) fn stopped(&self) -> Option<Code> {

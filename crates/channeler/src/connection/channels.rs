@@ -201,6 +201,12 @@ impl Connection {
         Ok(updated)
     }
 
+    /// Whether the peer has acknowledged everything that was written, and every end of a channel: [`close`](Self::close) would lose
+    /// nothing. Looks at all channels.
+    pub fn is_delivered(&self) -> bool {
+        (0..self.slots.bound()).filter_map(|slot| self.slots.get(slot)).all(|slot| !slot.channel.owes())
+    }
+
     /// Length of the next message to read, or of the bytes of a stream that are there; `None` if nothing is.
     pub fn readable(&self, channel: ChannelId) -> Option<usize> {
         self.slots.look(channel)?.channel.readable()

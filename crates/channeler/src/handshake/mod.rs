@@ -87,6 +87,9 @@ pub(crate) use self::{
 };
 use crate::{ConnectionId, PeerId, crypto::ConnectionSecrets};
 
+/// The version of the protocol: its handshakes begin with `channeler/1.17`. Both sides must have the same.
+pub const VERSION: u16 = 17;
+
 /// Who is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {

@@ -1,4 +1,4 @@
-//! The channels of one connection as its task holds them: between the mux and the halves in the program.
+//! The channels of one connection as its task holds them: between what carries them and the halves in the program.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use towline_mux::{ChannelId, Chunk, Code, Event, Mux, OpenOptions, Pool, Priority, Reason, WriteError};
+use towline_mux::{Chunk, Code, OpenOptions, Pool, Priority, Reason};
 
+use super::carrier::{Carrier, ChannelId, Event, WriteError};
 use super::command::Line;
 use super::flow::{Flow, Half};
 use crate::channel::{Card, Channel, IncomingChannel};
 use crate::error::{ChannelError, CloseReason};
-use crate::info::{ChannelInfo, ConnectionId};
+use crate::info::ConnectionId;
 use crate::limits::Limits;
 use crate::policy::Peer;
 
@@ -49,15 +50,15 @@ struct Entry {
     flow: Arc<Flow>,
     /// To the reader; dropped when nothing more will come.
     deliver: Option<mpsc::Sender<Bytes>>,
-    /// Chunks the mux had no room for.
+    /// Chunks there was no room for.
     parked: VecDeque<Chunk>,
     /// The end of our direction comes behind what is parked.
     finishing: bool,
-    /// The mux may have bytes that the reader's queue had no room for.
+    /// There may be bytes that the reader's queue had no room for.
     undelivered: bool,
     /// The peer has ended its direction; what is undelivered still comes.
     ended: bool,
-    /// The mux has forgotten the channel.
+    /// The carrier has forgotten the channel.
     gone: bool,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct Channels {
     entries: BTreeMap<ChannelId, Entry>,
     /// Requests of ours by age, for their time limit.
     asking: VecDeque<(Instant, ChannelId)>,
-    /// Bytes handed to the mux, and taken from it, over all channels there ever were.
+    /// Bytes handed over to be sent, and received, over all channels there ever were.
     sent: u64,
     received: u64,
 }
@@ -78,7 +79,7 @@ impl Channels {
         Self { setting, entries: BTreeMap::new(), asking: VecDeque::new(), sent: 0, received: 0 }
     }
 
-    /// Whether chunks wait for room in the mux.
+    /// Whether chunks wait for room in the carrier.
     pub(crate) fn has_parked(&self) -> bool {
         self.entries.values().any(|entry| !entry.parked.is_empty())
     }
@@ -97,7 +98,7 @@ impl Channels {
 
     fn insert(
         &mut self,
-        mux: &Mux,
+        carrier: &Carrier,
         id: ChannelId,
         name: &str,
         opened_here: bool,
@@ -110,7 +111,7 @@ impl Channels {
             connection: self.setting.connection,
             peer: Arc::clone(&self.setting.peer),
             opened_here,
-            capabilities: mux.capabilities(),
+            capabilities: carrier.capabilities(),
             line: self.setting.line.clone(),
             pool: self.setting.pool.clone(),
             flow: Arc::clone(&flow),
@@ -134,22 +135,22 @@ impl Channels {
     /// Requests a channel for the program.
     pub(crate) fn open(
         &mut self,
-        mux: &mut Mux,
+        carrier: &mut Carrier,
         now: Instant,
         name: &str,
         options: OpenOptions,
         reply: oneshot::Sender<Result<Channel, ChannelError>>,
     ) {
-        let id = match mux.open(now, name, options) {
+        let id = match carrier.open(now, name, options) {
             Ok(id) => id,
             Err(error) => {
                 let _ = reply.send(Err(ChannelError::NotOpened(error)));
                 return;
             }
         };
-        let (card, received) = self.insert(mux, id, name, true);
+        let (card, received) = self.insert(carrier, id, name, true);
         let channel = Channel::new(card, received);
-        let phase = if options.early && mux.capabilities().early {
+        let phase = if options.early && carrier.capabilities().early {
             // The program may be gone; its dropping the channel then comes back as a command.
             let _ = reply.send(Ok(channel));
             Phase::Open
@@ -163,59 +164,63 @@ impl Channels {
     }
 
     /// Tells the program about a request of the peer.
-    fn offer(&mut self, mux: &mut Mux, id: ChannelId, name: &str, priority: Priority) {
+    fn offer(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, name: &str, priority: Priority) {
         let incoming = self.setting.incoming.clone();
         let Ok(permit) = incoming.try_reserve() else {
             // Nobody takes incoming channels, or too slowly.
-            let _ = mux.refuse(id, Reason::from(Code::TooManyPending));
+            carrier.refuse(now, id, Reason::from(Code::TooManyPending));
             return;
         };
-        let (card, received) = self.insert(mux, id, name, false);
+        let (card, received) = self.insert(carrier, id, name, false);
         permit.send(IncomingChannel::new(card, received, priority));
     }
 
-    pub(crate) fn accept(&mut self, mux: &mut Mux, now: Instant, id: ChannelId) {
+    pub(crate) fn accept(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId) {
         if let Some(entry) = self.entries.get_mut(&id)
             && matches!(entry.phase, Phase::Offered)
         {
-            // It may have been withdrawn meanwhile; the channel then shows that.
-            let _ = mux.accept(now, id);
+            carrier.accept(now, id);
             entry.phase = Phase::Open;
-            self.deliver(mux, id);
+            self.deliver(carrier, now, id);
         }
     }
 
-    pub(crate) fn refuse(&mut self, mux: &mut Mux, id: ChannelId, reason: Reason) {
+    pub(crate) fn refuse(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, reason: Reason) {
         if self.entries.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Offered)) {
             self.entries.remove(&id);
-            let _ = mux.refuse(id, reason);
+            carrier.refuse(now, id, reason);
         }
     }
 
-    pub(crate) fn write(&mut self, mux: &mut Mux, id: ChannelId, chunk: Chunk) {
+    pub(crate) fn write(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, chunk: Chunk) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.parked.push_back(chunk);
             if entry.parked.len() == 1 {
-                self.unpark(mux, id);
+                self.unpark(carrier, now, id);
             }
         }
     }
 
-    /// Gives the mux what it has room for.
-    fn unpark(&mut self, mux: &mut Mux, id: ChannelId) {
+    /// Hands over what there is room for.
+    fn unpark(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         while let Some(chunk) = entry.parked.pop_front() {
             let len = chunk.len();
-            match mux.write(id, chunk) {
+            match carrier.write(now, id, chunk) {
                 Ok(()) => {
                     self.sent += len as u64;
                     entry.flow.release_queued(len);
                 }
                 Err(WriteError::Full(chunk)) => {
+                    let taken = len - chunk.len();
+                    if taken > 0 {
+                        self.sent += taken as u64;
+                        entry.flow.release_queued(taken);
+                    }
                     entry.parked.push_front(chunk);
                     return;
                 }
-                Err(WriteError::NotAccepted | WriteError::Ended | WriteError::UnknownChannel | _) => {
+                Err(WriteError::Ended) => {
                     // The reason was or will be reported by an event; the bytes go nowhere.
                     entry.flow.release_queued(len);
                 }
@@ -223,45 +228,45 @@ impl Channels {
         }
         if entry.finishing {
             entry.finishing = false;
-            let _ = mux.finish(id);
+            carrier.finish(now, id);
             entry.flow.set_finish_sent();
         }
     }
 
-    pub(crate) fn finish(&mut self, mux: &mut Mux, id: ChannelId) {
+    pub(crate) fn finish(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.finishing = true;
             if entry.parked.is_empty() {
-                self.unpark(mux, id);
+                self.unpark(carrier, now, id);
             }
         }
     }
 
     /// The program took `bytes`; there may be room for more.
-    pub(crate) fn consumed(&mut self, mux: &mut Mux, now: Instant, id: ChannelId, bytes: usize) {
-        mux.consumed(now, id, bytes as u64);
-        self.deliver(mux, id);
+    pub(crate) fn consumed(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, bytes: usize) {
+        carrier.consumed(now, id, bytes);
+        self.deliver(carrier, now, id);
     }
 
-    pub(crate) fn reset(&mut self, mux: &mut Mux, id: ChannelId, reason: Reason) {
+    pub(crate) fn reset(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, reason: Reason) {
         if self.entries.remove(&id).is_some() {
-            let _ = mux.reset(id, reason);
+            carrier.reset(now, id, reason);
         }
     }
 
     /// A half was dropped by the program.
-    pub(crate) fn dropped(&mut self, mux: &mut Mux, id: ChannelId, half: Half) {
+    pub(crate) fn dropped(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, half: Half) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if matches!(entry.phase, Phase::Offered) {
-            self.refuse(mux, id, Reason::from(Code::Declined));
+            self.refuse(carrier, now, id, Reason::from(Code::Declined));
             return;
         }
         match half {
-            Half::Writer => self.finish(mux, id),
+            Half::Writer => self.finish(carrier, now, id),
             Half::Reader => {
                 entry.deliver = None;
                 if !entry.ended {
-                    let _ = mux.stop(id, Reason::from(Code::Cancelled));
+                    carrier.stop(now, id, Reason::from(Code::Cancelled));
                 }
                 self.forget_if_done(id);
             }
@@ -283,18 +288,18 @@ impl Channels {
     }
 
     /// Hands received bytes to the reader, as far as its queue has room.
-    fn deliver(&mut self, mux: &mut Mux, id: ChannelId) {
+    fn deliver(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if !entry.undelivered {
             return;
         }
         let Some(deliver) = &entry.deliver else {
-            // Nobody reads: what comes is taken off the mux's hands.
-            while mux.read(id).is_some() {}
+            // Nobody reads: what comes is thrown away.
+            while carrier.read(now, id).is_some() {}
             entry.undelivered = false;
             return;
         };
-        let window = mux.info(id).and_then(|info| info.receive_window).unwrap_or(MAX_REPORT);
+        let window = carrier.receive_window(id).unwrap_or(MAX_REPORT);
         entry.flow.set_report_at((window / 4).min(MAX_REPORT) as usize);
         loop {
             let permit = match deliver.try_reserve() {
@@ -315,7 +320,7 @@ impl Channels {
                     }
                 }
             };
-            match mux.read(id) {
+            match carrier.read(now, id) {
                 Some(bytes) => {
                     self.received += bytes.len() as u64;
                     permit.send(bytes);
@@ -346,10 +351,10 @@ impl Channels {
         }
     }
 
-    /// Handles one event of the mux that concerns a channel.
-    pub(crate) fn handle_event(&mut self, mux: &mut Mux, event: Event) {
+    /// Handles one event that concerns a channel.
+    pub(crate) fn handle_event(&mut self, carrier: &mut Carrier, now: Instant, event: Event) {
         match event {
-            Event::Requested { id, name, priority } => self.offer(mux, id, &name, priority),
+            Event::Requested { id, name, priority } => self.offer(carrier, now, id, &name, priority),
             Event::Accepted { id } => {
                 if let Some(entry) = self.entries.get_mut(&id)
                     && let Phase::Asking { channel, reply, .. } =
@@ -357,23 +362,23 @@ impl Channels {
                 {
                     // Nobody waits any more when this fails; dropping the channel is seen as a command.
                     let _ = reply.send(Ok(channel));
-                    self.deliver(mux, id);
+                    self.deliver(carrier, now, id);
                 }
             }
             Event::Refused { id, reason } => self.abort(id, ChannelError::Refused(reason)),
             Event::Readable { id } => {
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.undelivered = true;
-                    self.deliver(mux, id);
+                    self.deliver(carrier, now, id);
                 }
             }
-            Event::Writable { id } => self.unpark(mux, id),
+            Event::Writable { id } => self.unpark(carrier, now, id),
             Event::Finished { id } => {
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.ended = true;
                     // What is left is delivered first; the queue is closed behind it.
                     entry.undelivered = true;
-                    self.deliver(mux, id);
+                    self.deliver(carrier, now, id);
                 }
             }
             Event::Stopped { id, reason } => {
@@ -395,7 +400,7 @@ impl Channels {
                         entry.ended = true;
                         entry.undelivered = true;
                     }
-                    self.deliver(mux, id);
+                    self.deliver(carrier, now, id);
                     self.forget_if_done(id);
                 }
             }
@@ -409,7 +414,7 @@ impl Channels {
     }
 
     /// Gives up requests of ours that nobody answered; only these, not the connection.
-    pub(crate) fn handle_timeout(&mut self, mux: &mut Mux, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, carrier: &mut Carrier, now: Instant) {
         let limit: Duration = self.setting.limits.channel_timeout;
         while let Some(&(since, id)) = self.asking.front() {
             let asking = self
@@ -421,48 +426,36 @@ impl Channels {
             }
             self.asking.pop_front();
             if asking {
-                let _ = mux.reset(id, Reason::from(Code::TimedOut));
+                carrier.reset(now, id, Reason::from(Code::TimedOut));
                 self.abort(id, ChannelError::TimedOut(limit));
             }
         }
     }
 
     /// Withdraws requests of ours whose answer nobody waits for any more.
-    pub(crate) fn withdraw_abandoned(&mut self, mux: &mut Mux) {
+    pub(crate) fn withdraw_abandoned(&mut self, carrier: &mut Carrier, now: Instant) {
         let abandoned =
             |entry: &Entry| matches!(&entry.phase, Phase::Asking { reply, .. } if reply.is_closed());
         let ids: Vec<ChannelId> =
             self.entries.iter().filter(|(_, entry)| abandoned(entry)).map(|(id, _)| *id).collect();
         for id in ids {
-            let _ = mux.reset(id, Reason::from(Code::Cancelled));
+            carrier.reset(now, id, Reason::from(Code::Cancelled));
             self.abort(id, ChannelError::EndedHere);
         }
     }
 
-    /// The channels as typed values.
-    pub(crate) fn list(mux: &Mux) -> Vec<ChannelInfo> {
-        mux.channels()
-            .map(|info| ChannelInfo {
-                id: info.number,
-                name: info.name.to_owned(),
-                opened_here: info.opened_by_us,
-                sent: info.bytes_sent,
-                received: info.bytes_received,
-            })
-            .collect()
-    }
-
     /// The connection is gone: every channel ends. After a clean end of a Jami connection, which has no other
     /// way of saying so, readers see the end of the stream.
-    pub(crate) fn close(&mut self, mux: &mut Mux, reason: &CloseReason) {
-        let clean = matches!(reason, CloseReason::Peer) && !mux.capabilities().half_close;
+    pub(crate) fn close(&mut self, carrier: &mut Carrier, now: Instant, reason: &CloseReason) {
+        let clean = matches!(reason, CloseReason::Peer) && !carrier.capabilities().half_close;
         for (id, mut entry) in std::mem::take(&mut self.entries) {
+            let mut complete = entry.ended;
             if entry.deliver.is_some() {
                 // What arrived before the end is still good, and there is no window to wait for any more.
-                entry.flow.leave_rest(std::iter::from_fn(|| mux.read(id)).collect());
+                let (rest, all) = carrier.rest(now, id, entry.ended, entry.undelivered);
+                entry.flow.leave_rest(rest);
+                complete = all;
             }
-            // A mux that was closed first has dropped what was not read.
-            let complete = entry.ended && !(entry.undelivered && mux.is_closed());
             if (clean || complete) && !matches!(entry.phase, Phase::Asking { .. }) {
                 entry.flow.end_writing(ChannelError::Connection(reason.clone()));
                 entry.deliver = None;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use towline_mux::{ChannelId, Chunk, OpenOptions, Priority, Reason};
+use towline_mux::{Chunk, OpenOptions, Priority, Reason};
 
 use crate::channel::Channel;
+use crate::connection::carrier::ChannelId;
 use crate::connection::flow::Half;
 use crate::error::{ChannelError, CloseReason};
 use crate::info::ChannelInfo;

@@ -7,8 +7,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use towline_ice::Role;
 use towline_identity::DeviceId;
-use towline_tls::{Config, Session};
+use towline_mux::Mux;
+use towline_tls::Config;
 
+use super::carrier::Carrier;
+use super::session::Session;
 use super::transport::{ReadOutcome, Transport, TransportError};
 use crate::error::{ConnectError, Step};
 use crate::path::Selected;
@@ -17,19 +20,15 @@ use crate::path::Selected;
 const MAX_EARLY_PLAINTEXT: usize = 256 * 1024;
 
 /// What is left to a handshake that is to stop.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-/// A session that is established.
+/// A connection that is established.
 #[derive(Debug)]
 pub(crate) struct Secured {
-    pub(crate) transport: Transport,
-    /// Our part in TLS; decides the halves of the channel ids.
-    pub(crate) side: towline_mux::Side,
+    pub(crate) carrier: Carrier,
     pub(crate) dialect: towline_mux::Dialect,
     /// Version, suite and group, for people.
     pub(crate) security: String,
-    /// What the peer said right behind its part of the handshake.
-    pub(crate) plaintext: Vec<u8>,
 }
 
 /// Performs the handshake with `device`, whose key is the only one accepted. The live ICE role decides who is
@@ -37,13 +36,14 @@ pub(crate) struct Secured {
 pub(crate) async fn secure(
     selected: Selected,
     config: &Config,
+    mux: towline_mux::Config,
     device: DeviceId,
     limit: Duration,
     stop: &CancellationToken,
 ) -> Result<Secured, ConnectError> {
     let (session, side) = match selected.role {
-        Role::Controlling => (Session::client(config, device), towline_mux::Side::TlsClient),
-        Role::Controlled => (Session::server(config, device), towline_mux::Side::TlsServer),
+        Role::Controlling => (towline_tls::Session::client(config, device), towline_mux::Side::TlsClient),
+        Role::Controlled => (towline_tls::Session::server(config, device), towline_mux::Side::TlsServer),
     };
     let mut transport = Transport::new(selected, session.map_err(ConnectError::Tls)?);
     let mut plaintext = Vec::new();
@@ -72,7 +72,9 @@ pub(crate) async fn secure(
             if dialect == towline_mux::Dialect::Native {
                 transport.close_losers();
             }
-            Ok(Secured { transport, side, dialect, security, plaintext })
+            let mux = Mux::new(dialect, side, mux, towline_net::now());
+            let carrier = Carrier::Session(Box::new(Session::new(transport, mux, plaintext)));
+            Ok(Secured { carrier, dialect, security })
         }
         Ok(Err(TransportError::Tls(error))) => {
             // The peer should learn why; it is not waited for.

@@ -1,4 +1,4 @@
-//! The task of a connection: commands in, events out, bytes through. It owns the mux and the transport.
+//! The task of a connection: commands in, events out, bytes through. It owns what carries the channels.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
-use towline_mux::{Event, Mux, PeerFault, PingId, Reason};
+use towline_mux::Reason;
 
+use super::carrier::{Carrier, Event, Filled, PingId};
 use super::channels::{Channels, Setting};
 use super::command::Command;
 use super::flow::{SendShare, Sweep};
-use super::transport::{ReadOutcome, Transport, TransportError, WRITE_TARGET};
 use crate::error::CloseReason;
 
 /// Commands handled before bytes are moved again.
@@ -47,16 +47,13 @@ enum Ending {
 
 /// A connection at work.
 pub(crate) struct Task {
-    transport: Transport,
-    mux: Mux,
+    carrier: Carrier,
     channels: Channels,
     commands: mpsc::Receiver<Command>,
     sweep: Arc<Sweep>,
     share: Arc<SendShare>,
     counters: Arc<Counters>,
     pings: Vec<(PingId, oneshot::Sender<Duration>)>,
-    /// Reused by the mux for gathering small frames.
-    scratch: Vec<u8>,
     timer: Pin<Box<Sleep>>,
     ending: Ending,
     close_timeout: Duration,
@@ -66,23 +63,20 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn new(
-        transport: Transport,
-        mux: Mux,
+        carrier: Carrier,
         setting: Setting,
         commands: mpsc::Receiver<Command>,
         counters: Arc<Counters>,
     ) -> Self {
         let close_timeout = setting.limits.close_timeout;
         Self {
-            transport,
-            mux,
+            carrier,
             sweep: Arc::clone(&setting.line.sweep),
             share: Arc::clone(&setting.line.share),
             channels: Channels::new(setting),
             commands,
             counters,
             pings: Vec::new(),
-            scratch: Vec::new(),
             timer: Box::pin(tokio::time::sleep_until(towline_net::now().into())),
             ending: Ending::Open,
             close_timeout,
@@ -90,22 +84,16 @@ impl Task {
         }
     }
 
-    /// Runs the connection to its end. `plaintext` is what came right behind the handshake.
-    pub(crate) async fn run(mut self, plaintext: Vec<u8>) -> CloseReason {
-        let reason = match self.mux.handle_data(towline_net::now(), &plaintext) {
+    /// Runs the connection to its end.
+    pub(crate) async fn run(mut self) -> CloseReason {
+        let reason = match self.carrier.begin(towline_net::now()) {
             Ok(()) => poll_fn(|cx| self.poll(cx)).await,
-            Err(fault) => CloseReason::Fault(fault),
+            Err(reason) => reason,
         };
         let _ = self.counters.ended.set(reason.clone());
-        self.channels.close(&mut self.mux, &reason);
+        self.channels.close(&mut self.carrier, towline_net::now(), &reason);
         self.counters.channels.store(0, Ordering::Relaxed);
-        if !matches!(reason, CloseReason::Transport(_) | CloseReason::Truncated) {
-            if matches!(reason, CloseReason::Tls(_)) {
-                self.transport.end().await;
-            } else {
-                self.transport.say_goodbye().await;
-            }
-        }
+        self.carrier.end(&reason).await;
         reason
     }
 
@@ -122,7 +110,7 @@ impl Task {
                 Err(reason) => return Poll::Ready(reason),
             }
             moved |= self.poll_timers(cx, now);
-            if let Err(reason) = self.handle_events() {
+            if let Err(reason) = self.handle_events(now) {
                 return Poll::Ready(reason);
             }
             match self.poll_send(cx, now) {
@@ -163,39 +151,36 @@ impl Task {
             self.handle_command(command, now);
         }
         for (id, half) in dropped {
-            self.channels.dropped(&mut self.mux, id, half);
+            self.channels.dropped(&mut self.carrier, now, id, half);
         }
-        self.channels.withdraw_abandoned(&mut self.mux);
+        self.channels.withdraw_abandoned(&mut self.carrier, now);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
-        let Self { mux, channels, .. } = self;
+        let Self { carrier, channels, .. } = self;
         match command {
-            Command::Open { name, options, reply } => channels.open(mux, now, &name, options, reply),
-            Command::Accept { id } => channels.accept(mux, now, id),
-            Command::Refuse { id, reason } => channels.refuse(mux, id, reason),
-            Command::Write { id, chunk } => channels.write(mux, id, chunk),
-            Command::Finish { id } => channels.finish(mux, id),
-            Command::Consumed { id, bytes } => channels.consumed(mux, now, id, bytes),
-            Command::Reset { id, reason } => channels.reset(mux, id, reason),
-            Command::SetPriority { id, priority } => mux.set_priority(id, priority),
-            Command::Dropped { id, half } => channels.dropped(mux, id, half),
+            Command::Open { name, options, reply } => channels.open(carrier, now, &name, options, reply),
+            Command::Accept { id } => channels.accept(carrier, now, id),
+            Command::Refuse { id, reason } => channels.refuse(carrier, now, id, reason),
+            Command::Write { id, chunk } => channels.write(carrier, now, id, chunk),
+            Command::Finish { id } => channels.finish(carrier, now, id),
+            Command::Consumed { id, bytes } => channels.consumed(carrier, now, id, bytes),
+            Command::Reset { id, reason } => channels.reset(carrier, now, id, reason),
+            Command::SetPriority { id, priority } => carrier.set_priority(id, priority),
+            Command::Dropped { id, half } => channels.dropped(carrier, now, id, half),
             Command::List { reply } => {
-                let _ = reply.send(Channels::list(mux));
+                let _ = reply.send(carrier.list());
             }
             Command::Ping { reply } => {
                 // Where it cannot be sent the reply is dropped, which the caller sees.
-                if let Ok(id) = mux.ping(now) {
+                if let Some(id) = carrier.ping(now) {
                     self.pings.push((id, reply));
                 }
             }
-            Command::Probe => {
-                // A peer that does not answer beacons cannot be probed; TCP is all there is.
-                let _ = mux.liveness_probe(now);
-            }
+            Command::Probe => carrier.probe(now),
             Command::Retire => {
                 if matches!(self.ending, Ending::Open) {
-                    mux.go_away(Reason::from(towline_mux::Code::GoingAway));
+                    carrier.go_away(now, Reason::from(towline_mux::Code::GoingAway));
                     self.counters.leaving.store(true, Ordering::Release);
                     self.ending = Ending::Retiring;
                 }
@@ -207,7 +192,7 @@ impl Task {
 
     fn begin_close(&mut self, say: Reason, reason: CloseReason, now: Instant) {
         if matches!(self.ending, Ending::Open | Ending::Retiring) {
-            self.mux.go_away(say.clone());
+            self.carrier.go_away(now, say.clone());
             self.counters.leaving.store(true, Ordering::Release);
             self.ending = Ending::Draining { say, reason, deadline: now + self.close_timeout };
         }
@@ -217,42 +202,26 @@ impl Task {
     fn dismiss(&mut self, reason: CloseReason, now: Instant) {
         if !matches!(self.ending, Ending::Flushing { .. }) {
             self.counters.leaving.store(true, Ordering::Release);
-            self.mux.close(Reason::new(towline_mux::Code::Declined, "not admitted any more"));
+            self.carrier.close(now, Reason::new(towline_mux::Code::Declined, "not admitted any more"));
             self.ending = Ending::Flushing { reason, deadline: now + self.close_timeout };
         }
     }
 
-    /// Reads once, if the mux has room for what comes.
+    /// Reads once, if there is room for what comes.
     fn poll_receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
-        if !self.mux.wants_data() || matches!(self.ending, Ending::Flushing { .. }) {
+        if matches!(self.ending, Ending::Flushing { .. }) {
             return Ok(false);
         }
-        let Self { transport, mux, .. } = self;
-        let mut fault: Option<PeerFault> = None;
-        let mut sink = |plaintext: &[u8]| {
-            if fault.is_none() {
-                fault = mux.handle_data(now, plaintext).err();
-            }
+        let end = match self.carrier.poll_receive(cx, now) {
+            Ok(moved) => return Ok(moved),
+            Err(CloseReason::Fault(fault)) => return Err(CloseReason::Fault(fault)),
+            Err(end) => end,
         };
-        let outcome = transport.poll_read(cx, &mut sink);
-        if let Some(fault) = fault {
-            return Err(CloseReason::Fault(fault));
-        }
-        match outcome {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(ReadOutcome::Progress)) => Ok(true),
-            Poll::Ready(Ok(ReadOutcome::Closed)) => {
-                self.handle_events()?;
-                Err(match self.peer_leaves.take() {
-                    Some(reason) => CloseReason::GoAway(reason),
-                    None => CloseReason::Peer,
-                })
-            }
-            Poll::Ready(Err(error)) => {
-                self.handle_events()?;
-                Err(close_reason(error))
-            }
-        }
+        self.handle_events(now)?;
+        Err(match (end, self.peer_leaves.take()) {
+            (CloseReason::Peer, Some(reason)) => CloseReason::GoAway(reason),
+            (end, _) => end,
+        })
     }
 
     fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -261,7 +230,7 @@ impl Task {
             Ending::Open | Ending::Retiring => None,
         };
         let next =
-            [self.mux.poll_timeout(), self.transport.poll_timeout(), self.channels.poll_timeout(), deadline];
+            [self.carrier.poll_timeout(), self.channels.poll_timeout(), deadline];
         let Some(next) = next.into_iter().flatten().min() else { return false };
         if next > now {
             if self.timer.deadline().into_std() != next {
@@ -271,21 +240,18 @@ impl Task {
                 return false;
             }
         }
-        if self.mux.poll_timeout().is_some_and(|at| at <= now) {
-            self.mux.handle_timeout(now);
+        if self.carrier.poll_timeout().is_some_and(|at| at <= now) {
+            self.carrier.handle_timeout(now);
         }
-        if self.transport.poll_timeout().is_some_and(|at| at <= now) && self.transport.handle_timeout(now) {
-            self.scratch = Vec::new();
-        }
-        self.channels.handle_timeout(&mut self.mux, now);
+        self.channels.handle_timeout(&mut self.carrier, now);
         // A deadline that has passed is seen by `ended`.
         deadline.is_none_or(|at| at > now)
     }
 
-    /// Drains the mux's events. True if there was any; an error if one of them is the end.
-    fn handle_events(&mut self) -> Result<bool, CloseReason> {
+    /// Drains the events. True if there was any; an error if one of them is the end.
+    fn handle_events(&mut self, now: Instant) -> Result<bool, CloseReason> {
         let mut any = false;
-        while let Some(event) = self.mux.poll_event() {
+        while let Some(event) = self.carrier.poll_event(now) {
             any = true;
             match event {
                 Event::Pong { id, rtt } => {
@@ -297,41 +263,33 @@ impl Task {
                     self.counters.leaving.store(true, Ordering::Release);
                     self.peer_leaves = Some(reason);
                     // So that it knows when the last request of ours has come.
-                    self.mux.go_away(Reason::from(towline_mux::Code::GoingAway));
+                    self.carrier.go_away(now, Reason::from(towline_mux::Code::GoingAway));
                 }
                 Event::Dead => return Err(CloseReason::Dead),
-                other => self.channels.handle_event(&mut self.mux, other),
+                other => self.channels.handle_event(&mut self.carrier, now, other),
             }
         }
         Ok(any)
     }
 
-    /// Fills the transport and writes. More is only prepared when all before it is written, so that an urgent
-    /// channel never waits behind more than one such portion.
+    /// Writes what there is to write, portion by portion.
     fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         let mut moved = false;
         loop {
-            self.transport.flush_session();
-            while self.transport.unsent() < WRITE_TARGET {
-                if let Some(transmit) = self.mux.poll_transmit(now, &mut self.scratch) {
-                    self.transport.send(&transmit).map_err(close_reason)?;
-                } else if !self.handle_events()? {
-                    // Otherwise there may be room in the mux now for what its channels have parked.
-                    break;
-                }
-            }
-            if self.transport.unsent() == 0 {
+            // When all is said there may be room for what the channels have parked.
+            while self.carrier.fill(cx, now)? == Filled::All && self.handle_events(now)? {}
+            if self.carrier.unsent() == 0 {
                 break;
             }
-            match self.transport.poll_write(cx) {
+            match self.carrier.poll_write(cx) {
                 Poll::Ready(Ok(())) => moved = true,
-                Poll::Ready(Err(error)) => return Err(self.last_words(cx, now, close_reason(error))),
+                Poll::Ready(Err(failure)) => return Err(self.last_words(cx, now, failure)),
                 Poll::Pending => break,
             }
-            // Room in the mux: writers that wait for it go on.
-            self.handle_events()?;
+            // Room again: writers that wait for it go on.
+            self.handle_events(now)?;
         }
-        self.mux.set_blocked(self.transport.unsent() > 0);
+        self.carrier.settle();
         Ok(moved)
     }
 
@@ -341,7 +299,7 @@ impl Task {
         loop {
             match self.poll_receive(cx, now) {
                 Ok(true) => {}
-                Ok(false) => return self.handle_events().err().unwrap_or(failure),
+                Ok(false) => return self.handle_events(now).err().unwrap_or(failure),
                 Err(reason @ (CloseReason::Peer | CloseReason::GoAway(_))) => return reason,
                 Err(_) => return failure,
             }
@@ -351,22 +309,23 @@ impl Task {
     /// Whether the connection is to end now, and takes the next step towards it.
     fn ended(&mut self, now: Instant) -> Ended {
         self.publish();
-        let unsent = self.transport.unsent();
+        let unsent = self.carrier.unsent();
         match &mut self.ending {
             Ending::Retiring
                 // Before the peer has said so, too, requests of its may be under way.
                 if self.peer_leaves.is_some()
+                    && self.carrier.has_heard_all()
                     && self.channels.is_empty()
-                    && self.mux.channels().next().is_none()
+                    && !self.carrier.has_channels()
                     && unsent == 0 =>
             {
                 Ended::Yes(CloseReason::Replaced)
             }
             Ending::Draining { say, reason, deadline } => {
-                if *deadline > now && (self.mux.queued() > 0 || unsent > 0 || self.channels.has_parked()) {
+                if *deadline > now && (self.carrier.owes() || unsent > 0 || self.channels.has_parked()) {
                     return Ended::No;
                 }
-                self.mux.close(say.clone());
+                self.carrier.close(now, say.clone());
                 self.ending = Ending::Flushing { reason: reason.clone(), deadline: *deadline };
                 Ended::Moved
             }
@@ -393,12 +352,4 @@ enum Ended {
     No,
     Moved,
     Yes(CloseReason),
-}
-
-fn close_reason(error: TransportError) -> CloseReason {
-    match error {
-        TransportError::Io(kind) => CloseReason::Transport(kind),
-        TransportError::Tls(error) => CloseReason::Tls(error),
-        TransportError::Truncated => CloseReason::Truncated,
-    }
 }

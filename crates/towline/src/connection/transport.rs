@@ -83,7 +83,7 @@ impl Transport {
             session,
             input: selected.unread,
             read_size: READ_MIN,
-            partial: selected.early,
+            partial: selected.early.concat(),
             output: Output::new(selected.unsent),
             moved: IDLE_BYTES,
         }

@@ -226,7 +226,7 @@ impl Actor {
             (Some(waiters), Err(error)) => self.attempt_failed((device, id, origin), waiters, &error),
             // It was to end, and had just succeeded.
             (None, Ok(mut attempted)) => {
-                self.chores.spawn(async move { attempted.secured.transport.say_goodbye().await });
+                self.chores.spawn(async move { attempted.secured.carrier.end(&CloseReason::Here).await });
             }
             (None, Err(_)) => {}
         }

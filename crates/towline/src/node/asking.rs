@@ -65,7 +65,7 @@ pub(super) async fn ask(
 
 /// Says no, to those who understand it; others would take it for a broken answer.
 pub(super) async fn refuse(ctx: &Context, incoming: &Incoming, reason: RefusalReason) {
-    if incoming.request.extension.is_none() || ctx.extension().is_none() {
+    if incoming.request.extension.is_none() || !ctx.config.native_dialect {
         return;
     }
     let refusal = PeerRequest {
@@ -73,7 +73,7 @@ pub(super) async fn refuse(ctx: &Context, incoming: &Incoming, reason: RefusalRe
         ice_message: String::new(),
         is_answer: true,
         connection_type: String::new(),
-        extension: Some(Extension { refused: Some(reason) }),
+        extension: Some(Extension { refused: Some(reason), channeler: None }),
     };
     if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.answer_at(), &refusal).await {
         tracing::debug!(%error, "the refusal could not be stored");

@@ -1,4 +1,4 @@
-//! One attempt at a connection, from either side, as a future: certificate, signalling, path, TLS.
+//! One attempt at a connection, from either side, as a future: certificate, signalling, path, handshake.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +11,17 @@ use towline_identity::{Chain, DeviceId};
 use super::asking::{ask, refuse};
 use super::context::Context;
 use super::known::Known;
+use super::passport::Passport;
 use super::progress::Progress;
+use crate::connection::bundle::{Introduction, shake};
 use crate::connection::secure::{Secured, secure};
 use crate::dht::{FindCertificateError, FoundCertificate};
 use crate::eras::DeviceIds;
-use crate::error::{ConnectError, Step};
+use crate::error::{CloseReason, ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport, Timeline};
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
-use crate::signal::{Incoming, PeerRequest, RefusalReason};
+use crate::signal::{Incoming, PeerRequest, RefusalReason, StaticKey};
 
 /// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
 /// rounds through the DHT; a node that has run for a while does not wait.
@@ -114,7 +116,7 @@ impl Attempt {
     }
 
     /// Whose device the peer is by its own account. Any account can vouch for the key of any device, unasked, and
-    /// publish that; the chain presented in TLS is the one that the device itself signed for. A device that presents
+    /// publish that; the chain presented in the handshake is the one that the device itself signed for. A device that presents
     /// no more than its own certificate is taken for what was found.
     fn confirm(
         &self,
@@ -122,7 +124,7 @@ impl Attempt {
         peer: Peer,
         secured: &Secured,
     ) -> Result<(Peer, bool), ConnectError> {
-        let presented = secured.transport.session().peer_chain().filter(|chain| chain.account().is_some());
+        let presented = secured.carrier.peer_chain().filter(|chain| chain.account().is_some());
         if let Some(chain) = presented
             && *chain != known.chain
         {
@@ -142,13 +144,14 @@ impl Attempt {
         Ok((peer, admitted))
     }
 
-    /// Path and TLS, the same from both sides.
+    /// Path and handshake, the same from both sides: of the channeler transport, if both know each other's keys for that.
     async fn connect(
         mut self,
         mut known: Known,
         peer: Peer,
         gathered: Gathered,
         remote: Description,
+        keys: Option<(Passport, StaticKey)>,
     ) -> Result<Attempted, ConnectError> {
         self.timeline.signalling = self.steps.lap();
         let limits = &self.ctx.config.limits;
@@ -163,15 +166,33 @@ impl Attempt {
         self.timeline.path = self.steps.lap();
         let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
         self.reach(ConnectionState::Securing);
-        let mut secured =
-            secure(selected, &self.ctx.tls, self.device, limits.tls_timeout, &self.stop).await?;
+        let mut secured = match keys {
+            Some((passport, StaticKey(peer))) => {
+                let (net, config) = (&self.ctx.net, &self.ctx.config);
+                let introduction = Introduction {
+                    key: passport.key,
+                    credentials: passport.credentials,
+                    peer,
+                    device: self.device,
+                    transport: config.channeler(),
+                    bounds: config.bounds(),
+                    unix_time: i64::try_from(net.unix_time().as_secs()).unwrap_or(i64::MAX),
+                    seed: net.seed(),
+                };
+                shake(selected, introduction, limits.tls_timeout, &self.stop).await?
+            }
+            None => {
+                let (tls, mux) = (&self.ctx.tls, self.ctx.config.mux());
+                secure(selected, tls, mux, self.device, limits.tls_timeout, &self.stop).await?
+            }
+        };
         self.timeline.tls = self.steps.lap();
         let judged = self.ctx.policy_age();
         let (peer, admitted) = match self.confirm(&mut known, peer, &secured) {
             Ok(confirmed) => confirmed,
             Err(error) => {
                 // The peer holds the connection for established.
-                secured.transport.say_goodbye().await;
+                secured.carrier.end(&CloseReason::NotAdmitted).await;
                 return Err(error);
             }
         };
@@ -216,12 +237,13 @@ pub(crate) async fn dial(
     let _ = tokio::time::timeout(PUBLISHED_FIRST, ctx.registered()).await;
     // The requester is controlled in ICE and the server in TLS.
     let gathered = gather(&ctx, Role::Controlled)?;
+    let passport = ctx.passport().await;
     let request = PeerRequest {
         id: id.0,
         ice_message: gathered.description().to_blob(),
         is_answer: false,
         connection_type: String::new(),
-        extension: ctx.extension(),
+        extension: ctx.extension(passport.as_ref()),
     };
     let Incoming { request: answer, at, .. } = ask(&ctx, &known, &request, answer, &progress).await?;
     if let Some(reason) = answer.extension.and_then(|extension| extension.refused) {
@@ -230,7 +252,8 @@ pub(crate) async fn dial(
     let remote = parse_candidates(&answer)?;
     // It answers on the kind of key that it was asked by.
     known.at = Some(at);
-    attempt.connect(known, peer, gathered, remote).await
+    let keys = passport.zip(answer.extension.and_then(|extension| extension.channeler));
+    attempt.connect(known, peer, gathered, remote, keys).await
 }
 
 /// Answers a request. The decision of the policy is made here, once the certificate is known.
@@ -257,13 +280,16 @@ pub(crate) async fn answer(
             return Err(error);
         }
     };
+    // Who asked for TLS gets that.
+    let key = incoming.request.extension.and_then(|extension| extension.channeler);
+    let passport = if key.is_some() { ctx.passport().await } else { None };
     let gathered = gather(&ctx, Role::Controlling)?;
     let reply = PeerRequest {
         id: incoming.request.id,
         ice_message: gathered.description().to_blob(),
         is_answer: true,
         connection_type: String::new(),
-        extension: ctx.extension(),
+        extension: ctx.extension(passport.as_ref()),
     };
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
@@ -275,7 +301,7 @@ pub(crate) async fn answer(
     };
     tokio::select! {
         biased;
-        result = attempt.connect(known, peer, gathered, remote) => result,
+        result = attempt.connect(known, peer, gathered, remote, passport.zip(key)) => result,
         never = send => match never {},
     }
 }

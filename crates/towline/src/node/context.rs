@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use towline_identity::{AccountId, Chain, DeviceId};
 use towline_net::Net;
 
+use super::passport::{Passport, Passports};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dht::Dht;
@@ -17,7 +18,8 @@ use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionState};
 use crate::path::PathOptions;
 use crate::policy::Peer;
-use crate::signal::{Extension, Signalling};
+use crate::signal::{Extension, Signalling, StaticKey};
+
 
 /// Shared, read-only.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) dht: Dht,
     pub(crate) signalling: Signalling,
     pub(crate) tls: towline_tls::Config,
+    pub(super) passports: Passports,
     pub(crate) config: Config,
     pub(crate) path: PathOptions,
     pub(crate) device: DeviceId,
@@ -75,9 +78,16 @@ impl Context {
         Ok(Peer { device: chain.device_id(), account, chain: chain.clone() })
     }
 
-    /// What tells a Towline that we are one, too; nothing, if we are to speak as Jami does.
-    pub(crate) fn extension(&self) -> Option<Extension> {
-        self.config.native_dialect.then(Extension::default)
+    /// What tells a Towline that we are one, too, with the key of the passport, if any; nothing, if we are to speak as Jami
+    /// does.
+    pub(super) fn extension(&self, passport: Option<&Passport>) -> Option<Extension> {
+        let channeler = passport.map(|passport| StaticKey(passport.key.public()));
+        self.config.native_dialect.then_some(Extension { refused: None, channeler })
+    }
+
+    /// What this node shows of itself in the channeler transport, if it is to speak that.
+    pub(super) async fn passport(&self) -> Option<Passport> {
+        if self.config.native_dialect { self.passports.get(self.net.as_ref()).await } else { None }
     }
 
     /// Whether the device may connect to us.

@@ -6,6 +6,7 @@ mod attempt;
 mod command;
 mod context;
 mod known;
+mod passport;
 mod progress;
 mod table;
 mod target;
@@ -123,6 +124,7 @@ impl Node {
             dht,
             signalling,
             tls,
+            passports: passport::Passports::new(Arc::clone(&identity)),
             config,
             path,
             device: identity.device_id(),

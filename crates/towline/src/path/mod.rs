@@ -39,7 +39,7 @@ pub(crate) struct Gathered {
     pub(crate) listeners: Vec<Box<dyn TcpListener>>,
 }
 
-/// A selected path, ready for TLS.
+/// A selected path, ready to be secured.
 #[derive(Debug)]
 pub(crate) struct Selected {
     pub(crate) stream: Box<dyn TcpStream>,
@@ -50,8 +50,8 @@ pub(crate) struct Selected {
     pub(crate) remote: SocketAddr,
     /// The live role; decides the TLS role (`connection.md` 1.3).
     pub(crate) role: Role,
-    /// Application bytes that came before the path was selected, without their framing.
-    pub(crate) early: Vec<u8>,
+    /// The payloads of frames with application bytes that came before the path was selected.
+    pub(crate) early: Vec<bytes::BytesMut>,
     /// Framed bytes read and not looked at yet.
     pub(crate) unread: bytes::BytesMut,
     /// Framed bytes not written yet.

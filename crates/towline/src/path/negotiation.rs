@@ -32,8 +32,8 @@ struct Link {
     input: BytesMut,
     /// Framed bytes to write.
     output: Vec<u8>,
-    /// Application bytes received before a path was selected. The agent bounds them.
-    early: Vec<u8>,
+    /// Payloads with application bytes received before a path was selected. The agent bounds them.
+    early: Vec<BytesMut>,
 }
 
 enum LinkState {
@@ -249,7 +249,7 @@ fn take_frame(agent: &mut Agent, id: StreamId, link: &mut Link) -> Result<bool, 
     link.input.advance(2);
     let frame = link.input.split_to(len);
     match agent.handle_tcp_frame(towline_net::now(), id, &frame) {
-        Disposition::Early | Disposition::Data => link.early.extend_from_slice(&frame),
+        Disposition::Early | Disposition::Data => link.early.push(frame),
         Disposition::Dropped(reason) => tracing::debug!(stream = %id, %reason, "frame dropped"),
         Disposition::Consumed => {}
     }

@@ -16,7 +16,7 @@ use towline_identity::{Identity, PublicKey};
 use crate::dht::{CertificateKey, Dht, ListenEvent, PutError};
 use crate::eras::Eras;
 
-pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, USER_TYPE};
+pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, StaticKey, USER_TYPE};
 pub(crate) use treated::Treated;
 pub(crate) use treated_file::save as save_treated;
 

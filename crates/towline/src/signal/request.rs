@@ -23,6 +23,8 @@ const MAX_TEXT: usize = 1024;
 const MAX_ENTRIES: u32 = 32;
 /// Version of the Towline extension.
 const EXTENSION_VERSION: u64 = 1;
+/// Versions of the channeler transport that are read from a peer.
+const MAX_VERSIONS: u32 = 32;
 
 /// A connection request, or the answer to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,20 @@ pub struct PeerRequest {
 pub struct Extension {
     /// In an answer: the request is refused, and why.
     pub refused: Option<RefusalReason>,
+    /// The sender speaks the channeler transport, in a version that we do, too. If both sides say so, the connection runs
+    /// on it, and on TLS otherwise.
+    pub channeler: Option<StaticKey>,
+}
+
+/// The public half of the key by which the sender is known in the channeler transport. The request is signed by the device
+/// and encrypted to the recipient, so it is the device's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StaticKey(pub [u8; 32]);
+
+impl std::fmt::Debug for StaticKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// Why a connection request was refused.
@@ -128,12 +144,20 @@ impl PeerRequest {
         encode::write_str(buf, &self.connection_type).expect(infallible);
         if let Some(extension) = self.extension {
             encode::write_str(buf, "tl").expect(infallible);
-            encode::write_map_len(buf, 1 + u32::from(extension.refused.is_some())).expect(infallible);
+            let entries = 1 + u32::from(extension.refused.is_some()) + 2 * u32::from(extension.channeler.is_some());
+            encode::write_map_len(buf, entries).expect(infallible);
             encode::write_str(buf, "v").expect(infallible);
             encode::write_uint(buf, EXTENSION_VERSION).expect(infallible);
             if let Some(reason) = extension.refused {
                 encode::write_str(buf, "no").expect(infallible);
                 encode::write_uint(buf, reason.code().into()).expect(infallible);
+            }
+            if let Some(key) = extension.channeler {
+                encode::write_str(buf, "ch").expect(infallible);
+                encode::write_array_len(buf, 1).expect(infallible);
+                encode::write_uint(buf, u64::from(towline_channeler::VERSION)).expect(infallible);
+                encode::write_str(buf, "key").expect(infallible);
+                encode::write_bin(buf, &key.0).expect(infallible);
             }
         }
         out
@@ -190,15 +214,32 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
         return Err(bad);
     }
     let mut extension = Extension::default();
+    let (mut speaks, mut key) = (false, None);
     for _ in 0..entries {
         match read_text(reader, MAX_TEXT).ok_or(bad)? {
             "no" => {
                 let code = u8::try_from(read_uint(reader, "tl")?).map_err(|_| bad)?;
                 extension.refused = Some(RefusalReason::from_code(code));
             }
+            "ch" => {
+                let versions = decode::read_array_len(reader).map_err(|_| bad)?;
+                if versions > MAX_VERSIONS {
+                    return Err(bad);
+                }
+                for _ in 0..versions {
+                    speaks |= read_uint(reader, "tl")? == u64::from(towline_channeler::VERSION);
+                }
+            }
+            "key" => {
+                let len = decode::read_bin_len(reader).map_err(|_| bad)? as usize;
+                let bytes = take(reader, len).ok_or(bad)?;
+                // Keys of another length belong to other versions.
+                key = bytes.try_into().ok().map(StaticKey);
+            }
             _ => skip_value(reader, 0).ok_or(bad)?,
         }
     }
+    extension.channeler = key.filter(|_| speaks);
     Ok(extension)
 }
 
@@ -304,10 +345,31 @@ mod tests {
         let refusal = PeerRequest {
             ice_message: String::new(),
             is_answer: true,
-            extension: Some(Extension { refused: Some(RefusalReason::NotAllowed) }),
+            extension: Some(Extension { refused: Some(RefusalReason::NotAllowed), channeler: None }),
             ..original()
         };
         assert_eq!(PeerRequest::decode(&refusal.encode()), Ok(refusal));
+    }
+
+    #[test]
+    fn the_key_of_the_transport_travels_in_the_extension() {
+        let key = StaticKey([7; 32]);
+        let speaks = PeerRequest {
+            extension: Some(Extension { refused: None, channeler: Some(key) }),
+            ..original()
+        };
+        let bytes = speaks.encode();
+        assert_eq!(PeerRequest::decode(&bytes), Ok(speaks.clone()));
+        // A version that we do not speak is no offer, whatever else is said.
+        let other = bytes.len() - 32 - 2 - 4 - 1;
+        assert_eq!(u16::from(bytes[other]), towline_channeler::VERSION);
+        let mut strange = bytes.clone();
+        strange[other] = 99;
+        let plain = PeerRequest { extension: Some(Extension::default()), ..original() };
+        assert_eq!(PeerRequest::decode(&strange), Ok(plain));
+        for end in 0..bytes.len() {
+            assert!(PeerRequest::decode(&bytes[..end]).is_err(), "accepted {end} bytes");
+        }
     }
 
     #[test]

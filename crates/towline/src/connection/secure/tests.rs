@@ -14,7 +14,7 @@ use towline_ice::stun::{BINDING, Class, Encoder, RoleClaim, TransactionId};
 use towline_identity::{Identity, KeySize, PrivateKey, Validity};
 use towline_lab::{Link, Network, World};
 use towline_net::TcpStream;
-use towline_tls::{Options, TlsError};
+use towline_tls::{Options, Session, TlsError};
 
 use super::*;
 use crate::path::{Gathered, PathOptions};
@@ -82,7 +82,7 @@ impl Scene {
             stream: theirs.stream,
             session: session.unwrap(),
             input: theirs.unread.to_vec(),
-            records: theirs.early,
+            records: theirs.early.concat(),
             plaintext: Vec::new(),
             ours: our_description,
             our_role: ours.role,
@@ -99,7 +99,7 @@ fn gathered(world: &World, internet: Network, name: &str, role: Role) -> Gathere
 
 /// Our side of it.
 async fn ours(selected: Selected) -> Result<Secured, ConnectError> {
-    secure(selected, &config(0), device(1), LIMIT, &CancellationToken::new()).await
+    secure(selected, &config(0), towline_mux::Config::default(), device(1), LIMIT, &CancellationToken::new()).await
 }
 
 impl Peer {
@@ -185,8 +185,16 @@ fn story<F: Future>(tell: impl FnOnce(World) -> F) -> F::Output {
     options.run(tell).unwrap()
 }
 
+fn session(secured: &mut Secured) -> &mut crate::connection::session::Session {
+    match &mut secured.carrier {
+        Carrier::Session(session) => session,
+        Carrier::Bundle(_) => panic!("no TLS"),
+    }
+}
+
 /// Plaintext until there is so much of it.
 async fn read(secured: &mut Secured, len: usize) -> Vec<u8> {
+    let secured = session(secured);
     let mut all = std::mem::take(&mut secured.plaintext);
     while all.len() < len {
         poll_fn(|cx| secured.transport.poll_read(cx, &mut |bytes| all.extend_from_slice(bytes)))
@@ -334,6 +342,7 @@ fn an_end_without_farewell_is_told_from_one_with_it() {
             };
             let (secured, ()) = tokio::join!(ours(selected), leaving);
             let mut secured = secured.unwrap();
+            let secured = session(&mut secured);
             let mut all = std::mem::take(&mut secured.plaintext);
             let end = loop {
                 let sink = &mut |bytes: &[u8]| all.extend_from_slice(bytes);
@@ -443,7 +452,7 @@ fn another_device_on_the_path_is_refused_by_its_key() {
         let Scene { ours: selected, mut peer } = Scene::new(&world, Role::Controlled).await;
         // It expects ourselves at the other end.
         let (config, stop) = (config(0), CancellationToken::new());
-        let wrong = secure(selected, &config, device(0), LIMIT, &stop);
+        let wrong = secure(selected, &config, towline_mux::Config::default(), device(0), LIMIT, &stop);
         let (outcome, _) = tokio::join!(wrong, peer.shake_hands(usize::MAX));
         assert!(matches!(outcome.err(), Some(ConnectError::Tls(TlsError::WrongKey { .. }))));
     });

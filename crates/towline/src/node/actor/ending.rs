@@ -9,7 +9,7 @@ use towline_identity::DeviceId;
 
 use super::Actor;
 use crate::connection::Connection;
-use crate::error::ConnectError;
+use crate::error::{CloseReason, ConnectError};
 use crate::node::target::Target;
 
 /// What attempts get for saying goodbye to a peer they are in a handshake with.
@@ -81,7 +81,7 @@ impl Actor {
         let attempts = async {
             while let Some(done) = self.attempts.join_next().await {
                 if let Ok((_, Ok(mut attempted))) = done {
-                    attempted.secured.transport.say_goodbye().await;
+                    attempted.secured.carrier.end(&CloseReason::Here).await;
                 }
             }
         };

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use towline_identity::DeviceId;
-use towline_mux::Mux;
 
 use super::Actor;
 use crate::connection::Connection;
@@ -31,8 +30,7 @@ impl Actor {
         self.known.remember(known);
         let dialect = secured.dialect;
         let security = secured.security;
-        let mux = Mux::new(dialect, secured.side, self.ctx.config.mux(), towline_net::now())
-            .with_pool(self.pool.clone());
+        let carrier = secured.carrier.with_pool(self.pool.clone());
         let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
         let share = Arc::new(SendShare::new(self.limits.channel_send_buffer / 2));
         let line = Line { commands: sender, sweep: Arc::new(Sweep::default()), share };
@@ -46,8 +44,8 @@ impl Actor {
             incoming: self.incoming.clone(),
             pool: self.pool.clone(),
         };
-        let task = Task::new(secured.transport, mux, setting, commands, Arc::clone(&counters));
-        self.connections.spawn(async move { (device, id, task.run(secured.plaintext).await) });
+        let task = Task::new(carrier, setting, commands, Arc::clone(&counters));
+        self.connections.spawn(async move { (device, id, task.run().await) });
 
         let first = !self.table.knows(device);
         let info = EstablishedInfo {

@@ -1,0 +1,210 @@
+//! The handshake of the channeler transport over a selected path.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio_util::sync::CancellationToken;
+use towline_channeler::{
+    Certified, CertifiedPeers, Connection, ConnectionError, Endpoint, EndpointConfig, EndpointLimits, Event,
+    Handled, Peer, Route, StaticKey,
+};
+use towline_ice::Role;
+use towline_identity::DeviceId;
+
+use super::wires::Wires;
+use super::{Bounds, Bundle};
+use crate::connection::secure::{GRACE, Secured};
+use crate::connection::carrier::Carrier;
+use crate::error::{CloseReason, ConnectError, Step};
+use crate::path::Selected;
+
+/// Packets of the peer that begin nothing, after which it is given up.
+const MAX_STRAY: usize = 16;
+/// How long a peer may take to take a refusal.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Who we are in a handshake, and who the peer is to be.
+pub(crate) struct Introduction {
+    pub(crate) key: StaticKey,
+    pub(crate) credentials: Certified,
+    /// The peer's static key, as its device told it in signalling.
+    pub(crate) peer: [u8; 32],
+    pub(crate) device: DeviceId,
+    pub(crate) transport: towline_channeler::Config,
+    pub(crate) bounds: Bounds,
+    /// Seconds since 1970.
+    pub(crate) unix_time: i64,
+    pub(crate) seed: [u8; 32],
+}
+
+/// The handshake with the device that is introduced. Who is controlling in ICE begins it. `stop` ends it properly: the
+/// peer may hold the connection for established already.
+pub(crate) async fn shake(
+    selected: Selected,
+    introduction: Introduction,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Result<Secured, ConnectError> {
+    let bounds = introduction.bounds.clone();
+    let mut shaking = Shaking::new(selected, introduction)?;
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let shaken = tokio::select! {
+        biased;
+        shaken = tokio::time::timeout(limit, poll_fn(|cx| shaking.poll(cx))) => shaken,
+        () = stopped => Ok(Err(ConnectError::Cancelled)),
+    };
+    match shaken {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            shaking.say_last_words().await;
+            return Err(if stop.is_cancelled() { ConnectError::Cancelled } else { error });
+        }
+        Err(_) => return Err(ConnectError::TimedOut { step: Step::Tls, waited: limit }),
+    }
+    let Shaking { inner: Some(inner), wires, .. } = shaking else {
+        unreachable!("a handshake that is complete is that of a connection")
+    };
+    let bundle = Bundle::new(towline_net::now(), inner, wires, bounds);
+    let mut secured = Secured {
+        carrier: Carrier::Bundle(Box::new(bundle)),
+        dialect: towline_mux::Dialect::Native,
+        security: SECURITY.to_owned(),
+    };
+    if stop.is_cancelled() {
+        secured.carrier.end(&CloseReason::Here).await;
+        return Err(ConnectError::Cancelled);
+    }
+    Ok(secured)
+}
+
+/// What protects every connection of this transport: the suite is ours to choose, and is always the default.
+const SECURITY: &str = "channeler 1, X25519 + ML-KEM-768, AES-256-GCM";
+
+/// A handshake under way.
+struct Shaking {
+    endpoint: Endpoint,
+    /// `None` until the peer has begun.
+    inner: Option<Connection>,
+    wires: Wires,
+    unix_time: i64,
+    stray: usize,
+    /// What the peer said before the path was selected.
+    early: Vec<BytesMut>,
+    timer: std::pin::Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Shaking {
+    fn new(selected: Selected, introduction: Introduction) -> Result<Self, ConnectError> {
+        let Introduction { key, credentials, peer, device, transport, unix_time, seed, .. } = introduction;
+        let now = towline_net::now();
+        let config = EndpointConfig {
+            config: Arc::new(transport),
+            limits: EndpointLimits { connections: 1, half_open: 1, ..EndpointLimits::default() },
+            ..EndpointConfig::new(key, Arc::new(credentials), Arc::new(CertifiedPeers::device(device)))
+        };
+        let mut endpoint = Endpoint::new(config, seed);
+        let inner = match selected.role {
+            Role::Controlling => {
+                let begun = endpoint.connect(now, unix_time, Peer::Key(peer), Route::Stream(0));
+                let refused = |error| match error {
+                    towline_channeler::ConnectError::Handshake(error) => ConnectError::Handshake(error),
+                    towline_channeler::ConnectError::TooMany => unreachable!("it is the first of its endpoint"),
+                };
+                Some(begun.map_err(refused)?.1)
+            }
+            Role::Controlled => None,
+        };
+        let (wires, early) = Wires::new(selected);
+        let timer = Box::pin(tokio::time::sleep_until(now.into()));
+        Ok(Self { endpoint, inner, wires, unix_time, stray: 0, early, timer })
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        loop {
+            let now = towline_net::now();
+            let Self { endpoint, inner, wires, unix_time, stray, early, timer } = self;
+            let (mut answer, mut broken) = (Vec::new(), false);
+            let mut take = |route: Route, packet: &mut [u8]| match inner {
+                Some(inner) => inner.handle(now, route, None, packet),
+                None => match endpoint.handle(now, *unix_time, route, packet, &mut answer) {
+                    Handled::New(_, begun) => inner.insert(*begun).handle(now, route, None, packet),
+                    _ => *stray += 1,
+                },
+            };
+            for mut packet in std::mem::take(early) {
+                take(Route::Stream(0), &mut packet);
+            }
+            let mut moved = wires.poll_packets(cx, now, &mut take, &mut |_| broken = true);
+            if let Some(inner) = inner {
+                if inner.poll_timeout().is_some_and(|at| at <= now) {
+                    inner.handle_timeout(now);
+                }
+                let mut connected = false;
+                while let Some(event) = inner.poll_event() {
+                    match event {
+                        Event::Connected => {
+                            connected = true;
+                            break;
+                        }
+                        Event::Closed(error) => return Poll::Ready(Err(failure(error))),
+                        _ => {}
+                    }
+                }
+                wires.fill(cx, now, inner);
+                moved |= wires.unsent() > 0 && wires.poll_write(cx, inner).is_ready();
+                if connected {
+                    return Poll::Ready(Ok(()));
+                }
+                if let Some(at) = inner.poll_timeout() {
+                    if timer.deadline().into_std() != at {
+                        timer.as_mut().reset(at.into());
+                    }
+                    moved |= timer.as_mut().poll(cx).is_ready();
+                }
+            } else {
+                // The path may have left something to be said.
+                let _ = wires.poll_flush(cx);
+            }
+            if broken {
+                let kind = match wires.failure() {
+                    Some(CloseReason::Transport(kind)) => kind,
+                    _ => std::io::ErrorKind::UnexpectedEof,
+                };
+                return Poll::Ready(Err(ConnectError::TlsTransport(kind)));
+            }
+            if *stray > MAX_STRAY {
+                let malformed = towline_channeler::HandshakeError::Malformed;
+                return Poll::Ready(Err(ConnectError::Handshake(malformed)));
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The peer should learn why; it is not waited for.
+    async fn say_last_words(&mut self) {
+        let said = poll_fn(|cx| {
+            if let Some(inner) = &mut self.inner {
+                self.wires.fill(cx, towline_net::now(), inner);
+            }
+            self.wires.poll_flush(cx)
+        });
+        let _ = tokio::time::timeout(LAST_WORDS, said).await;
+    }
+}
+
+fn failure(error: ConnectionError) -> ConnectError {
+    match error {
+        ConnectionError::Handshake(error) => ConnectError::Handshake(error),
+        ConnectionError::NoAnswer => ConnectError::Handshake(towline_channeler::HandshakeError::TimedOut),
+        ConnectionError::ClosedByPeer { .. } => ConnectError::TlsTransport(std::io::ErrorKind::ConnectionAborted),
+        _ => ConnectError::TlsTransport(std::io::ErrorKind::InvalidData),
+    }
+}
