@@ -43,6 +43,9 @@ pub struct Config {
     /// Offer and accept Towline's own dialect. Without it every peer is spoken to as Jami speaks: connection requests do
     /// not say that we are a Towline, and are refused by silence.
     pub native_dialect: bool,
+    /// Run connections to Towlines that offer the same on the channeler transport. Without it, and towards older ones, they run on
+    /// TLS. Nothing of this without [`native_dialect`](Self::native_dialect).
+    pub channeler: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -107,6 +110,7 @@ impl Config {
                 ..towline_mux::Config::default()
             },
             native_dialect: true,
+            channeler: true,
             limits: Limits::default(),
         }
     }
@@ -125,7 +129,7 @@ impl Config {
     }
 
     /// The bounds of the channeler transport that carries connections to other Towlines.
-    pub(crate) fn channeler(&self) -> towline_channeler::Config {
+    pub(crate) fn transport(&self) -> towline_channeler::Config {
         let (limits, mux) = (&self.limits, &self.mux);
         let budget = limits.connection_receive_budget as u64;
         let channels = u32::try_from(limits.channels).unwrap_or(u32::MAX);

@@ -32,7 +32,7 @@ pub enum ConnectionState {
     Signalling,
     /// Checking candidate pairs.
     Path,
-    /// In the TLS handshake.
+    /// In the handshake, of TLS or of the channeler transport.
     Securing,
     /// Channels can be opened.
     Established,
@@ -40,6 +40,16 @@ pub enum ConnectionState {
 
 /// What the two ends speak on the connection.
 pub use towline_mux::Dialect;
+
+/// What carries the channels of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Carrier {
+    /// A mux on TLS on one TCP connection: towards Jami, and towards Towlines that speak nothing else.
+    Tls,
+    /// The channeler transport: between two Towlines.
+    Channeler,
+}
 
 /// How long each step towards an established connection took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +60,7 @@ pub struct Timeline {
     pub signalling: Duration,
     /// From there until a path was selected.
     pub path: Duration,
-    /// From there until TLS was established.
+    /// From there until the connection was secured, by TLS or by the channeler transport.
     pub tls: Duration,
 }
 
@@ -111,7 +121,9 @@ pub struct EstablishedInfo {
     pub path: PathInfo,
     /// What the two ends speak.
     pub dialect: Dialect,
-    /// TLS version and suite, for people.
+    /// What carries its channels.
+    pub carrier: Carrier,
+    /// Protocol and ciphers, for people.
     pub security: String,
     /// When it was established, since the Unix epoch.
     pub created: Duration,
@@ -134,7 +146,7 @@ pub struct ChannelInfo {
     pub name: String,
     /// Whether this side opened it.
     pub opened_here: bool,
-    /// Application bytes handed to the mux for sending.
+    /// Application bytes handed over for sending.
     pub sent: u64,
     /// Application bytes received from the peer.
     pub received: u64,

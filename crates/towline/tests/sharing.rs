@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Lab, accepted, bytes, connected, echo, event, exchange, identity, ping_pong, story};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use towline::{ConnectionState, Dialect, Event, Node, Origin};
+use towline::{Carrier, ConnectionState, Dialect, Event, Node, Origin};
 use towline_lab::Link;
 
 #[test]
@@ -178,7 +178,8 @@ fn lists_show_the_way_from_attempt_to_end() {
         assert_eq!(info.account, Some(bob.account()));
         let established = info.established.unwrap();
         assert_eq!(established.dialect, Dialect::Native);
-        assert!(established.security.contains("1.3"), "{}", established.security);
+        assert_eq!(established.carrier, Carrier::Channeler);
+        assert!(established.security.contains("ML-KEM"), "{}", established.security);
         assert!(established.timeline.total() > Duration::ZERO);
 
         near.write_all(&[7; 1000]).await.unwrap();

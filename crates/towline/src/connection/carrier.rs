@@ -102,6 +102,14 @@ macro_rules! on_channel {
 }
 
 impl Carrier {
+    /// Which it is.
+    pub(crate) fn kind(&self) -> crate::info::Carrier {
+        match self {
+            Self::Session(_) => crate::info::Carrier::Tls,
+            Self::Bundle(_) => crate::info::Carrier::Channeler,
+        }
+    }
+
     /// Handles what came right behind the handshake.
     pub(crate) fn begin(&mut self, now: Instant) -> Result<(), CloseReason> {
         match self {
@@ -150,7 +158,7 @@ impl Carrier {
         on_channel!(self, id, it, id => it.accept(now, id));
     }
 
-    pub(crate) fn refuse(&mut self, now: Instant, id: ChannelId, reason: Reason) {
+    pub(crate) fn refuse(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
         on_channel!(self, id, it, id => it.refuse(now, id, reason));
     }
 
@@ -162,11 +170,11 @@ impl Carrier {
         on_channel!(self, id, it, id => it.finish(now, id));
     }
 
-    pub(crate) fn reset(&mut self, now: Instant, id: ChannelId, reason: Reason) {
+    pub(crate) fn reset(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
         on_channel!(self, id, it, id => it.reset(now, id, reason));
     }
 
-    pub(crate) fn stop(&mut self, now: Instant, id: ChannelId, reason: Reason) {
+    pub(crate) fn stop(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
         on_channel!(self, id, it, id => it.stop(now, id, reason));
     }
 
@@ -233,7 +241,7 @@ impl Carrier {
     }
 
     /// The end of all channels; what was not sent is dropped.
-    pub(crate) fn close(&mut self, now: Instant, say: Reason) {
+    pub(crate) fn close(&mut self, now: Instant, say: &Reason) {
         either!(self, it => it.close(now, say));
     }
 

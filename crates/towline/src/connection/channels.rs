@@ -168,7 +168,7 @@ impl Channels {
         let incoming = self.setting.incoming.clone();
         let Ok(permit) = incoming.try_reserve() else {
             // Nobody takes incoming channels, or too slowly.
-            carrier.refuse(now, id, Reason::from(Code::TooManyPending));
+            carrier.refuse(now, id, &Reason::from(Code::TooManyPending));
             return;
         };
         let (card, received) = self.insert(carrier, id, name, false);
@@ -185,7 +185,7 @@ impl Channels {
         }
     }
 
-    pub(crate) fn refuse(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, reason: Reason) {
+    pub(crate) fn refuse(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, reason: &Reason) {
         if self.entries.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Offered)) {
             self.entries.remove(&id);
             carrier.refuse(now, id, reason);
@@ -248,7 +248,7 @@ impl Channels {
         self.deliver(carrier, now, id);
     }
 
-    pub(crate) fn reset(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, reason: Reason) {
+    pub(crate) fn reset(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, reason: &Reason) {
         if self.entries.remove(&id).is_some() {
             carrier.reset(now, id, reason);
         }
@@ -258,7 +258,7 @@ impl Channels {
     pub(crate) fn dropped(&mut self, carrier: &mut Carrier, now: Instant, id: ChannelId, half: Half) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if matches!(entry.phase, Phase::Offered) {
-            self.refuse(carrier, now, id, Reason::from(Code::Declined));
+            self.refuse(carrier, now, id, &Reason::from(Code::Declined));
             return;
         }
         match half {
@@ -266,7 +266,7 @@ impl Channels {
             Half::Reader => {
                 entry.deliver = None;
                 if !entry.ended {
-                    carrier.stop(now, id, Reason::from(Code::Cancelled));
+                    carrier.stop(now, id, &Reason::from(Code::Cancelled));
                 }
                 self.forget_if_done(id);
             }
@@ -426,7 +426,7 @@ impl Channels {
             }
             self.asking.pop_front();
             if asking {
-                carrier.reset(now, id, Reason::from(Code::TimedOut));
+                carrier.reset(now, id, &Reason::from(Code::TimedOut));
                 self.abort(id, ChannelError::TimedOut(limit));
             }
         }
@@ -439,7 +439,7 @@ impl Channels {
         let ids: Vec<ChannelId> =
             self.entries.iter().filter(|(_, entry)| abandoned(entry)).map(|(id, _)| *id).collect();
         for id in ids {
-            carrier.reset(now, id, Reason::from(Code::Cancelled));
+            carrier.reset(now, id, &Reason::from(Code::Cancelled));
             self.abort(id, ChannelError::EndedHere);
         }
     }

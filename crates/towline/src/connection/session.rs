@@ -47,8 +47,8 @@ impl Session {
         let _ = self.mux.accept(now, id);
     }
 
-    pub(super) fn refuse(&mut self, _: Instant, id: ChannelId, reason: Reason) {
-        let _ = self.mux.refuse(id, reason);
+    pub(super) fn refuse(&mut self, _: Instant, id: ChannelId, reason: &Reason) {
+        let _ = self.mux.refuse(id, reason.clone());
     }
 
     pub(super) fn write(&mut self, _: Instant, id: ChannelId, chunk: Chunk) -> Result<(), WriteError> {
@@ -63,12 +63,12 @@ impl Session {
         let _ = self.mux.finish(id);
     }
 
-    pub(super) fn reset(&mut self, _: Instant, id: ChannelId, reason: Reason) {
-        let _ = self.mux.reset(id, reason);
+    pub(super) fn reset(&mut self, _: Instant, id: ChannelId, reason: &Reason) {
+        let _ = self.mux.reset(id, reason.clone());
     }
 
-    pub(super) fn stop(&mut self, _: Instant, id: ChannelId, reason: Reason) {
-        let _ = self.mux.stop(id, reason);
+    pub(super) fn stop(&mut self, _: Instant, id: ChannelId, reason: &Reason) {
+        let _ = self.mux.stop(id, reason.clone());
     }
 
     pub(super) fn read(&mut self, _: Instant, id: ChannelId) -> Option<Bytes> {
@@ -127,8 +127,8 @@ impl Session {
         self.mux.go_away(reason);
     }
 
-    pub(super) fn close(&mut self, _: Instant, say: Reason) {
-        self.mux.close(say);
+    pub(super) fn close(&mut self, _: Instant, say: &Reason) {
+        self.mux.close(say.clone());
     }
 
     pub(super) fn owes(&self) -> bool {

@@ -161,11 +161,11 @@ impl Task {
         match command {
             Command::Open { name, options, reply } => channels.open(carrier, now, &name, options, reply),
             Command::Accept { id } => channels.accept(carrier, now, id),
-            Command::Refuse { id, reason } => channels.refuse(carrier, now, id, reason),
+            Command::Refuse { id, reason } => channels.refuse(carrier, now, id, &reason),
             Command::Write { id, chunk } => channels.write(carrier, now, id, chunk),
             Command::Finish { id } => channels.finish(carrier, now, id),
             Command::Consumed { id, bytes } => channels.consumed(carrier, now, id, bytes),
-            Command::Reset { id, reason } => channels.reset(carrier, now, id, reason),
+            Command::Reset { id, reason } => channels.reset(carrier, now, id, &reason),
             Command::SetPriority { id, priority } => carrier.set_priority(id, priority),
             Command::Dropped { id, half } => channels.dropped(carrier, now, id, half),
             Command::List { reply } => {
@@ -202,7 +202,7 @@ impl Task {
     fn dismiss(&mut self, reason: CloseReason, now: Instant) {
         if !matches!(self.ending, Ending::Flushing { .. }) {
             self.counters.leaving.store(true, Ordering::Release);
-            self.carrier.close(now, Reason::new(towline_mux::Code::Declined, "not admitted any more"));
+            self.carrier.close(now, &Reason::new(towline_mux::Code::Declined, "not admitted any more"));
             self.ending = Ending::Flushing { reason, deadline: now + self.close_timeout };
         }
     }
@@ -229,8 +229,7 @@ impl Task {
             Ending::Draining { deadline, .. } | Ending::Flushing { deadline, .. } => Some(*deadline),
             Ending::Open | Ending::Retiring => None,
         };
-        let next =
-            [self.carrier.poll_timeout(), self.channels.poll_timeout(), deadline];
+        let next = [self.carrier.poll_timeout(), self.channels.poll_timeout(), deadline];
         let Some(next) = next.into_iter().flatten().min() else { return false };
         if next > now {
             if self.timer.deadline().into_std() != next {
@@ -325,7 +324,7 @@ impl Task {
                 if *deadline > now && (self.carrier.owes() || unsent > 0 || self.channels.has_parked()) {
                     return Ended::No;
                 }
-                self.carrier.close(now, say.clone());
+                self.carrier.close(now, say);
                 self.ending = Ending::Flushing { reason: reason.clone(), deadline: *deadline };
                 Ended::Moved
             }

@@ -174,7 +174,7 @@ impl Attempt {
                     credentials: passport.credentials,
                     peer,
                     device: self.device,
-                    transport: config.channeler(),
+                    transport: config.transport(),
                     bounds: config.bounds(),
                     unix_time: i64::try_from(net.unix_time().as_secs()).unwrap_or(i64::MAX),
                     seed: net.seed(),

@@ -20,7 +20,6 @@ use crate::path::PathOptions;
 use crate::policy::Peer;
 use crate::signal::{Extension, Signalling, StaticKey};
 
-
 /// Shared, read-only.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -87,7 +86,12 @@ impl Context {
 
     /// What this node shows of itself in the channeler transport, if it is to speak that.
     pub(super) async fn passport(&self) -> Option<Passport> {
-        if self.config.native_dialect { self.passports.get(self.net.as_ref()).await } else { None }
+        let config = &self.config;
+        if config.native_dialect && config.channeler {
+            self.passports.get(self.net.as_ref()).await
+        } else {
+            None
+        }
     }
 
     /// Whether the device may connect to us.

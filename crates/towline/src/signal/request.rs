@@ -144,7 +144,8 @@ impl PeerRequest {
         encode::write_str(buf, &self.connection_type).expect(infallible);
         if let Some(extension) = self.extension {
             encode::write_str(buf, "tl").expect(infallible);
-            let entries = 1 + u32::from(extension.refused.is_some()) + 2 * u32::from(extension.channeler.is_some());
+            let entries =
+                1 + u32::from(extension.refused.is_some()) + 2 * u32::from(extension.channeler.is_some());
             encode::write_map_len(buf, entries).expect(infallible);
             encode::write_str(buf, "v").expect(infallible);
             encode::write_uint(buf, EXTENSION_VERSION).expect(infallible);
@@ -354,10 +355,8 @@ mod tests {
     #[test]
     fn the_key_of_the_transport_travels_in_the_extension() {
         let key = StaticKey([7; 32]);
-        let speaks = PeerRequest {
-            extension: Some(Extension { refused: None, channeler: Some(key) }),
-            ..original()
-        };
+        let speaks =
+            PeerRequest { extension: Some(Extension { refused: None, channeler: Some(key) }), ..original() };
         let bytes = speaks.encode();
         assert_eq!(PeerRequest::decode(&bytes), Ok(speaks.clone()));
         // A version that we do not speak is no offer, whatever else is said.

@@ -52,7 +52,9 @@ impl Control {
             let len: usize = parts.iter().map(|part| part.len()).sum();
             self.output.push(kind);
             self.output.extend_from_slice(&(len as u16).to_be_bytes());
-            parts.iter().for_each(|part| self.output.extend_from_slice(part));
+            for part in parts {
+                self.output.extend_from_slice(part);
+            }
         };
         match message {
             Message::Ping(id) => put(1, &[&id.to_be_bytes()]),

@@ -17,7 +17,7 @@ impl Bundle {
         match event {
             Transport::Opened { channel, label, priority, capabilities } => {
                 if capabilities == towline_channeler::Capabilities::stream() {
-                    self.offer(now, channel, label, priority);
+                    self.offer(now, channel, &label, priority);
                 } else {
                     // None of a Towline's.
                     let _ = self.inner.refuse(now, channel, towline_channeler::Code::REFUSED);

@@ -63,7 +63,7 @@ pub(super) enum End {
 /// All channels of a connection but that of control.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: BTreeMap<u32, Lane>,
+    all: BTreeMap<u32, Lane>,
     /// Requests of the peer that wait for a decision.
     pub(super) undecided: usize,
     /// Requests of ours that wait for one.
@@ -93,24 +93,24 @@ impl Lanes {
             text: None,
             waiting: None,
         };
-        self.lanes.insert(number(id), lane);
+        self.all.insert(number(id), lane);
     }
 
     pub(super) fn get(&mut self, id: ChannelId) -> Option<&mut Lane> {
-        self.lanes.get_mut(&number(id))
+        self.all.get_mut(&number(id))
     }
 
     pub(super) fn look(&self, id: ChannelId) -> Option<&Lane> {
-        self.lanes.get(&number(id))
+        self.all.get(&number(id))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lanes.len()
+        self.all.len()
     }
 
     /// The request was accepted.
     pub(super) fn decide(&mut self, id: ChannelId) {
-        let Some(lane) = self.lanes.get_mut(&number(id)) else { return };
+        let Some(lane) = self.all.get_mut(&number(id)) else { return };
         match std::mem::replace(&mut lane.stage, Stage::Open) {
             Stage::Asked => self.asked -= 1,
             Stage::Offered => self.undecided -= 1,
@@ -120,7 +120,7 @@ impl Lanes {
 
     pub(super) fn remove(&mut self, id: ChannelId) -> Option<Lane> {
         self.decide(id);
-        let lane = self.lanes.remove(&number(id))?;
+        let lane = self.all.remove(&number(id))?;
         self.theirs -= usize::from(!lane.opened_here);
         self.waiting -= usize::from(lane.waiting.is_some());
         Some(lane)
@@ -128,7 +128,7 @@ impl Lanes {
 
     /// The peer ended a channel. Returns the reason, if all of it is here.
     pub(super) fn judge(&mut self, id: ChannelId, verdict: Verdict, has_text: bool) -> Option<Reason> {
-        let lane = self.lanes.get_mut(&number(id))?;
+        let lane = self.all.get_mut(&number(id))?;
         if !has_text {
             return Some(verdict.code.into());
         }
@@ -145,7 +145,7 @@ impl Lanes {
 
     /// The text of a reason came. Returns the channel and what can be told of it now.
     pub(super) fn explain(&mut self, number: u32, text: Box<str>) -> Option<(ChannelId, End, Reason)> {
-        let lane = self.lanes.get_mut(&number)?;
+        let lane = self.all.get_mut(&number)?;
         match lane.waiting.take() {
             Some(verdict) => {
                 self.waiting -= 1;
@@ -166,7 +166,7 @@ impl Lanes {
             sent: lane.sent,
             received: lane.received,
         };
-        self.lanes.iter().map(info).collect()
+        self.all.iter().map(info).collect()
     }
 }
 

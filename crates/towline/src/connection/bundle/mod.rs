@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use towline_channeler::{ChannelId, Connection, Side};
 use towline_identity::Chain;
-use towline_mux::{Chunk, Code, KeepAlive, MAX_BODY, OpenError, OpenOptions, PeerFault, Pool, Priority, Reason};
+use towline_mux::{
+    Chunk, Code, KeepAlive, MAX_BODY, OpenError, OpenOptions, PeerFault, Pool, Priority, Reason,
+};
 
 pub(crate) use self::shake::{Introduction, shake};
 
@@ -157,13 +159,13 @@ impl Bundle {
     }
 
     /// The peer asks for a channel.
-    fn offer(&mut self, now: Instant, id: ChannelId, label: Vec<u8>, priority: towline_channeler::Priority) {
+    fn offer(&mut self, now: Instant, id: ChannelId, label: &[u8], priority: towline_channeler::Priority) {
         if label.is_empty() && self.control_id.is_none() && self.inner.side() == Side::Responder {
             self.control_id = Some(id);
             return;
         }
         let bounds = &self.bounds;
-        let objection = match std::str::from_utf8(&label) {
+        let objection = match std::str::from_utf8(label) {
             _ if self.leaving => Code::GoingAway,
             _ if self.lanes.theirs >= bounds.channels => Code::TooManyChannels,
             _ if self.lanes.undecided >= bounds.undecided => Code::TooManyPending,
@@ -186,18 +188,18 @@ impl Bundle {
         let _ = self.inner.accept(now, id);
     }
 
-    pub(super) fn refuse(&mut self, now: Instant, id: ChannelId, reason: Reason) {
+    pub(super) fn refuse(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
         self.reset(now, id, reason);
     }
 
-    pub(super) fn reset(&mut self, now: Instant, id: ChannelId, reason: Reason) {
-        let code = self.explain(id, &reason);
+    pub(super) fn reset(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
+        let code = self.explain(id, reason);
         self.lanes.remove(id);
         let _ = self.inner.reset(now, id, code);
     }
 
-    pub(super) fn stop(&mut self, now: Instant, id: ChannelId, reason: Reason) {
-        let code = self.explain(id, &reason);
+    pub(super) fn stop(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
+        let code = self.explain(id, reason);
         let _ = self.inner.stop(now, id, code);
     }
 
@@ -213,12 +215,7 @@ impl Bundle {
         if said { towline_channeler::Code(code.0 | HAS_TEXT) } else { code }
     }
 
-    pub(super) fn write(
-        &mut self,
-        now: Instant,
-        id: ChannelId,
-        mut chunk: Chunk,
-    ) -> Result<(), WriteError> {
+    pub(super) fn write(&mut self, now: Instant, id: ChannelId, mut chunk: Chunk) -> Result<(), WriteError> {
         while !chunk.is_empty() {
             match self.inner.write(now, id, chunk.body()) {
                 Ok(taken) => {
@@ -348,7 +345,7 @@ impl Bundle {
         self.heard_last
     }
 
-    pub(super) fn close(&mut self, now: Instant, say: Reason) {
+    pub(super) fn close(&mut self, now: Instant, say: &Reason) {
         self.inner.close(now, to_code(say.code), &say.text);
     }
 

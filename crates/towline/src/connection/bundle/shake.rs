@@ -16,8 +16,8 @@ use towline_identity::DeviceId;
 
 use super::wires::Wires;
 use super::{Bounds, Bundle};
-use crate::connection::secure::{GRACE, Secured};
 use crate::connection::carrier::Carrier;
+use crate::connection::secure::{GRACE, Secured};
 use crate::error::{CloseReason, ConnectError, Step};
 use crate::path::Selected;
 
@@ -114,7 +114,9 @@ impl Shaking {
                 let begun = endpoint.connect(now, unix_time, Peer::Key(peer), Route::Stream(0));
                 let refused = |error| match error {
                     towline_channeler::ConnectError::Handshake(error) => ConnectError::Handshake(error),
-                    towline_channeler::ConnectError::TooMany => unreachable!("it is the first of its endpoint"),
+                    towline_channeler::ConnectError::TooMany => {
+                        unreachable!("it is the first of its endpoint")
+                    }
                 };
                 Some(begun.map_err(refused)?.1)
             }
@@ -204,7 +206,9 @@ fn failure(error: ConnectionError) -> ConnectError {
     match error {
         ConnectionError::Handshake(error) => ConnectError::Handshake(error),
         ConnectionError::NoAnswer => ConnectError::Handshake(towline_channeler::HandshakeError::TimedOut),
-        ConnectionError::ClosedByPeer { .. } => ConnectError::TlsTransport(std::io::ErrorKind::ConnectionAborted),
+        ConnectionError::ClosedByPeer { .. } => {
+            ConnectError::TlsTransport(std::io::ErrorKind::ConnectionAborted)
+        }
         _ => ConnectError::TlsTransport(std::io::ErrorKind::InvalidData),
     }
 }

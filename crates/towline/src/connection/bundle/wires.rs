@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,8 @@ impl Wires {
                     return true;
                 }
                 Poll::Ready(Ok(None)) => CloseReason::Truncated,
+                // Nobody has confirmed what was sent, for as long as the system was ready to wait.
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::TimedOut => CloseReason::Dead,
                 Poll::Ready(Err(error)) => CloseReason::Transport(error.kind()),
             };
             moved = true;

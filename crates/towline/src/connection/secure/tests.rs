@@ -99,7 +99,8 @@ fn gathered(world: &World, internet: Network, name: &str, role: Role) -> Gathere
 
 /// Our side of it.
 async fn ours(selected: Selected) -> Result<Secured, ConnectError> {
-    secure(selected, &config(0), towline_mux::Config::default(), device(1), LIMIT, &CancellationToken::new()).await
+    secure(selected, &config(0), towline_mux::Config::default(), device(1), LIMIT, &CancellationToken::new())
+        .await
 }
 
 impl Peer {

@@ -30,6 +30,7 @@ impl Actor {
         self.known.remember(known);
         let dialect = secured.dialect;
         let security = secured.security;
+        let kind = secured.carrier.kind();
         let carrier = secured.carrier.with_pool(self.pool.clone());
         let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
         let share = Arc::new(SendShare::new(self.limits.channel_send_buffer / 2));
@@ -51,6 +52,7 @@ impl Actor {
         let info = EstablishedInfo {
             path: path.clone(),
             dialect,
+            carrier: kind,
             security,
             created: self.ctx.net.unix_time(),
             timeline,
