@@ -136,7 +136,7 @@ impl Config {
         towline_channeler::Config {
             // The rest is what readers may have in hand.
             receive_budget: budget - budget / 4,
-            initial_window: mux.initial_window.min(budget / 4),
+            initial_window: mux.initial_window.min(budget / 16),
             max_window: mux.max_window.min(budget / 2),
             send_buffer: mux.max_window,
             // Beyond the limit requests are refused with a reason, and a few have to come for that.

@@ -39,8 +39,9 @@ const MAX_PINGS: usize = 64;
 /// What each channel may have handed over that its program did not take, however many there are; twice what a reader reports
 /// at the latest.
 const LEAST_SHARE: usize = 2 * 1024;
-/// The most that one channel may have so.
-const MOST_SHARE: usize = 256 * 1024;
+/// The most that one channel may have so. Less than half the window that a channel starts with, so that what a reader who stands
+/// still has in hand does not make the transport grant more.
+const MOST_SHARE: usize = 64 * 1024;
 
 /// Bounds of what the transport does not bound itself.
 #[derive(Debug, Clone)]
