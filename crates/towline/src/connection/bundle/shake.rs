@@ -104,9 +104,12 @@ impl Shaking {
         let Introduction { key, credentials, peer, device, transport, unix_time, seed, .. } = introduction;
         let now = towline_net::now();
         // Dates are not looked at, as with TLS: a device is known by its key, and clocks are often wrong.
-        let trust = CertifiedPeers::new(move |chain, _| {
-            if chain.device_id() == device { Ok(()) } else { Err(Refused::WrongDevice) }
-        });
+        let trust =
+            CertifiedPeers::new(
+                move |chain, _| {
+                    if chain.device_id() == device { Ok(()) } else { Err(Refused::WrongDevice) }
+                },
+            );
         let config = EndpointConfig {
             config: Arc::new(transport),
             limits: EndpointLimits { connections: 1, half_open: 1, ..EndpointLimits::default() },
