@@ -179,7 +179,7 @@ fn a_relayed_exchange_fails_at_the_wrong_key() {
         let told = told.await;
         assert_eq!(told.step(), Step::Tls, "{told:?}");
         let both = format!("{error:?} {told:?}");
-        assert!(both.contains("WrongKey"), "neither side names the wrong key: {both}");
+        assert!(both.contains("WrongDevice"), "neither side names the wrong device: {both}");
         assert!(alice.established().is_empty() && bob.established().is_empty());
     });
 }
