@@ -90,10 +90,9 @@ impl Slot {
         const FLIGHT: u32 = 16;
         /// Less than a packet holds.
         const BACKLOG: u64 = 1000;
-        self.in_flight == 0
-            || (self.in_flight < FLIGHT
-                && self.priority != Priority::BACKGROUND
-                && self.channel.backlog() < BACKLOG)
+        // What gives way to everything gives way with its first packet, too: many such channels would never ask.
+        self.priority != Priority::BACKGROUND
+            && (self.in_flight == 0 || (self.in_flight < FLIGHT && self.channel.backlog() < BACKLOG))
     }
 
     /// Sets a mark. Whether it was not set before.

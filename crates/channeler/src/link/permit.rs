@@ -9,7 +9,7 @@ pub(crate) enum Class {
     Normal,
     /// Data that gives way to everything else.
     Background,
-    /// The only packet in flight of its channel: may leave though the window is full, so that one channel never waits for
+    /// The only packet in flight of its channel, unless that is in the background: may leave though the window is full, so that one channel never waits for
     /// the losses of another.
     Sparse,
     /// A probe, challenge or response: neither window nor pacing holds it back, nor that the link is dead.

@@ -8,6 +8,7 @@ mod support;
 
 mod aggregate;
 mod axes;
+mod background;
 mod connect;
 mod death;
 mod goodput;
@@ -19,4 +20,5 @@ mod links;
 mod moves;
 mod nat;
 mod network;
+mod paths;
 mod pressure;

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses another part of it")]
 #![allow(clippy::unwrap_used, reason = "in a test, a failure is to be loud")]
 
+pub mod course;
+pub mod courses;
 pub mod figures;
 pub mod network;
 pub mod pattern;

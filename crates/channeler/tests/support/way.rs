@@ -1,6 +1,10 @@
 //! One direction of a wire: what it does to packets.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use rand::{RngExt, rngs::StdRng};
 use towline_channeler::Ecn;
@@ -23,6 +27,15 @@ impl Burst {
         let end = 1.0 / length;
         Self { begin: end * share / (1.0 - share), end }
     }
+}
+
+/// Times in which nothing passes, of exponential length.
+#[derive(Clone, Copy, Debug)]
+pub struct Fades {
+    /// Mean time from the end of one to the beginning of the next.
+    pub every: Duration,
+    /// Mean length of one.
+    pub length: Duration,
 }
 
 /// Packets that are overtaken.
@@ -51,6 +64,8 @@ pub struct Path {
     pub loss: f64,
     /// Losses in bursts, beside the others.
     pub burst: Option<Burst>,
+    /// Losses of all packets for short times, as radio has them.
+    pub fades: Option<Fades>,
     /// Packets that are overtaken.
     pub reorder: Option<Reorder>,
     /// Share of packets that arrive twice.
@@ -63,6 +78,8 @@ pub struct Path {
     pub mark_above: Option<usize>,
     /// Datagrams within this range of lengths vanish.
     pub hole: Option<(usize, usize)>,
+    /// What arrives comes in lumps, at multiples of this time: radios gather packets, and so do lazy acknowledgements.
+    pub lumps: Duration,
     /// Whether anything passes.
     pub up: bool,
 }
@@ -77,12 +94,14 @@ impl Default for Path {
             policed: false,
             loss: 0.0,
             burst: None,
+            fades: None,
             reorder: None,
             duplicate: 0.0,
             corrupt: 0.0,
             mtu: 1500,
             mark_above: None,
             hole: None,
+            lumps: Duration::ZERO,
             up: true,
         }
     }
@@ -133,20 +152,60 @@ pub struct Fate {
 pub struct Way {
     pub path: Path,
     pub tally: Tally,
-    /// When the wire will have sent all that was given to it.
-    free_at: Option<Instant>,
+    /// When the wire will have sent all that was given to it, by this way and those that it shares its queue with.
+    free_at: Rc<Cell<Option<Instant>>>,
+    began: Option<Instant>,
     last_arrival: Option<Instant>,
     in_burst: bool,
+    /// When the next or present fade begins and ends.
+    fade: Option<(Instant, Instant)>,
 }
 
 impl Way {
     pub fn new(path: Path) -> Self {
-        Self { path, tally: Tally::default(), free_at: None, last_arrival: None, in_burst: false }
+        Self {
+            path,
+            tally: Tally::default(),
+            free_at: Rc::default(),
+            began: None,
+            last_arrival: None,
+            in_burst: false,
+            fade: None,
+        }
+    }
+
+    fn fades(&mut self, now: Instant, rng: &mut StdRng) -> bool {
+        let Some(fades) = self.path.fades else { return false };
+        let mut random = |mean: Duration| mean.mul_f64(-f64::ln(1.0 - rng.random_range(0.0..1.0)));
+        let (mut begin, mut end) = self.fade.unwrap_or((now, now));
+        while now >= end {
+            begin = end + random(fades.every);
+            end = begin + random(fades.length);
+        }
+        self.fade = Some((begin, end));
+        now >= begin
+    }
+
+    /// From now on both stand in one queue. The worlds they belong to must go through time together.
+    pub fn share_queue(&mut self, other: &Self) {
+        self.free_at = other.free_at.clone();
+    }
+
+    /// How long a packet that is sent now waits before it is on the wire.
+    pub fn waiting(&self, now: Instant) -> Duration {
+        self.free_at.get().map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
+    /// From now on it takes so many bytes per second. What waits already is sent at that rate, too.
+    pub fn set_rate(&mut self, now: Instant, rate: u64) {
+        let waiting = self.queued(now) as u64;
+        self.path.rate = Some(rate);
+        self.free_at.set(Some(now + Duration::from_nanos(waiting * 1_000_000_000 / rate)));
     }
 
     /// Bytes in the queue.
     pub fn queued(&self, now: Instant) -> usize {
-        let waiting = self.free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let waiting = self.waiting(now);
         self.path.rate.map_or(0, |rate| (waiting.as_nanos() * u128::from(rate) / 1_000_000_000) as usize)
     }
 
@@ -160,6 +219,7 @@ impl Way {
     ) -> [Option<Fate>; 2] {
         self.tally.sent += 1;
         self.tally.bytes += (len + HEADERS) as u64;
+        let faded = self.fades(now, rng);
         let path = &self.path;
         self.in_burst = path.burst.is_some_and(|burst| {
             let chance = if self.in_burst { burst.end } else { burst.begin };
@@ -183,13 +243,13 @@ impl Way {
                 self.tally.marked += 1;
             }
             let took = Duration::from_nanos((len + HEADERS) as u64 * 1_000_000_000 / rate);
-            let sent = self.free_at.map_or(now, |free| free.max(now)) + took;
-            self.free_at = Some(sent);
+            let sent = self.free_at.get().map_or(now, |free| free.max(now)) + took;
+            self.free_at.set(Some(sent));
             if !path.policed {
                 at = sent;
             }
         }
-        if self.in_burst || rng.random_bool(path.loss) {
+        if self.in_burst || faded || rng.random_bool(path.loss) {
             self.tally.lost += 1;
             return [None, None];
         }
@@ -203,6 +263,11 @@ impl Way {
             && rng.random_bool(reorder.share)
         {
             at += reorder.by;
+        }
+        if !path.lumps.is_zero() {
+            let began = *self.began.get_or_insert(now);
+            let lumps = (at - began).as_nanos().div_ceil(path.lumps.as_nanos());
+            at = began + path.lumps * u32::try_from(lumps).unwrap();
         }
         let turned = rng.random_bool(path.corrupt).then(|| rng.random_range(0..len * 8));
         self.tally.arrived += 1;

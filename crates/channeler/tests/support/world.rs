@@ -42,7 +42,11 @@ pub struct World {
 impl World {
     /// Two hosts without wires.
     pub fn new(seed: u64, config: Config) -> Self {
-        let now = Instant::now();
+        Self::at(Instant::now(), seed, config)
+    }
+
+    /// Two hosts without wires, from this instant on.
+    pub fn at(now: Instant, seed: u64, config: Config) -> Self {
         let config = Arc::new(config);
         let host = |number: u8| Program::new(number.into(), now, endpoint(number, &config, seed));
         let hosts = [host(0), host(1)];
@@ -51,7 +55,12 @@ impl World {
 
     /// Two hosts with one wire, on which the first has dialled the second: the handshake is done.
     pub fn connected(seed: u64, config: Config, forth: Path, back: Path) -> Self {
-        let mut world = Self::new(seed, config);
+        Self::new(seed, config).connect_by(forth, back)
+    }
+
+    /// A first wire, on which the first host has dialled the second: the handshake is done.
+    pub fn connect_by(self, forth: Path, back: Path) -> Self {
+        let mut world = self;
         world.network.add_datagrams(forth, back);
         world.connect(0);
         let up = world.run_until(Duration::from_secs(30), |world| {
@@ -116,13 +125,35 @@ impl World {
             if done(self) {
                 return true;
             }
-            let next = self.hosts.iter().filter_map(Program::due).chain(self.network.next()).min();
-            let Some(next) = next.filter(|next| *next <= end) else {
+            let Some(next) = self.next().filter(|next| *next <= end) else {
                 self.now = end;
                 return false;
             };
             self.now = self.now.max(next);
             self.step();
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.hosts.iter().filter_map(Program::due).chain(self.network.next()).min()
+    }
+
+    /// Lets several worlds go through time together, up to this instant: what they share sees all in its order.
+    pub fn run_together(worlds: &mut [Self], end: Instant) {
+        for world in &mut *worlds {
+            world.settle();
+        }
+        while let Some((next, world)) = worlds
+            .iter_mut()
+            .filter_map(|world| Some((world.next()?, world)))
+            .min_by_key(|(next, _)| *next)
+            .filter(|(next, _)| *next <= end)
+        {
+            world.now = world.now.max(next);
+            world.step();
+        }
+        for world in worlds {
+            world.now = world.now.max(end);
         }
     }
 

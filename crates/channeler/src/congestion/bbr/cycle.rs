@@ -8,6 +8,9 @@ use crate::congestion::{AckSample, MOST_BYTES, RateSample, scale};
 /// Rounds after which a flow of Reno would have probed: BBR waits no longer.
 const RENO_ROUNDS: u64 = 63;
 
+/// Rounds without congestion after which what lowered the bounds is over.
+const OVER_ROUNDS: u32 = 3;
+
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 const PROBE_WAIT_MORE: Duration = Duration::from_secs(1);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
@@ -32,7 +35,10 @@ impl Bbr {
                 self.judging = true;
                 self.start_up(ack.now, sample);
             }
-            Phase::Up if self.is_time_to_go_down(ack, sample) => self.start_down(ack.now),
+            Phase::Up if self.is_time_to_go_down(ack, sample) => {
+                self.probed_too_high = false;
+                self.start_down(ack.now);
+            }
             _ => {}
         }
     }
@@ -47,6 +53,11 @@ impl Bbr {
                     self.judging = false;
                     if self.phase.is_probe_bandwidth() && !rate.app_limited {
                         self.bandwidth.advance();
+                    }
+                    if self.phase.is_probe_bandwidth() && self.precautionary && !self.probed_too_high {
+                        // As much as was too much in the last probe is none now: it may stay there for a round.
+                        self.start_refill();
+                        return;
                     }
                 }
                 Feedback::None | Feedback::Probing => {}
@@ -82,6 +93,7 @@ impl Bbr {
 
     pub(super) fn too_high(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
         self.judging = false;
+        self.probed_too_high = true;
         if !app_limited {
             self.remember();
             let target = self.product(self.rate(), 100).min(self.window);
@@ -90,17 +102,29 @@ impl Bbr {
             );
         }
         if self.phase == Phase::Up {
+            self.left_by_loss = Some(Phase::Up);
             self.start_down(now);
         }
     }
 
     fn is_time_to_probe(&self, now: Instant) -> bool {
         let packets = self.product(self.rate(), 100).min(self.window) / self.mtu;
-        now.saturating_duration_since(self.cycle_began) >= self.probe_wait
+        // What lowered the bounds was no probe, and is over.
+        let over = self.bounds.bandwidth_low.is_some()
+            && !self.probed_too_high
+            && self.rounds_since_loss >= OVER_ROUNDS
+            && self.losses.found_no_queue();
+        over || now.saturating_duration_since(self.cycle_began) >= self.probe_wait
             || self.rounds_since_probe >= packets.clamp(1, RENO_ROUNDS)
     }
 
     fn is_time_to_go_down(&mut self, ack: &AckSample<'_>, sample: u64) -> bool {
+        // After a probe that lost too much the next one ends when it has as much in flight, before it may lose.
+        let risky = |high: u64| ack.in_flight.saturating_add(2 * self.mtu) >= high;
+        if self.probed_too_high && self.bounds.in_flight_high.is_some_and(risky) {
+            self.precautionary = true;
+            return true;
+        }
         if self.is_window_full() && self.bounds.in_flight_high.is_some_and(|high| self.window >= high) {
             // The bound holds it back, not the path: whether the path is full is not known yet.
             self.growth = Growth { base: sample.max(self.growth.base), ..Growth::default() };
@@ -135,12 +159,13 @@ impl Bbr {
         self.rounds.restart(self.delivered);
     }
 
-    fn start_refill(&mut self) {
+    pub(super) fn start_refill(&mut self) {
         self.reset_lower_bounds();
         self.phase = Phase::Refill;
         self.rounds_in_phase = 0;
         self.raise_rounds = 0;
         self.raise_credit = 0;
+        self.precautionary = false;
         self.feedback = Feedback::None;
         self.rounds.restart(self.delivered);
     }

@@ -35,8 +35,13 @@ pub(super) struct Tolerance {
 }
 
 impl Tolerance {
-    fn learn(&mut self, lost: u64, acked: u64) {
+    /// A policer loses what exceeds its rate, and never makes a queue. So much more than what is known is believed only
+    /// of rounds that were `throttled`: sent at the rate at which the ones before arrived.
+    fn learn(&mut self, lost: u64, acked: u64, throttled: bool) {
         let Some(rate) = share(lost, lost.saturating_add(acked)) else { return };
+        if rate > 2 * self.rate && !throttled {
+            return;
+        }
         self.rounds = (self.rounds + 1).min(8);
         let rate = rate.min(MOST);
         self.rate = (self.rate * (self.rounds - 1) + rate) / self.rounds;
@@ -69,6 +74,12 @@ struct Round {
 }
 
 impl Round {
+    /// Where round trips differ much within a round, none of them may be without the delay that makes the difference.
+    fn floor(&self) -> Option<Duration> {
+        let (rtt, mean) = self.rtt.zip(self.mean())?;
+        Some(rtt.saturating_sub(2 * (mean - rtt)))
+    }
+
     fn mean(&self) -> Option<Duration> {
         self.sum.checked_div(self.count)
     }
@@ -81,6 +92,8 @@ pub(super) struct LossRound {
     now: Round,
     last: Round,
     calm_rounds: u32,
+    /// Rounds for which the rate was bounded.
+    throttled_rounds: u32,
     /// Whether the packets of the last round found no queue.
     no_queue: bool,
     pub(super) tolerance: Tolerance,
@@ -93,6 +106,7 @@ impl LossRound {
             now: Round::default(),
             last: Round::default(),
             calm_rounds: 0,
+            throttled_rounds: 0,
             no_queue: false,
             tolerance: Tolerance::default(),
         }
@@ -106,27 +120,34 @@ impl LossRound {
         self.now.lost = self.now.lost.saturating_sub(bytes);
     }
 
-    /// Whether a round ended with this acknowledgement. `calm`: BBR sends no more than the path takes.
+    /// Whether a round ended with this acknowledgement. `calm`: BBR sends no more than the path took at most; `throttled`: no
+    /// more than it took of late.
     pub(super) fn on_ack(
         &mut self,
         ack: &AckSample<'_>,
         rate: &RateSample,
         calm: bool,
+        throttled: bool,
         min_rtt: Option<Duration>,
     ) -> bool {
         if !calm {
             self.calm_rounds = 0;
         }
+        if !throttled {
+            self.throttled_rounds = 0;
+        }
         let ended = self.rounds.on_ack(ack);
         if ended {
             self.last = std::mem::take(&mut self.now);
-            self.no_queue = match (min_rtt, self.last.rtt) {
+            self.no_queue = match (min_rtt, self.last_rtt()) {
                 (Some(min), Some(rtt)) => rtt <= min.saturating_add(min / 32).saturating_add(JITTER),
                 _ => false,
             };
             if self.calm_rounds >= CALM_ROUNDS && self.no_queue && !self.last.marked {
-                self.tolerance.learn(self.last.lost, self.last.acked);
+                let throttled = self.throttled_rounds >= CALM_ROUNDS;
+                self.tolerance.learn(self.last.lost, self.last.acked, throttled);
             }
+            self.throttled_rounds = self.throttled_rounds.saturating_add(1);
             self.calm_rounds = self.calm_rounds.saturating_add(1);
         }
         self.now.acked = self.now.acked.saturating_add(ack.acked);
@@ -142,19 +163,19 @@ impl LossRound {
         self.last.lost.saturating_add(self.now.lost)
     }
 
-    /// The shortest round trip of the last round.
+    /// The shortest round trip of the last round, less what jitter may have added to it.
     pub(super) fn last_rtt(&self) -> Option<Duration> {
-        self.last.rtt
+        self.last.floor()
+    }
+
+    /// Whether the packets of the last round found no queue.
+    pub(super) fn found_no_queue(&self) -> bool {
+        self.no_queue
     }
 
     /// Whether the mean round trip of the last round tells of a queue.
     pub(super) fn queue_grew(&self, min_rtt: Option<Duration>) -> bool {
         min_rtt.zip(self.last.mean()).is_some_and(|(min, mean)| super::is_queued(min, mean))
-    }
-
-    /// Whether the loss of the path is not known yet, and that of the last round may be it.
-    pub(super) fn is_new(&self) -> bool {
-        self.tolerance.rounds == 0 && self.no_queue && !self.last.marked
     }
 
     pub(super) fn was_lossless(&self) -> bool {
@@ -188,18 +209,20 @@ mod tests {
         assert!(tolerance.is_exceeded(3, 100, 0));
         assert!(!tolerance.is_exceeded(3, 100, 1), "three packets are few");
         for _ in 0..20 {
-            tolerance.learn(5, 95);
+            tolerance.learn(5, 95, true);
         }
         assert!(!tolerance.is_exceeded(9, 100, 0));
         assert!(tolerance.is_exceeded(10, 100, 0));
+        tolerance.learn(50, 50, false);
+        assert!(tolerance.is_exceeded(10, 100, 0), "not believed at full rate");
         for _ in 0..100 {
-            tolerance.learn(50, 50);
+            tolerance.learn(50, 50, true);
         }
         assert!(tolerance.is_exceeded(27, 100, 0), "bounded");
         for _ in 0..100 {
-            tolerance.learn(0, 100);
+            tolerance.learn(0, 100, false);
         }
         assert!(tolerance.is_exceeded(3, 100, 0));
-        tolerance.learn(0, 0);
+        tolerance.learn(0, 0, false);
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! It differs from the draft in what losses say. There, more than 2 % of a round trip's packets lost while probing
 //! mean a full queue, and any loss otherwise lowers the model for a while: at 5 % of random loss little is left of the
-//! rate. Here the loss that the path has *without a queue* is learned ([`loss::Tolerance`]), and only what goes
-//! beyond it by 2 % counts as congestion. And a path that became much slower is believed after two round trips
-//! instead of after two cycles of probing ([`Bbr::check_slower`]).
+//! rate. Here the loss that the path has *whatever is sent* is learned ([`loss::Tolerance`]), and only what goes
+//! beyond it by 2 % counts as congestion. After such a loss the next probe does not wait for its time if nothing more is
+//! lost, unless it was a probe that lost so much. A path that became much slower is believed after two round trips
+//! instead of after two cycles of probing ([`Bbr::check_slower`]), and a queue that stands while cruising is given way
+//! to ([`Bbr::yield_to_queue`]).
 
 mod aggregation;
 mod bandwidth;
@@ -153,6 +155,13 @@ pub(crate) struct Bbr {
     feedback: Feedback,
     /// Whether losses of packets sent while probing may still set `in_flight_high`.
     judging: bool,
+    /// Whether the last probe lost too much, and whether the present one therefore ended before it could.
+    probed_too_high: bool,
+    precautionary: bool,
+    /// Rounds since one with congestion.
+    rounds_since_loss: u32,
+    /// The probing that the present losses ended.
+    left_by_loss: Option<Phase>,
     cycle_began: Instant,
     probe_wait: Duration,
     rounds_since_probe: u64,
@@ -194,6 +203,10 @@ impl Bbr {
             slower_rounds: 0,
             feedback: Feedback::None,
             judging: false,
+            probed_too_high: false,
+            precautionary: false,
+            rounds_since_loss: 0,
+            left_by_loss: None,
             cycle_began: now,
             probe_wait: Duration::ZERO,
             rounds_since_probe: 0,
@@ -276,13 +289,17 @@ impl Bbr {
             self.bandwidth.update(sample);
         }
         let calm = matches!(self.phase, Phase::Down | Phase::Cruise);
-        let loss_round = self.losses.on_ack(ack, rate, calm, self.min_rtt.get());
+        let loss_round =
+            self.losses.on_ack(ack, rate, calm, self.bounds.bandwidth_low.is_some(), self.min_rtt.get());
         if loss_round {
             if self.losses.was_lossless() {
                 self.undo = None;
+                self.left_by_loss = None;
             }
             self.check_slower(ack.now, rate);
-            if !self.phase.is_probing() && self.losses.was_congested(self.mtu) && !self.losses.is_new() {
+            let congested = self.losses.was_congested(self.mtu);
+            self.rounds_since_loss = if congested { 0 } else { self.rounds_since_loss.saturating_add(1) };
+            if congested && !self.phase.is_probing() {
                 self.lower_bounds();
             } else if self.phase == Phase::Cruise && self.rounds_in_phase >= 2 {
                 self.yield_to_queue();
@@ -335,6 +352,19 @@ impl Bbr {
         self.undo.get_or_insert((self.bounds, self.losses.lost_now()));
     }
 
+    /// The losses were none: back to the probing that they ended.
+    fn resume(&mut self) {
+        match (self.left_by_loss.take(), self.phase) {
+            (Some(Phase::Startup), Phase::Drain(_) | Phase::Down | Phase::Cruise) => {
+                self.filled = false;
+                self.growth = Growth::default();
+                self.phase = Phase::Startup;
+            }
+            (Some(Phase::Up), Phase::Down | Phase::Cruise) => self.start_refill(),
+            _ => {}
+        }
+    }
+
     /// A path that delivers less than half of the estimate while a queue stands is slower than it was; waiting until
     /// the estimate is forgotten would keep that queue for seconds.
     fn check_slower(&mut self, now: Instant, rate: &RateSample) {
@@ -381,6 +411,8 @@ impl Bbr {
         if loss_round && pressed && self.losses.was_congested(self.mtu) {
             self.filled = true;
             self.growth.full = true;
+            self.remember();
+            self.left_by_loss = Some(Phase::Startup);
             self.bounds.in_flight_high =
                 Some(self.product(self.bandwidth.max(), 100).max(self.latest_delivered).max(self.least()));
         }
@@ -488,6 +520,7 @@ impl Control for Bbr {
                 bandwidth_low: wider(self.bounds.bandwidth_low, before.bandwidth_low),
             };
             self.undo = None;
+            self.resume();
         }
     }
 
