@@ -77,7 +77,7 @@ impl Round {
     /// Where round trips differ much within a round, none of them may be without the delay that makes the difference.
     fn floor(&self) -> Option<Duration> {
         let (rtt, mean) = self.rtt.zip(self.mean())?;
-        Some(rtt.saturating_sub(2 * (mean - rtt)))
+        Some(rtt.saturating_sub(2 * mean.saturating_sub(rtt)))
     }
 
     fn mean(&self) -> Option<Duration> {
@@ -139,7 +139,7 @@ impl LossRound {
         let ended = self.rounds.on_ack(ack);
         if ended {
             self.last = std::mem::take(&mut self.now);
-            self.no_queue = match (min_rtt, self.last_rtt()) {
+            self.no_queue = match (min_rtt, self.last_floor()) {
                 (Some(min), Some(rtt)) => rtt <= min.saturating_add(min / 32).saturating_add(JITTER),
                 _ => false,
             };
@@ -163,8 +163,13 @@ impl LossRound {
         self.last.lost.saturating_add(self.now.lost)
     }
 
-    /// The shortest round trip of the last round, less what jitter may have added to it.
+    /// The shortest round trip of the last round.
     pub(super) fn last_rtt(&self) -> Option<Duration> {
+        self.last.rtt
+    }
+
+    /// That, less what jitter may have added to it.
+    pub(super) fn last_floor(&self) -> Option<Duration> {
         self.last.floor()
     }
 

@@ -335,7 +335,7 @@ impl Bbr {
     /// than it is. All give up a share; the next probes give it back, and more of it to the smaller ones, since these
     /// make the queue grow more slowly. This is what lets flows of unequal rates converge.
     fn yield_to_queue(&mut self) {
-        let Some((min, last)) = self.min_rtt.get().zip(self.losses.last_rtt()) else { return };
+        let Some((min, last)) = self.min_rtt.get().zip(self.losses.last_floor()) else { return };
         if last > min.saturating_add(STANDING.max(min / 10)) {
             let present = self.rate();
             let floor = scale(self.bandwidth.max(), YIELD_MOST, 100);
