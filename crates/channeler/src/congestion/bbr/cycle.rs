@@ -172,7 +172,7 @@ impl Bbr {
 
     fn start_up(&mut self, now: Instant, sample: u64) {
         self.phase = Phase::Up;
-        self.probe_base = self.losses.last_rtt();
+        self.probe_base = self.losses.last_floor();
         self.rounds_in_phase = 0;
         self.feedback = Feedback::Starting;
         self.cycle_began = now;
