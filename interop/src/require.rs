@@ -18,6 +18,8 @@ pub enum Peer {
     Coturn,
     /// Debian's Jami daemon, and what its network is made with; needs root.
     Jamid,
+    /// Network namespaces, and the NAT of the kernel; needs root.
+    Kernel,
     /// Debian's `miniupnpd` with nftables, in networks of its own; needs root.
     Miniupnpd,
 }
@@ -46,6 +48,17 @@ impl Peer {
                 }
                 let program = PathBuf::from("/usr/libexec/jamid");
                 if program.is_file() { Ok(program) } else { Err(missing("jami-daemon")) }
+            }
+            Self::Kernel => {
+                let tools = ["ip", "unshare", "nsenter", "setpriv", "nft"];
+                if let Some(tool) = tools.into_iter().find(|tool| on_path(tool).is_none()) {
+                    return Err(missing(tool));
+                }
+                if !nix::unistd::geteuid().is_root() {
+                    return Err("network namespaces need root".to_owned());
+                }
+                let tun = PathBuf::from("/dev/net/tun");
+                if tun.exists() { Ok(tun) } else { Err("the kernel has no TUN devices".to_owned()) }
             }
             Self::Miniupnpd => {
                 let tools = ["ip", "unshare", "nsenter", "setpriv", "nft", "bash"];

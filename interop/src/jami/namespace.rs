@@ -109,6 +109,37 @@ impl Namespace {
         host.ip(&format!("route add default via {gateway}"))
     }
 
+    /// Moves a network device of the calling process in here.
+    ///
+    /// # Errors
+    /// With what `ip` complained of.
+    pub fn adopt(&self, device: &str) -> Result<()> {
+        let holder = self.holder.id().to_string();
+        let output = Command::new("ip").args(["link", "set", device, "netns", &holder]).output()?;
+        ensure!(output.status.success(), "ip link set: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Moves a network device from here to another namespace, and gives it a name there.
+    ///
+    /// # Errors
+    /// With what `ip` complained of.
+    pub fn give(&self, device: &str, to: &Self, name: &str) -> Result<()> {
+        self.ip(&format!("link set {device} netns {}", to.holder.id()))?;
+        to.ip(&format!("link set {device} name {name}"))
+    }
+
+    /// Runs something on a thread of its own in the network of this namespace. Sockets made there stay in it.
+    ///
+    /// # Errors
+    /// When the system does not let us, or what it returned.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| self.enter().and_then(|()| act()));
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Takes a host off the bridge without a word, or puts it back.
     ///
     /// # Errors

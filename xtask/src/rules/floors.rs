@@ -37,6 +37,7 @@ const MAP: &[(&str, Floor)] = &[
     ("towline", Floor::Library),
     ("towline-cli", Floor::Program),
     ("towline-lab", Floor::Beside),
+    ("towline-emulator", Floor::Beside),
     ("towline-fuzz", Floor::Beside),
     ("towline-benches", Floor::Beside),
     ("interop", Floor::Beside),

@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod ip;
+mod router;
+#[cfg(target_os = "linux")]
+mod wire;
+
+pub use crate::router::{Fate, Router};
+#[cfg(target_os = "linux")]
+pub use crate::wire::{Running, Wire};
+pub use towline_nat;
