@@ -32,6 +32,28 @@ impl Default for Consent {
     }
 }
 
+/// What may be sent to one IP address that has not answered a check yet, in the whole life of an agent and whatever its
+/// restarts: UDP checks with their repetitions, and TCP connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetLimits {
+    /// Packets per second. Default 40: pacing and repetitions of one list of candidates stay below it.
+    pub rate: u32,
+    /// Packets at once. Default 32.
+    pub burst: u32,
+    /// Packets in all. Default 512, about 60 kB.
+    pub max_packets: u32,
+    /// Addresses that are told apart; further ones get nothing. Default 256.
+    pub max_targets: usize,
+    /// When an address to which nothing is sent may be forgotten to make room for another. Default 10 min.
+    pub memory: Duration,
+}
+
+impl Default for TargetLimits {
+    fn default() -> Self {
+        Self { rate: 40, burst: 32, max_packets: 512, max_targets: 256, memory: Duration::from_mins(10) }
+    }
+}
+
 /// Timers and limits of an agent; the defaults are for two devices on any network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -114,6 +136,8 @@ pub struct Config {
     pub recheck: Duration,
     /// How often a pair that never worked is tried again so. Default 3: nobody asked that address to take part.
     pub rechecks: u32,
+    /// What may be sent to an address that has not answered.
+    pub targets: TargetLimits,
     /// The filter on remote candidates.
     pub policy: RemotePolicy,
 }
@@ -155,6 +179,7 @@ impl Default for Config {
             linger: Duration::from_secs(2),
             recheck: Duration::from_secs(10),
             rechecks: 3,
+            targets: TargetLimits::default(),
             policy: RemotePolicy::default(),
         }
     }

@@ -23,7 +23,7 @@ pub use agent::{
 };
 pub use blob::{BlobError, Description, ParsedBlob, SkipReason, SkippedLine};
 pub use candidate::{Candidate, CandidateKind, Foundation, TcpType, Transport, host_candidates};
-pub use config::{Config, Consent, Paths};
+pub use config::{Config, Consent, Paths, TargetLimits};
 pub use credentials::{Credentials, CredentialsError};
 pub use policy::{CandidateRefused, RemotePolicy};
 pub use preference::Preference;

@@ -48,7 +48,7 @@ pub enum PairError {
     /// The connection ended.
     #[error("closed")]
     Closed,
-    /// The limit on connects was used up first.
+    /// A limit on connects, or on packets to that address, was used up first.
     #[error("not tried")]
     NotTried,
     /// Another pair was selected first.

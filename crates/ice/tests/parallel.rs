@@ -262,6 +262,22 @@ fn a_single_path_ends_with_its_consent() {
 }
 
 #[test]
+fn a_pair_that_dies_while_it_is_nominated_is_given_up_for_another() {
+    let mut setup =
+        Setup::new(true, true, &Config { preference: Preference::UdpFirst, ..Config::parallel() });
+    setup.exchange();
+    // UDP has answered, and its nomination is under way; TCP shakes hands.
+    setup.run(ms(10));
+    setup.net.udp_loss = 100;
+    setup.run(Duration::from_secs(5));
+    setup.agree(true);
+    assert!(setup.b.failure().is_none(), "TCP worked all the time");
+    setup.net.udp_loss = 0;
+    setup.run(Duration::from_secs(30));
+    setup.agree(false);
+}
+
+#[test]
 fn connects_that_hang_do_not_hold_up_datagrams() {
     let mut setup = Setup::new(true, true, &Config { burst: 1, ..Config::parallel() });
     setup.net.tcp_rule = Box::new(|_, _| Rule::Swallow);

@@ -39,6 +39,8 @@ pub(super) struct Check {
     pub(super) due: Instant,
     repeats_left: u32,
     interval: Duration,
+    /// How long the last transmission waits.
+    last_wait: Duration,
     packet: Bytes,
 }
 
@@ -53,6 +55,9 @@ impl Agent {
     /// Sends a Binding request on the path of a pair; the pair is being checked unless it is valid already.
     pub(super) fn send_check(&mut self, now: Instant, id: PairId, purpose: Purpose) {
         let number = self.pair(id).generation;
+        if !self.may_send(now, id) {
+            return self.fail_pair(now, id, PairError::NotTried);
+        }
         let Some(Generation { local, remote: Some(remote), .. }) = self.generation(number) else { return };
         let username = format!("{}:{}", remote.ufrag(), local.ufrag());
         let password = remote.password().to_owned();
@@ -84,7 +89,10 @@ impl Agent {
         let known = self.pair(id).rtt.map(|rtt| (rtt * 3).max(self.config.pacing));
         let rto = self.first_rto();
         let interval = known.map_or(rto, |known| known.min(rto));
-        let wait = if repeats_left > 0 { interval } else { self.config.response_timeout };
+        // Rm of RFC 8489 section 6.2.1: 16 times the first RTO, which is the default of the limit.
+        let last_wait = self.config.response_timeout;
+        let last_wait = if known.is_some() && repeats { last_wait.min(interval * 16) } else { last_wait };
+        let wait = if repeats_left > 0 { interval } else { last_wait };
         let check = Check {
             pair: id,
             purpose,
@@ -93,6 +101,7 @@ impl Agent {
             due: now + wait,
             repeats_left,
             interval,
+            last_wait,
             packet: packet.clone(),
         };
         // Questions that nobody answered in time.
@@ -109,6 +118,13 @@ impl Agent {
         let open = |state| matches!(state, State::Waiting | State::Checking);
         let count = self.pairs.values().filter(|p| p.link == Link::Udp && open(p.state)).count();
         self.config.udp_rto.max(self.config.pacing * u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// Counts a packet of a pair: an address that has not answered gets a limited number. A connection that stands has
+    /// answered.
+    fn may_send(&mut self, now: Instant, id: PairId) -> bool {
+        let (_, remote) = self.addresses(self.pair(id));
+        self.pair(id).link != Link::Udp || self.targets.allow(now, remote.ip())
     }
 
     fn transmit(&mut self, id: PairId, packet: Bytes) {
@@ -149,10 +165,11 @@ impl Agent {
             check.repeats_left -= 1;
             check.interval *= 2;
             check.sent = now;
-            check.due =
-                now + if check.repeats_left > 0 { check.interval } else { self.config.response_timeout };
+            check.due = now + if check.repeats_left > 0 { check.interval } else { check.last_wait };
             let packet = check.packet.clone();
-            self.transmit(pair, packet);
+            if self.may_send(now, pair) {
+                self.transmit(pair, packet);
+            }
         }
     }
 
@@ -198,6 +215,8 @@ impl Agent {
         let remote = generation.and_then(|g| g.remote.as_ref()).ok_or(DropReason::UnknownTransaction)?;
         message.verify_integrity(remote.password().as_bytes())?;
         let check = self.checks.remove(&message.transaction).expect("it was found above");
+        // Only an answer shows that somebody lives there; a check may come from anywhere.
+        self.targets.prove(self.source(arrival).ip());
         self.prove(arrival, id);
         if message.class == Class::Success {
             let pair = self.pair_mut(id);

@@ -126,6 +126,9 @@ impl Agent {
     }
 
     fn connect(&mut self, now: Instant, id: PairId) {
+        if !self.targets.allow(now, self.addresses(self.pair(id)).1.ip()) {
+            return self.fail_pair(now, id, PairError::NotTried);
+        }
         let stream = self.new_stream();
         let (mut local, remote) = self.addresses(self.pair(id));
         if !self.is_simultaneous(self.pair(id)) {

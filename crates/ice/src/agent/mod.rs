@@ -12,6 +12,7 @@
 //! | `nomination` | choosing the pair, giving up |
 //! | `restart` | new credentials in mid-session, local addresses that go |
 //! | `upkeep` | keeping pairs alive, trying lost ones again |
+//! | `targets` | how much is sent to whom |
 //! | `timers` | when something is due |
 
 mod check;
@@ -24,6 +25,7 @@ mod probe;
 mod request;
 mod restart;
 mod stream;
+mod targets;
 mod timers;
 mod upkeep;
 
@@ -54,6 +56,7 @@ use nomination::Phase;
 use pair::{Link, Pair, State, pair_priority};
 use restart::{Generation, Previous};
 use stream::Stream;
+use targets::Targets;
 
 /// Switches of role within one session, after which a peer that keeps contradicting is not followed any more.
 const MAX_ROLE_SWITCHES: u32 = 4;
@@ -97,6 +100,7 @@ pub struct Agent {
     streams: BTreeMap<StreamId, Stream>,
     checks: BTreeMap<TransactionId, Check>,
     pacer: Pacer,
+    targets: Targets,
     phase: Phase,
     // A path has been selected: the roles are in use, and no attempt can fail any more.
     connected: bool,
@@ -130,6 +134,7 @@ impl Agent {
             streams: BTreeMap::new(),
             checks: BTreeMap::new(),
             pacer: Pacer::new(config.pacing, config.burst, now),
+            targets: Targets::new(config.targets),
             phase: Phase::Gathering,
             connected: false,
             next_stream: 0,

@@ -256,6 +256,10 @@ impl Agent {
             return;
         }
         let valid = self.pairs.values().any(Pair::is_valid);
+        if valid && self.config.paths == Paths::Many {
+            // Each valid pair is in use already; which one is preferred can wait.
+            return self.set_patience(None);
+        }
         let open = self.pairs.values().any(Pair::is_unfinished);
         let more_to_come = !(valid || self.remote_complete && self.local_complete);
         if open || nominee.is_some() || more_to_come {

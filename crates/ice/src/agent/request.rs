@@ -137,7 +137,7 @@ impl Agent {
         }
     }
 
-    fn source(&self, arrival: Arrival) -> SocketAddr {
+    pub(super) fn source(&self, arrival: Arrival) -> SocketAddr {
         match arrival {
             Arrival::Udp { remote, .. } => canonical(remote),
             Arrival::Tcp(stream) => canonical(self.streams[&stream].remote),

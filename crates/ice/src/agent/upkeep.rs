@@ -98,6 +98,9 @@ impl Agent {
         );
         let (recheck, limit) = (self.config.recheck, self.config.rechecks);
         let many = self.config.paths == Paths::Many;
+        // An address that nobody announced is tried again only if it has worked.
+        let announced = !self.remotes[self.pair(id).remote].learnt;
+        let limit = if announced { limit } else { 0 };
         let pair = self.pair_mut(id);
         let ours = !matches!(pair.link, Link::Accepted(_));
         if many && ours && !hopeless && (pair.was_valid || pair.rechecks < limit) {
