@@ -341,6 +341,33 @@ fn a_firewall_against_udp_is_told_from_dead_servers() {
 }
 
 #[test]
+fn both_families_are_asked_and_reported_apart() {
+    let now = Instant::now();
+    let mut gatherer = Gatherer::new(GatherConfig::default(), now, [1; 32]);
+    let pairs = [
+        ("10.0.0.1:5000", "192.0.2.1:3478", "198.51.100.1:7"),
+        ("[fd00::1]:5000", "[2001:db8::5]:3478", "[2001:db8::9]:5000"),
+    ];
+    for (base, server, _) in pairs {
+        gatherer.add_base(now, Via::Udp, addr(base));
+        gatherer.add_server(now, Server { address: addr(server), via: Via::Udp });
+    }
+    let honest = StunServer::new(Manner::Honest);
+    for (base, server, mapped) in pairs {
+        let Some(GatherAction::SendUdp { local, remote, payload }) = gatherer.poll_action() else { panic!() };
+        assert_eq!((local, remote), (addr(base), addr(server)));
+        let answer = honest.answer(addr(mapped), &payload).unwrap();
+        assert!(gatherer.handle_udp(now, local, remote, &answer));
+        let Some(GatherEvent::Candidate(candidate)) = gatherer.poll_event() else { panic!() };
+        assert_eq!((candidate.address, candidate.base), (addr(mapped), addr(base)));
+    }
+    assert_eq!(gatherer.poll_event(), Some(GatherEvent::Done));
+    assert_eq!(gatherer.nat_report().to_string(), "udp over IPv4 unclear, udp over IPv6 unclear");
+    assert_eq!(gatherer.party().unwrap().to_string(), "unclear 198.51.100.1:7", "IPv4 is where NATs are");
+    assert!(gatherer.predicted(8).is_empty());
+}
+
+#[test]
 fn families_do_not_mix_and_everything_is_bounded() {
     let now = Instant::now();
     let mut gatherer = Gatherer::new(GatherConfig::default(), now, [1; 32]);

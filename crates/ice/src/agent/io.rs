@@ -148,12 +148,13 @@ pub enum Refused {
 pub enum Disposition {
     /// The agent took it.
     Consumed,
-    /// Application bytes of the selected path.
+    /// Application bytes of the selected path; with [`crate::Paths::Many`] of any valid pair.
     Data,
     /// Application bytes on a path the peer proved to own and that is not selected yet.
     ///
     /// Keep them, in order, until [`Event::Selected`]: if it names this path they come before later [`Self::Data`],
-    /// otherwise they are void. The agent bounds their sum by [`crate::Config::early_data`].
+    /// otherwise they are void. With [`crate::Paths::Many`] the peer may hold a pair for valid a moment before us:
+    /// [`Event::PairValid`] says that it counts. The agent bounds their sum by [`crate::Config::early_data`].
     Early,
     /// Not to be used.
     Dropped(DropReason),
