@@ -8,13 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use interop::{Coturn, CoturnOptions, Peer, eventually, require};
+use interop::{Coturn, CoturnOptions, Peer, Process, eventually, require};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
 use tokio::time::timeout;
 use towline_net::{Net, Os, TcpConnect, UdpBind, UdpSocket};
-use towline_turn_tokio::proto::{Config, Credentials, Failure, Family, Refusal, Relay, ServerTransport};
-use towline_turn_tokio::{AllocateError, Ended, Options, PeerStream, RelaySocket, TcpRelay, Tls};
+use towline_turn_tokio::proto::{
+    Config, Credentials, Failure, Family, PeerPolicy, Refusal, Relay, ServerConfig, ServerTransport, Users,
+};
+use towline_turn_tokio::{
+    AllocateError, Ended, Options, PeerStream, RelayServer, RelaySocket, ServerOptions, TcpRelay, Tls,
+};
 
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -368,5 +373,51 @@ async fn redirects_are_followed_but_not_in_circles() -> Result<()> {
     let _there = Coturn::start(&programs[0], &there.and(&format!("--alternate-server={first}"))).await?;
     let reason = stage.failure(&stage.options(first, ServerTransport::Udp)).await;
     ensure!(reason == Failure::RedirectLoop(first), "{reason}");
+    Ok(())
+}
+
+/// Our relay, with coturn's own client.
+#[tokio::test(flavor = "multi_thread")]
+async fn coturns_client_is_served() -> Result<()> {
+    let Some(programs) = require(&[Peer::Coturn]) else { return Ok(()) };
+    let client = programs[0].with_file_name("turnutils_uclient");
+    let net: Arc<dyn Net> = Arc::new(Os);
+    let users =
+        Users { fixed: [("ann".to_owned(), "secret".to_owned())].into(), secret: Some(b"north".to_vec()) };
+    let options = ServerOptions {
+        config: ServerConfig { users, peers: PeerPolicy::DangerouslyAll, ..ServerConfig::default() },
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        tls: None,
+        relay_v4: Some(Ipv4Addr::LOCALHOST),
+        relay_v6: None,
+        external_v4: None,
+    };
+    let server = RelayServer::start(Arc::clone(&net), options)?;
+    let port = server.addresses()[0].port().to_string();
+    // Two clients that talk with each other by way of their relays: as channels and as indications, UDP and TCP.
+    for (credentials, way) in [
+        (["-u", "ann", "-w", "secret"], &["-y"][..]),
+        (["-u", "ann", "-w", "secret"], &["-y", "-s"]),
+        (["-u", "ann", "-w", "secret"], &["-y", "-t"]),
+        (["-u", "ann", "-W", "north"], &["-y"]),
+    ] {
+        let mut command = Command::new(&client);
+        command.args(credentials).args(way).args([
+            "-c",
+            "-m",
+            "2",
+            "-n",
+            "20",
+            "-l",
+            "171",
+            "-p",
+            &port,
+            "127.0.0.1",
+        ]);
+        let mut process = Process::start("turnutils_uclient", command)?;
+        let lost = |line: &str| line.contains("Total lost packets").then(|| line.to_owned());
+        let line = process.expect("how many were lost", LIMIT, lost).await?;
+        ensure!(line.contains("lost packets 0 "), "{way:?}: {line}");
+    }
     Ok(())
 }

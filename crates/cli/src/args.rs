@@ -7,6 +7,7 @@ mod exit_codes;
 mod nc;
 mod network;
 mod online;
+mod relay;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(crate) use contact::{Add, Asked, Contact, Reach, Requests};
 pub(crate) use nc::Nc;
 pub(crate) use network::{HomeArg, Network, limit_steps};
 pub(crate) use online::{Online, Presence, Text};
+pub(crate) use relay::Relay;
 
 /// Dial a device by its key, wherever it is, and move files or streams over named channels.
 #[derive(Debug, Parser)]
@@ -83,6 +85,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Run a DHT node that others can bootstrap from.
     Node(Node),
+    /// Relay for devices that cannot reach each other: a TURN server for one's own use.
+    Relay(Relay),
     /// Send files to a device.
     Send(Send),
     /// Receive files.

@@ -67,6 +67,7 @@ async fn run(command: Command, output: &Output, interrupt: Interrupt) -> Result<
         Command::Id(args) => commands::id::run(&args, output),
         Command::Status(args) => interrupt.stops(commands::status::run(args, output)).await,
         Command::Node(args) => commands::node::run(args, output, interrupt).await,
+        Command::Relay(args) => commands::relay::run(args, output, interrupt).await,
         Command::Send(args) => commands::send::run(args, output, interrupt).await,
         Command::Receive(args) => commands::receive::run(args, output, interrupt).await,
         Command::Pipe(args) => commands::pipe::run(args, output, interrupt).await,

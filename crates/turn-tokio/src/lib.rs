@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod server;
 mod server_link;
 mod shared;
 mod socket;
@@ -8,6 +9,7 @@ mod task;
 
 use std::io;
 
+pub use server::{RelayServer, ServerOptions};
 pub use server_link::Tls;
 pub use shared::Ended;
 pub use socket::RelaySocket;

@@ -27,6 +27,7 @@ pub(crate) mod attribute {
     pub(crate) const NONCE: u16 = 0x0015;
     pub(crate) const XOR_RELAYED_ADDRESS: u16 = 0x0016;
     pub(crate) const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
+    pub(crate) const EVEN_PORT: u16 = 0x0018;
     pub(crate) const REQUESTED_TRANSPORT: u16 = 0x0019;
     pub(crate) const PASSWORD_ALGORITHM: u16 = 0x001d;
     pub(crate) const USERHASH: u16 = 0x001e;
@@ -45,6 +46,9 @@ pub(crate) mod attribute {
 
 /// Numbers of channels (RFC 8656 section 12).
 pub(crate) const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+
+/// What a server takes: older clients use more numbers (RFC 5766 section 11).
+pub(crate) const CHANNELS_OF_OLD: std::ops::RangeInclusive<u16> = 0x4000..=0x7ffe;
 
 /// How long a server keeps a permission (RFC 8656 section 9).
 pub(crate) const PERMISSION_SECS: u64 = 300;

@@ -70,6 +70,18 @@ impl World {
         } else {
             Via::Datagram { listener: 0, from: addr(from) }
         };
+        self.client(via, config)
+    }
+
+    /// A client on a stream that stands.
+    fn user_on(&mut self, via: Via, change: impl FnOnce(&mut Config)) -> User {
+        let mut config = Config::new(server(), ServerTransport::Udp);
+        config.credentials = Some(Credentials::new("ann", "secret"));
+        change(&mut config);
+        self.client(via, config)
+    }
+
+    fn client(&self, via: Via, config: Config) -> User {
         let seed = [self.next_port as u8 ^ 0x5a; 32];
         let client = Client::new(config, self.now, seed).unwrap();
         User { client, via, received: Vec::new(), events: Vec::new() }
@@ -114,7 +126,7 @@ impl World {
                             user.give(self.now, &bytes);
                         }
                     }
-                    ServerAction::Bind { relay, family } => {
+                    ServerAction::Bind { relay, family, .. } => {
                         let ip: IpAddr = match family {
                             Family::V4 => "192.0.2.1".parse().unwrap(),
                             Family::V6 => "2001:db8::1".parse().unwrap(),
@@ -456,6 +468,13 @@ fn streams_that_end_idle_or_misbehave_are_closed() {
     assert_eq!(world.closed, [rude]);
     world.pass(Duration::from_secs(31), &mut [&mut ann]);
     assert_eq!(world.closed, [rude, idle]);
+    // One that is no longer refreshed goes with its allocation.
+    let Some(silent) = world.server.handle_accepted(world.now, addr("203.0.113.8:4")) else { panic!("room") };
+    let mut ben = world.user_on(Via::Stream(silent), stream);
+    world.settle(&mut [&mut ann, &mut ben]);
+    assert_eq!(world.server.allocations(), 2);
+    world.pass(Duration::from_mins(11), &mut [&mut ann]);
+    assert_eq!((&world.closed[2..], world.server.allocations()), (&[silent][..], 1));
     let Via::Stream(anns) = ann.via else { panic!("a stream") };
     world.server.handle_stream_end(anns);
     world.settle(&mut [&mut ann]);
@@ -529,11 +548,12 @@ fn requests_of_older_clients_and_broken_ones() {
     let mut hand = Hand::new();
     assert_eq!(hand.code(hand.request(ALLOCATE, 2)), 400, "no transport");
     assert_eq!(hand.code(hand.request(ALLOCATE, 3).attribute(0x19, &[6, 0, 0, 0])), 442);
-    assert_eq!(hand.code(hand.allocate(4).attribute(0x18, &[0])), 420, "even ports are not there");
+    assert_eq!(hand.code(hand.allocate(4).attribute(0x1a, &[])), 420, "fragments are made");
     assert_eq!(
         hand.code(hand.allocate(5).attribute(0x17, &[1, 0, 0, 0]).attribute(0x8000, &[2, 0, 0, 0])),
         400
     );
+    assert_eq!(hand.code(hand.allocate(23).attribute(0x18, &[0x80])), 508, "nobody gets two ports");
     assert_eq!(hand.code(hand.request(REFRESH, 6)), 437);
     assert_eq!(hand.code(hand.request(PERMISSION, 7).xor_address(PEER, public_peer())), 437);
     assert_eq!(hand.code(hand.request(CONNECT, 8)), 400);
@@ -561,7 +581,7 @@ fn requests_of_older_clients_and_broken_ones() {
         hand.request(CHANNEL_BIND, id).attribute(CHANNEL_NUMBER, &[high, low, 0, 0]).xor_address(PEER, peer)
     };
     assert_eq!(hand.code(channel(&hand, 14, 0x3fff, public_peer())), 400);
-    assert_eq!(hand.code(channel(&hand, 15, 0x5000, public_peer())), 400);
+    assert_eq!(hand.code(channel(&hand, 15, 0x7fff, public_peer())), 400);
     assert_eq!(hand.code(channel(&hand, 16, 0x4000, public_peer())), 0);
     assert_eq!(hand.code(channel(&hand, 17, 0x4000, public_peer())), 0, "renewed");
     assert_eq!(hand.code(channel(&hand, 18, 0x4001, public_peer())), 400, "the peer has another");

@@ -10,6 +10,7 @@ pub(crate) mod online;
 pub(crate) mod pipe;
 pub(crate) mod presence;
 pub(crate) mod receive;
+pub(crate) mod relay;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod streams;

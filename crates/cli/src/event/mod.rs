@@ -4,6 +4,7 @@
 
 mod account;
 mod lab;
+mod relay;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::text::{bytes, duration, printable, rate};
 
 pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, LabSample, LabSide};
+
+pub(crate) use relay::RelayEvent;
 
 pub(crate) use account::{
     AccountEvent, AccountShown, Contact, Presence, PresentDevice, TextFailure, TextReceived,
@@ -92,6 +95,9 @@ pub(crate) enum Event {
     /// Something about a simulated network.
     #[serde(untagged)]
     Lab(LabEvent),
+    /// Something at a relay.
+    #[serde(untagged)]
+    Relay(RelayEvent),
 }
 
 impl From<LabEvent> for Event {
@@ -327,6 +333,7 @@ impl Event {
             Self::Error { message, .. } => (Trouble, format!("towline: {message}")),
             Self::About(event) => event.text(),
             Self::Lab(event) => event.text(),
+            Self::Relay(event) => event.text(),
         }
     }
 }

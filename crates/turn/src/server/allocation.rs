@@ -11,7 +11,7 @@ use super::auth::User;
 use super::config::ServerConfig;
 use super::{RelayId, Via};
 use crate::refusal::Refusal;
-use crate::wire::{CHANNEL_SECS, CHANNELS, Family, PERMISSION_SECS};
+use crate::wire::{CHANNEL_SECS, CHANNELS_OF_OLD, Family, PERMISSION_SECS};
 
 /// A number for an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,7 +113,7 @@ impl Allocation {
         number: u16,
         peer: SocketAddr,
     ) -> Result<(), Refusal> {
-        if !CHANNELS.contains(&number) {
+        if !CHANNELS_OF_OLD.contains(&number) {
             return Err(Refusal::BadRequest);
         }
         self.by_number.retain(|_, (_, until)| now < *until);

@@ -64,6 +64,8 @@ pub enum ServerAction {
         relay: RelayId,
         /// At an address of which family.
         family: Family,
+        /// Whether its port should be an even number, for the sake of an RTP of old; any other is better than none.
+        even_port: bool,
     },
     /// Close the socket of a relay, also one that is being bound.
     Unbind(RelayId),
@@ -268,7 +270,7 @@ impl Server {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.core.timers.pop(now) {
             match timer {
-                Timer::Allocation(id) => self.core.release(id),
+                Timer::Allocation(id) => self.core.expire(id),
                 Timer::Stream(id) => self.core.close_stream(id),
             }
         }
@@ -334,6 +336,15 @@ impl Core {
             && allocation.answer.is_some()
         {
             self.events.push_back(ServerEvent::Released { user: allocation.user.name, client });
+        }
+    }
+
+    // It was not refreshed: whoever holds its stream is gone.
+    fn expire(&mut self, id: AllocationId) {
+        let via = self.allocations.get(&id).map(|allocation| allocation.via);
+        self.release(id);
+        if let Some(Via::Stream(stream)) = via {
+            self.close_stream(stream);
         }
     }
 

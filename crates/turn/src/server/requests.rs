@@ -22,6 +22,7 @@ const UNDERSTOOD: &[u16] = &[
     attribute::REALM,
     attribute::NONCE,
     attribute::REQUESTED_ADDRESS_FAMILY,
+    attribute::EVEN_PORT,
     attribute::REQUESTED_TRANSPORT,
     attribute::PASSWORD_ALGORITHM,
 ];
@@ -127,6 +128,13 @@ impl Core {
         if additional == Some(Family::V4) || (requested.is_some() && additional.is_some()) {
             return Err(Refusal::BadRequest);
         }
+        let even_port = match find(request, attribute::EVEN_PORT) {
+            None => false,
+            // Coturn's client asks for this.
+            Some([0, ..]) => true,
+            // The next port, too: nobody is given two.
+            Some(_) => return Err(Refusal::InsufficientCapacity),
+        };
         let has = |family| match family {
             Family::V4 => self.config.ipv4,
             Family::V6 => self.config.ipv6,
@@ -155,7 +163,7 @@ impl Core {
             let relay = RelayId(self.next_id());
             allocation.relays.insert(family, Relay::Binding(relay));
             self.by_relay.insert(relay, id);
-            self.actions.push_back(ServerAction::Bind { relay, family });
+            self.actions.push_back(ServerAction::Bind { relay, family, even_port });
         }
         self.quotas.add(now, &user.account);
         self.by_via.insert(via, id);
