@@ -16,8 +16,8 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "KEY", env = "TOWLINE_RELAY_SECRET", hide_env_values = true)]
     pub(crate) secret: Option<String>,
     /// Address of this host from which it relays; one of IPv4 and one of IPv6.
-    #[arg(long, value_name = "ADDRESS", required = true)]
-    pub(crate) relay_ip: Vec<IpAddr>,
+    #[arg(long = "relay-ip", value_name = "ADDRESS", required = true)]
+    pub(crate) addresses: Vec<IpAddr>,
     /// IPv4 address by which others reach the one of this host, if a NAT is between that leaves ports alone.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) external_ip: Option<Ipv4Addr>,

@@ -18,7 +18,7 @@ pub(crate) async fn run(args: Relay, output: &Output, interrupt: Interrupt) -> R
     let mut server = RelayServer::start(Arc::new(Os), options)
         .map_err(|error| Failure::Local(format!("cannot listen: {error}")))?;
     let addresses = server.addresses().iter().map(ToString::to_string).collect();
-    output.say(&Event::Relay(RelayEvent::RelayReady { addresses }));
+    output.say(&Event::Relay(RelayEvent::Ready { addresses }));
     loop {
         let event = tokio::select! {
             biased;
@@ -26,13 +26,13 @@ pub(crate) async fn run(args: Relay, output: &Output, interrupt: Interrupt) -> R
             event = server.event() => event,
         };
         output.say(&Event::Relay(match event {
-            ServerEvent::Allocated { user, client, relayed } => RelayEvent::RelayAllocated {
+            ServerEvent::Allocated { user, client, relayed } => RelayEvent::Allocated {
                 user,
                 client: client.to_string(),
                 relayed: relayed.iter().map(ToString::to_string).collect(),
             },
             ServerEvent::Released { user, client } => {
-                RelayEvent::RelayReleased { user, client: client.to_string() }
+                RelayEvent::Released { user, client: client.to_string() }
             }
         }));
     }
@@ -43,7 +43,7 @@ fn options(args: Relay) -> Result<ServerOptions, Failure> {
         return Err(Failure::Usage("a relay needs users: --user NAME:PASSWORD, or --secret KEY".to_owned()));
     }
     let (mut relay_v4, mut relay_v6) = (None, None);
-    for address in args.relay_ip {
+    for address in args.addresses {
         let taken = match address {
             IpAddr::V4(ip) => relay_v4.replace(ip).is_some(),
             IpAddr::V6(ip) => relay_v6.replace(ip).is_some(),

@@ -7,28 +7,29 @@ use crate::text::printable;
 
 /// Something at a relay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "event")]
 pub(crate) enum RelayEvent {
     /// It listens, for UDP and TCP.
-    RelayReady { addresses: Vec<String> },
+    #[serde(rename = "relay_ready")]
+    Ready { addresses: Vec<String> },
     /// A user has an allocation.
-    RelayAllocated { user: String, client: String, relayed: Vec<String> },
+    #[serde(rename = "relay_allocated")]
+    Allocated { user: String, client: String, relayed: Vec<String> },
     /// An allocation has ended.
-    RelayReleased { user: String, client: String },
+    #[serde(rename = "relay_released")]
+    Released { user: String, client: String },
 }
 
 impl RelayEvent {
     /// The line for people.
     pub(super) fn text(&self) -> (Weight, String) {
         match self {
-            Self::RelayReady { addresses } => {
-                (Weight::Result, format!("Relay on {}", addresses.join(" and ")))
-            }
-            Self::RelayAllocated { user, client, relayed } => (
+            Self::Ready { addresses } => (Weight::Result, format!("Relay on {}", addresses.join(" and "))),
+            Self::Allocated { user, client, relayed } => (
                 Weight::Notice,
                 format!("{} at {client} is relayed at {}", printable(user), relayed.join(" and ")),
             ),
-            Self::RelayReleased { user, client } => {
+            Self::Released { user, client } => {
                 (Weight::Notice, format!("{} at {client} is no longer relayed", printable(user)))
             }
         }
