@@ -12,8 +12,11 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 use towline_channeler_tokio::{
-    ConnectError, Connection, News,
-    proto::{Capabilities, Code, ConnectionError, HandshakeError, LinkStatus, OpenOptions, Resend},
+    ConnectError, Connection, Endpoint, News,
+    proto::{
+        Capabilities, Code, Config, ConnectionError, HandshakeError, LinkStatus, OpenOptions, Resend,
+        StaticKey,
+    },
 };
 use towline_lab::{Host, Link, Options, World};
 use towline_net::{Net, UdpBind, now};
@@ -92,6 +95,36 @@ fn a_question_and_its_answer_on_a_new_channel_are_one_packet_each() {
             after.iter().zip(before).all(|(after, before)| after - before <= most),
             "{before:?} {after:?}"
         );
+    });
+}
+
+/// What an endpoint says of a connection that it does not know can be made again by itself alone, not by its like at another port.
+#[test]
+fn endpoints_of_one_key_do_not_speak_for_each_other() {
+    tell(14, async |world| {
+        let (alice, bob) = hosts(&world, line());
+        let key = StaticKey::from_bytes([7; 32]);
+        let start = |port: u16| {
+            let config = support::config(&key, Config::default());
+            Endpoint::bind(Arc::new(bob.clone()), (bob.ipv4(), port).into(), config).unwrap()
+        };
+        let asker = alice.bind_udp(&UdpBind::new((alice.ipv4(), 0).into())).unwrap();
+        // A data packet of nobody; the answer begins, where that has its connection id, with what belongs to this id.
+        let answer = async |port: u16| {
+            let question = [8; 100];
+            asker.send(&question, (bob.ipv4(), port).into()).await.unwrap();
+            let mut buf = [0; 100];
+            let read = asker.recv(&mut buf).await.unwrap();
+            assert!(read.len < question.len());
+            buf[8..16].to_vec()
+        };
+        let (one, _other) = (start(4000), start(4001));
+        let before = answer(4000).await;
+        assert_ne!(before, answer(4001).await);
+        drop(one);
+        sleep(Duration::from_secs(1)).await;
+        let _again = start(4000);
+        assert_eq!(before, answer(4000).await, "a server that was started again");
     });
 }
 

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 use towline_channeler::{Code, ConnectionError, EndpointConfig, EndpointCounters, Peer, Route};
-use towline_net::{Net, TcpConnect, UdpBind};
+use towline_net::{Net, TcpConnect, UdpBind, UdpSocket};
 
 use super::Shared;
 use crate::{
@@ -67,12 +67,24 @@ impl Drop for Owner {
     }
 }
 
+/// A socket that never fragments, whatever the options say.
+fn bind(net: &dyn Net, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
+    net.bind_udp(&UdpBind { dont_fragment: true, ..options.clone() })
+}
+
 impl Endpoint {
     /// Binds a UDP port; 0 takes a free one. What is received is answered by tasks of the runtime that this is called in.
-    pub fn bind(net: Arc<dyn Net>, addr: SocketAddr, config: EndpointConfig) -> io::Result<Self> {
+    ///
+    /// An [`instance`](EndpointConfig::instance) of 0 stands for the number of the port, which tells endpoints of one key on one host
+    /// apart, and is the same when a server is started again.
+    pub fn bind(net: Arc<dyn Net>, addr: SocketAddr, mut config: EndpointConfig) -> io::Result<Self> {
+        let io = bind(&*net, &UdpBind::new(addr))?;
+        if config.instance == 0 {
+            config.instance = io.local_addr().port().into();
+        }
         let shared = Arc::new(Shared::new(net, config));
         let endpoint = Self(Arc::new(Owner(shared)));
-        endpoint.add_socket(&UdpBind::new(addr))?;
+        endpoint.0.0.serve(io)?;
         let shared = Arc::clone(&endpoint.0.0);
         let mut changes = shared.net.changes();
         let watch = tokio::spawn(async move {
@@ -89,8 +101,7 @@ impl Endpoint {
     ///
     /// Whatever `options` say, the socket never fragments. An endpoint has 65,536 in its life at most.
     pub fn add_socket(&self, options: &UdpBind) -> io::Result<SocketId> {
-        let io = self.0.0.net.bind_udp(&UdpBind { dont_fragment: true, ..options.clone() })?;
-        self.0.0.serve(io).map(SocketId)
+        self.0.0.serve(bind(&*self.0.0.net, options)?).map(SocketId)
     }
 
     /// Closes a socket. Links over it are gone, as if the network had taken them; the port is free as soon as the task that
