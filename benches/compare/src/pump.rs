@@ -1,31 +1,45 @@
 //! Bytes into one end and out of the other, in the portions the project's benchmarks use.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+
 use anyhow::Result;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::measure::percentile;
 
 /// Size of the buffers given to write and read.
 const BUFFER: usize = 64 * 1024;
 
+/// What is written: the same memory for all, as it is not theirs that is measured.
+static SOURCE: [u8; BUFFER] = [7; BUFFER];
+
 pub(crate) async fn send(mut to: impl AsyncWrite + Unpin, bytes: usize) -> Result<()> {
-    let buffer = vec![7u8; BUFFER];
     let mut left = bytes;
     while left > 0 {
         let now = left.min(BUFFER);
-        to.write_all(&buffer[..now]).await?;
+        to.write_all(&SOURCE[..now]).await?;
         left -= now;
     }
     to.shutdown().await?;
     Ok(())
 }
 
-/// Reads to the end. Checks that `bytes` came.
+/// Reads to the end, into memory that is common to all who read in a thread. Checks that `bytes` came.
 pub(crate) async fn receive(mut from: impl AsyncRead + Unpin, bytes: usize) -> Result<()> {
-    let mut buffer = vec![0u8; BUFFER];
+    thread_local! {
+        static BYTES: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+    }
     let mut received = 0;
     loop {
-        match from.read(&mut buffer).await? {
+        let read = poll_fn(|cx| {
+            BYTES.with_borrow_mut(|bytes| {
+                let mut buffer = ReadBuf::new(bytes);
+                Pin::new(&mut from).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+            })
+        });
+        match read.await? {
             0 => break,
             more => received += more,
         }

@@ -7,13 +7,16 @@
 //! --channeler` sets them beside quinn.
 #![allow(clippy::print_stdout, reason = "the figures are the product")]
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::task::JoinSet;
 use towline::identity::{Identity, KeySize};
 use towline::net::{Net, Os};
@@ -38,10 +41,8 @@ struct Arguments {
     opens: usize,
 }
 
-/// Size of the buffers given to write and read, for one channel.
+/// Size of the buffers given to write and read.
 const BUFFER: usize = 64 * 1024;
-/// Their size when there are many, so that it is not their memory that is measured.
-const SMALL_BUFFER: usize = 8 * 1024;
 /// Untimed runs before the timed ones.
 const WARM_UP: usize = 50;
 
@@ -125,23 +126,34 @@ fn endpoint(seed: u8, identity: Option<&Identity>) -> Result<Endpoint> {
     Ok(Endpoint::bind(Arc::new(Os), (Ipv4Addr::LOCALHOST, 0).into(), config)?)
 }
 
-async fn send(mut to: impl AsyncWrite + Unpin, bytes: usize, buffer: usize) -> Result<()> {
-    let buffer = vec![7u8; buffer];
+/// What is written: the same memory for all, as it is not theirs that is measured.
+static SOURCE: [u8; BUFFER] = [7; BUFFER];
+
+async fn send(mut to: impl AsyncWrite + Unpin, bytes: usize) -> Result<()> {
     let mut left = bytes;
     while left > 0 {
-        let now = left.min(buffer.len());
-        to.write_all(&buffer[..now]).await?;
+        let now = left.min(BUFFER);
+        to.write_all(&SOURCE[..now]).await?;
         left -= now;
     }
     to.shutdown().await?;
     Ok(())
 }
 
-async fn receive(mut from: impl AsyncRead + Unpin, buffer: usize) -> Result<usize> {
-    let mut buffer = vec![0u8; buffer];
+/// Reads to the end, into memory that is common to all who read in a thread.
+async fn receive(mut from: impl AsyncRead + Unpin) -> Result<usize> {
+    thread_local! {
+        static BYTES: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+    }
     let mut received = 0;
     loop {
-        match from.read(&mut buffer).await? {
+        let read = poll_fn(|cx| {
+            BYTES.with_borrow_mut(|bytes| {
+                let mut buffer = ReadBuf::new(bytes);
+                Pin::new(&mut from).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+            })
+        });
+        match read.await? {
             0 => return Ok(received),
             more => received += more,
         }
@@ -150,17 +162,16 @@ async fn receive(mut from: impl AsyncRead + Unpin, buffer: usize) -> Result<usiz
 
 async fn bulk(ends: &Ends, bytes: usize, channels: usize) -> Result<(f64, f64)> {
     let share = bytes / channels;
-    let buffer = if channels == 1 { BUFFER } else { SMALL_BUFFER };
     let stopwatch = Stopwatch::start()?;
     let mut senders = JoinSet::new();
     for _ in 0..channels {
         let channel = ends.alice.open(OpenOptions::default()).await?;
-        senders.spawn(send(channel, share, buffer));
+        senders.spawn(send(channel, share));
     }
     let mut receivers = JoinSet::new();
     for _ in 0..channels {
         let channel = ends.bob.accept().await?.accept();
-        receivers.spawn(receive(channel, buffer));
+        receivers.spawn(receive(channel));
     }
     let mut received = 0;
     while let Some(done) = receivers.join_next().await {
@@ -236,9 +247,9 @@ async fn native(bytes: usize) -> Result<(f64, f64)> {
     pair.alice.dial(device).await?;
     let stopwatch = Stopwatch::start()?;
     let alice = pair.alice.clone();
-    let sender = tokio::spawn(async move { send(alice.connect(device, "bulk").await?, bytes, BUFFER).await });
+    let sender = tokio::spawn(async move { send(alice.connect(device, "bulk").await?, bytes).await });
     let incoming = pair.bob.incoming().await.context("the node was shut down")?;
-    let received = receive(incoming.accept().await?, BUFFER).await?;
+    let received = receive(incoming.accept().await?).await?;
     sender.await??;
     ensure!(received == bytes, "{received} bytes came");
     stopwatch.read()

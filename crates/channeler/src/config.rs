@@ -16,10 +16,13 @@ pub struct Config {
     pub initial_window: u64,
     /// Receive window that a channel never grows beyond. Default 24 MiB: 1 Gbit/s at 100 ms, and as much again for repairs.
     pub max_window: u64,
-    /// Received bytes held for the application over all channels. Default 64 MiB.
+    /// Memory for received bytes that the application has not read, over all channels. Two chunks of 4 KiB for each of `max_channels`, but
+    /// at most half of it, are set aside, as bytes may lie scattered; the peer may send ahead the rest, or two of the longest messages if
+    /// that is more. Default 64 MiB.
     pub receive_budget: u64,
     /// Written bytes held until they are acknowledged or given up, by one channel or by all of one priority together: they have
-    /// equal shares, and those of lower priority do not count. A share is 16 KiB, or one message, at least. Default 24 MiB.
+    /// equal shares, and those of lower priority do not count. A share is 16 KiB, or one message, at least. More than 16 channels take
+    /// turns to write streams instead, so that little waits to be sent. Default 24 MiB.
     pub send_buffer: u64,
     /// Received messages that a channel holds for the application (message channels). Default 1024.
     pub max_messages: u64,
@@ -84,6 +87,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the peer may send ahead over all channels, so that it fits into [`Self::receive_budget`] wherever it lies in its chunks.
+    pub(crate) fn receive_window(&self) -> u64 {
+        let scattered = 2 * crate::channel::CHUNK as u64 * u64::from(self.max_channels);
+        self.receive_budget - scattered.min(self.receive_budget / 2)
+    }
+
     /// The same within the bounds that the protocol sets.
     pub(crate) fn sound(&self) -> Self {
         use crate::parameters::{EARLY_CHANNELS, EARLY_LABEL, EARLY_MESSAGE, MAX_LABEL};

@@ -73,7 +73,7 @@ impl Parameters {
             window: config.initial_window,
             messages: config.max_messages,
             // One message channel alone may use its first window.
-            connection_window: config.receive_budget.max(2 * max_message).max(config.initial_window),
+            connection_window: config.receive_window().max(2 * max_message).max(config.initial_window),
             max_message,
             max_label: config.max_label as u64,
             links: config.max_links as u64,

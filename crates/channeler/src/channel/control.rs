@@ -1,6 +1,6 @@
 //! What a channel says beside its data. What was lost is said again if it is still true.
 
-use super::{Channel, Effects, Life, Once, Wants, outbox::RANGES};
+use super::{Channel, Context, Effects, Life, Once, Wants, outbox::RANGES};
 use crate::wire::message::{
     CONTROL_MAX, put_abandon, put_accept, put_finish, put_reset, put_stop, put_window,
 };
@@ -76,7 +76,7 @@ impl Channel {
     }
 
     /// A control message arrived at the peer.
-    pub(crate) fn on_control_acked(&mut self, said: &Said, fx: &mut Effects) {
+    pub(crate) fn on_control_acked(&mut self, cx: &mut Context<'_>, said: &Said, fx: &mut Effects) {
         match said {
             Said::Accept => self.accept = Once::Known,
             Said::Stop => self.stop = Once::Known,
@@ -89,7 +89,7 @@ impl Channel {
                 if let Some(outbox) = self.sender.outbox() {
                     outbox.known(ranges);
                 }
-                self.check_end(fx);
+                self.check_end(cx, fx);
             }
             Said::Reset => {
                 if let Life::Reset { told, .. } = &mut self.life {

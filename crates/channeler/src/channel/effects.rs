@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::ring::Pool;
 use crate::{Config, Reason};
 
 /// What every operation may ask for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Context<'a> {
     /// The present.
     pub(crate) now: Instant,
@@ -13,6 +14,8 @@ pub(crate) struct Context<'a> {
     pub(crate) rtt: Duration,
     /// Own limits.
     pub(crate) config: &'a Config,
+    /// Where the connection's channels have their memory from.
+    pub(crate) pool: &'a mut Pool,
 }
 
 impl Context<'_> {

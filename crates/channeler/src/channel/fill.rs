@@ -16,7 +16,7 @@ impl Sender {
     /// Writes data of one contiguous range into `room` bytes at the end of `out`: repairs first.
     pub(super) fn fill(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         out: &mut Vec<u8>,
         room: usize,
@@ -49,20 +49,14 @@ impl Sender {
                 (self.next, end, 0, false)
             }
         };
-        let stop = out.len() + room;
-        self.packet = room as u32;
         let mut at = start;
         let mut fin = false;
-        // A second time where the ring wraps.
-        while at < end {
-            let Some(fits) = data_room(at, stop - out.len()).filter(|&fits| fits > 0) else { break };
-            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(fits);
-            let bytes = self.ring.slice(at, most);
-            let next = at + bytes.len() as u64;
-            fin = next == self.written && self.fin != Fin::Open;
-            put_data_head(out, at, fin, bytes.len());
-            out.extend_from_slice(bytes);
-            at = next;
+        if let Some(fits) = data_room(start, room).filter(|&fits| fits > 0 && start < end) {
+            self.packet = fits as u32;
+            at = end.min(start + fits as u64);
+            fin = at == self.written && self.fin != Fin::Open;
+            put_data_head(out, start, fin, (at - start) as usize);
+            self.ring.append(start..at, out);
         }
         if at == start {
             // Nothing but the end, told when all the rest was sent once.
@@ -90,7 +84,7 @@ impl Sender {
 
     fn fill_messages(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         out: &mut Vec<u8>,
         room: usize,
@@ -100,7 +94,7 @@ impl Sender {
         let from = out.len();
         while let Some(repair) = self.repairs.first() {
             let Some(number) = self.live_message(cx, repair.start) else {
-                self.give_up_repair(capabilities, repair, fx)?;
+                self.give_up_repair(cx, capabilities, repair, fx)?;
                 continue;
             };
             let at = self.put_parts(cx, out, room, repair.start, repair.end, number, None);
@@ -124,7 +118,7 @@ impl Sender {
         let Some(outbox) = &self.outbox else { return Ok(None) };
         let at = self.put_parts(cx, out, room, start, end, outbox.cursor(), Some(limit));
         fx.sent += at - start;
-        self.next = at;
+        self.advance(cx, capabilities.resend, at);
         let mut fin = false;
         if self.next == self.written && matches!(self.fin, Fin::Due | Fin::Again) {
             let Some(outbox) = &self.outbox else { return Ok(None) };
@@ -145,7 +139,7 @@ impl Sender {
     }
 
     /// The message at this offset, if it is still worth sending.
-    fn live_message(&self, cx: &Context<'_>, offset: u64) -> Option<u64> {
+    fn live_message(&self, cx: &mut Context<'_>, offset: u64) -> Option<u64> {
         let outbox = self.outbox.as_ref()?;
         let number = outbox.number_at(offset);
         let (_, message) = outbox.get(number)?;
@@ -156,7 +150,7 @@ impl Sender {
     /// given up uses offsets like what was sent.
     fn skip_dead(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         limit: u64,
         fx: &mut Effects,
@@ -173,13 +167,15 @@ impl Sender {
             }
             outbox.advance_cursor();
             fx.sent += message.end - self.next;
-            self.next = message.end;
             if message.gone {
                 outbox.abandon(start, message.end, number + 1);
+            }
+            self.advance(cx, capabilities.resend, message.end);
+            if message.gone {
                 self.repairs.remove(start, message.end);
-                self.settle(start, message.end);
+                self.settle(cx, capabilities.resend, start, message.end);
             } else {
-                self.give_up(capabilities, number, fx)?;
+                self.give_up(cx, capabilities, number, fx)?;
             }
         }
         Ok(())
@@ -189,7 +185,7 @@ impl Sender {
     #[expect(clippy::too_many_arguments, reason = "one loop for new data and repairs")]
     fn put_parts(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         room: usize,
         start: u64,
@@ -230,10 +226,9 @@ impl Sender {
                 if most < whole && !alone && (next_packet || most < LEAST_PART) {
                     break;
                 }
-                let bytes = self.ring.slice(at, most);
-                let next = at + bytes.len() as u64;
-                put_part_head(out, name, next == message.end, at, bytes.len());
-                out.extend_from_slice(bytes);
+                let next = at + most as u64;
+                put_part_head(out, name, next == message.end, at, most);
+                self.ring.append(at..next, out);
                 at = next;
             }
             if at == message.end {

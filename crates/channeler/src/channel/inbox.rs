@@ -192,7 +192,7 @@ impl Receiver {
     /// A part of a message.
     pub(super) fn on_part(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         part: Part<'_>,
         fx: &mut Effects,
@@ -210,7 +210,7 @@ impl Receiver {
             return Err(Violation::Window);
         }
         let stop = offset + (bytes.len() as u64).max(1);
-        self.use_offsets(stop, false, fx)?;
+        self.use_offsets(cx, stop, false, fx)?;
         if self.discarding || stop <= self.floor {
             return Ok(());
         }
@@ -231,7 +231,7 @@ impl Receiver {
         self.bound_part(number, end, offset, stop)?;
         if stop > self.ready {
             if !empty {
-                self.store(offset, bytes);
+                self.store(cx, offset, bytes);
             }
             let new = self.cover(offset.max(self.ready), stop)?;
             if new > 0 {
@@ -295,7 +295,7 @@ impl Receiver {
     /// Looks whether the message around `offset..stop`, of which something arrived, is whole.
     fn complete(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         offset: u64,
         stop: u64,
@@ -334,7 +334,7 @@ impl Receiver {
     /// A range of whole messages that will never come. Gives whether something of it was still missed.
     pub(super) fn on_abandon(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         range: AbandonedRange,
         fx: &mut Effects,
@@ -349,7 +349,7 @@ impl Receiver {
             return Err(Violation::Window);
         }
         let end = range.start + range.length;
-        self.use_offsets(end, false, fx)?;
+        self.use_offsets(cx, end, false, fx)?;
         if self.discarding {
             return Ok(false);
         }
@@ -359,7 +359,7 @@ impl Receiver {
     /// Marks what is missing of `start..end` as gone. Gives whether there was anything.
     fn forsake(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         start: u64,
         end: u64,
@@ -393,7 +393,7 @@ impl Receiver {
                 lost = true;
             }
         }
-        self.advance(capabilities, fx);
+        self.advance(cx, capabilities, fx);
         self.watch_hole(cx, capabilities, before);
         self.tell_readable(capabilities, was_readable, fx);
         self.check_finished(fx);
@@ -401,7 +401,7 @@ impl Receiver {
     }
 
     /// Moves the floor over what was read and what will never come.
-    fn advance(&mut self, capabilities: Capabilities, fx: &mut Effects) {
+    fn advance(&mut self, cx: &mut Context<'_>, capabilities: Capabilities, fx: &mut Effects) {
         while let Some(inbox) = &mut self.inbox {
             let number = inbox.floor_number();
             let floor = if !capabilities.ordered && inbox.released.first().is_some_and(|r| r.0 == self.floor)
@@ -422,7 +422,7 @@ impl Receiver {
             } else {
                 break;
             };
-            self.release(floor, fx);
+            self.release(cx, floor, fx);
         }
         if let Some(inbox) = &self.inbox
             && inbox.is_window_due()
@@ -435,7 +435,7 @@ impl Receiver {
     /// Takes the next message. `None` if there is none.
     pub(super) fn read_message(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         out: &mut [u8],
         fx: &mut Effects,
@@ -449,13 +449,13 @@ impl Receiver {
         }
         if capabilities.ordered {
             inbox.boundaries.pop_front();
-            self.release(message.end, fx);
+            self.release(cx, message.end, fx);
         } else {
             inbox.arrived.pop_front();
             inbox.released.insert(message.start, message.end);
         }
         let before = self.ready;
-        self.advance(capabilities, fx);
+        self.advance(cx, capabilities, fx);
         self.watch_hole(cx, capabilities, before);
         Ok(Some(len))
     }
@@ -463,7 +463,7 @@ impl Receiver {
     /// The end of the direction.
     pub(super) fn on_message_fin(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         final_offset: u64,
         messages: u64,
@@ -473,7 +473,7 @@ impl Receiver {
         if !self.discarding && messages > inbox.granted {
             return Err(Violation::Window);
         }
-        self.use_offsets(final_offset, true, fx)?;
+        self.use_offsets(cx, final_offset, true, fx)?;
         if !self.discarding {
             self.bound(final_offset, Some(messages))?;
             self.watch_hole(cx, capabilities, self.ready);
@@ -483,7 +483,7 @@ impl Receiver {
     }
 
     /// Without repair, what was overtaken has so long to come.
-    fn watch_hole(&mut self, cx: &Context<'_>, capabilities: Capabilities, ready_before: u64) {
+    fn watch_hole(&mut self, cx: &mut Context<'_>, capabilities: Capabilities, ready_before: u64) {
         if !capabilities.ordered || capabilities.resend != Resend::No {
             return;
         }
@@ -504,7 +504,7 @@ impl Receiver {
     /// Skips what was waited for long enough. Gives whether something was lost.
     pub(super) fn handle_timeout(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         fx: &mut Effects,
     ) -> bool {

@@ -11,7 +11,13 @@ use crate::{Capabilities, Resend};
 
 impl Sender {
     #[inline]
-    pub(super) fn on_acked(&mut self, cx: &Context<'_>, resend: Resend, content: &Carried, fx: &mut Effects) {
+    pub(super) fn on_acked(
+        &mut self,
+        cx: &mut Context<'_>,
+        resend: Resend,
+        content: &Carried,
+        fx: &mut Effects,
+    ) {
         if content.len > 0 {
             let (start, end) = (content.start, content.start + u64::from(content.len));
             if !self.repairs.is_empty() {
@@ -20,7 +26,7 @@ impl Sender {
             if let Some(half_lost) = &mut self.half_lost {
                 half_lost.remove(start, end);
             }
-            self.settle(start, end);
+            self.settle(cx, resend, start, end);
         }
         if content.fin {
             self.on_end_acked();
@@ -46,7 +52,7 @@ impl Sender {
 
     /// The bytes of `start..end` are not needed any more.
     #[inline]
-    pub(super) fn settle(&mut self, start: u64, end: u64) {
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>, resend: Resend, start: u64, end: u64) {
         if end <= self.floor {
             return;
         }
@@ -54,19 +60,22 @@ impl Sender {
             self.settled.insert(start, end);
             return;
         }
-        self.floor = end;
+        let from = std::mem::replace(&mut self.floor, end);
         while let Some((low, high)) = self.settled.first()
             && low <= self.floor
         {
             self.floor = self.floor.max(high);
             self.settled.pop_first();
         }
+        if resend != Resend::No {
+            self.ring.release(cx.pool, from, self.floor..self.written);
+        }
         if let Some(outbox) = &mut self.outbox {
             outbox.forget(self.floor);
         }
     }
 
-    pub(super) fn wake_writer(&mut self, cx: &Context<'_>, resend: Resend, fx: &mut Effects) {
+    pub(super) fn wake_writer(&mut self, cx: &mut Context<'_>, resend: Resend, fx: &mut Effects) {
         let most = self.most(cx);
         let held = self.held(resend);
         if held == 0 || self.has_room(held, u64::from(self.awaited), most) {
@@ -78,7 +87,7 @@ impl Sender {
     /// A packet was lost. What of it matters is sent again, or its messages are given up.
     pub(super) fn on_lost(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         content: &Carried,
         fx: &mut Effects,
@@ -118,7 +127,7 @@ impl Sender {
     /// `start..end` is neither acknowledged nor given up, and did not arrive.
     fn lose(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         start: u64,
         end: u64,
@@ -144,7 +153,7 @@ impl Sender {
             if again && !message.gone {
                 self.repairs.insert(at, stop, tries.saturating_add(1));
             } else {
-                self.give_up(capabilities, number, fx)?;
+                self.give_up(cx, capabilities, number, fx)?;
             }
             at = stop;
         }
@@ -154,6 +163,7 @@ impl Sender {
     /// Forgets a whole message. The peer is told as soon as all of its offsets are used up.
     pub(super) fn give_up(
         &mut self,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         number: u64,
         fx: &mut Effects,
@@ -171,7 +181,7 @@ impl Sender {
         }
         if message.end <= self.next {
             outbox.abandon(start, message.end, number + 1);
-            self.settle(start, message.end);
+            self.settle(cx, capabilities.resend, start, message.end);
         }
         if capabilities.close_on_loss { Err(LossCloses) } else { Ok(()) }
     }
@@ -179,6 +189,7 @@ impl Sender {
     /// Forgets the message at the beginning of what waits for repair.
     pub(super) fn give_up_repair(
         &mut self,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         repair: Repair,
         fx: &mut Effects,
@@ -187,7 +198,7 @@ impl Sender {
         let number = outbox.number_at(repair.start);
         let end = outbox.get(number).map_or(repair.end, |(_, message)| message.end);
         self.repairs.remove(repair.start, end);
-        self.give_up(capabilities, number, fx)
+        self.give_up(cx, capabilities, number, fx)
     }
 
     /// What a packet carried goes out once more, on another link, though nothing says that it was lost.
@@ -216,14 +227,14 @@ impl Sender {
 
     pub(super) fn handle_timeout(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         fx: &mut Effects,
     ) -> Result<(), LossCloses> {
         while let Some(repair) = self.repairs.first()
             && self.poll_timeout().is_some_and(|expires| expires <= cx.now)
         {
-            self.give_up_repair(capabilities, repair, fx)?;
+            self.give_up_repair(cx, capabilities, repair, fx)?;
         }
         if self.awaited > 0 {
             self.wake_writer(cx, capabilities.resend, fx);

@@ -66,8 +66,12 @@
 //!
 //! The sender holds at most `Config::send_buffer`, at first 64 KiB; that doubles while a writer waits though everything is on its
 //! way. Nor does it hold more than its share of what the connection may hold, which is given with each write.
-//! Rings and queues keep their size while a channel is used, so that nothing is allocated per packet, and are freed one to two seconds
-//! after its last use.
+//!
+//! Bytes lie in chunks of 4 KiB from a pool of the connection, and only where there are bytes: a chunk goes back as soon as its bytes
+//! were read, or acknowledged, and is the next to be taken, by whichever channel. So memory is what is held, however wide the
+//! windows once were and however many channels there are, and what is read as it comes stays in the caches. Queues keep their size
+//! while a channel is used, so that nothing is allocated per packet, and are freed one to two seconds after its last use; so are
+//! chunks that nobody needed for a second.
 
 mod control;
 mod effects;
@@ -85,7 +89,8 @@ mod tests;
 pub(crate) use control::Said;
 pub(crate) use effects::{Context, Effects};
 pub(crate) use inbox::Part;
-pub(crate) use send::{Carried, Wants};
+pub(crate) use ring::{CHUNK, Pool};
+pub(crate) use send::{Carried, Load, Wants};
 
 use std::time::{Duration, Instant};
 
@@ -210,18 +215,25 @@ impl Channel {
 
     // ---- the program
 
-    /// Writes: as many bytes of a stream as there is room for, or one message. `share`: how much of what was written may be held.
-    pub(crate) fn write(&mut self, cx: &Context<'_>, share: u64, bytes: &[u8]) -> Result<usize, WriteError> {
+    /// Writes: as many bytes of a stream as there is room for, or one message. `share`: how much of what was written may be held;
+    /// `turn`: how many bytes of a stream may be written now.
+    pub(crate) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        share: u64,
+        turn: usize,
+        bytes: &[u8],
+    ) -> Result<usize, WriteError> {
         if let Some(reason) = self.ended() {
             return Err(WriteError::Ended(reason));
         }
         self.touch(cx);
-        self.sender.write(cx, self.capabilities.resend, share, bytes)
+        self.sender.write(cx, self.capabilities.resend, share, turn, bytes)
     }
 
     /// How much a write would take now, in bytes.
     #[cfg(test)]
-    pub(crate) fn room(&self, cx: &Context<'_>) -> u64 {
+    pub(crate) fn room(&self, cx: &mut Context<'_>) -> u64 {
         self.sender.room(cx, self.capabilities.resend)
     }
 
@@ -233,7 +245,7 @@ impl Channel {
     /// Reads: bytes of a stream, or one whole message.
     pub(crate) fn read(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         out: &mut [u8],
         fx: &mut Effects,
     ) -> Result<Read, ReadError> {
@@ -246,7 +258,7 @@ impl Channel {
         }
         self.used = true;
         let read = self.receiver.read(cx, self.capabilities, out, fx);
-        self.check_end(fx);
+        self.check_end(cx, fx);
         read
     }
 
@@ -263,7 +275,7 @@ impl Channel {
     }
 
     /// Wants no more of the peer's direction. The own one goes on.
-    pub(crate) fn stop(&mut self, code: Code, fx: &mut Effects) {
+    pub(crate) fn stop(&mut self, cx: &mut Context<'_>, code: Code, fx: &mut Effects) {
         if self.life != Life::Open || self.receiver.discarding {
             return;
         }
@@ -271,36 +283,36 @@ impl Channel {
         if !self.receiver.knows_end() {
             self.stop = Once::Due;
         }
-        self.receiver.discard(fx);
-        self.check_end(fx);
+        self.receiver.discard(cx, fx);
+        self.check_end(cx, fx);
     }
 
     /// Ends both directions at once.
-    pub(crate) fn reset(&mut self, code: Code, fx: &mut Effects) {
-        self.end(Reason::Local(code), code, fx);
+    pub(crate) fn reset(&mut self, cx: &mut Context<'_>, code: Code, fx: &mut Effects) {
+        self.end(cx, Reason::Local(code), code, fx);
     }
 
-    fn end(&mut self, reason: Reason, code: Code, fx: &mut Effects) {
+    fn end(&mut self, cx: &mut Context<'_>, reason: Reason, code: Code, fx: &mut Effects) {
         if self.life != Life::Open {
             return;
         }
-        self.sender.abort();
-        self.receiver.discard(fx);
+        self.sender.abort(cx);
+        self.receiver.discard(cx, fx);
         self.stop = Once::No;
         self.accept = Once::No;
         self.life = Life::Reset { reason, code, told: Once::Due, heard: self.receiver.knows_end() };
         fx.ended = Some(reason);
     }
 
-    fn lost(&mut self, lost: Result<(), LossCloses>, fx: &mut Effects) {
+    fn lost(&mut self, cx: &mut Context<'_>, lost: Result<(), LossCloses>, fx: &mut Effects) {
         if lost == Err(LossCloses) {
-            self.end(Reason::Loss, Code::LOSS, fx);
+            self.end(cx, Reason::Loss, Code::LOSS, fx);
         }
     }
 
     /// Notes the end of both directions.
     #[inline]
-    fn check_end(&mut self, fx: &mut Effects) {
+    fn check_end(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
         if self.life == Life::Open && self.receiver.is_done() && self.sender.is_done() {
             let reason = match self.sender.stopped() {
                 _ if self.receiver.discarding => Reason::Local(self.stop_code),
@@ -308,18 +320,23 @@ impl Channel {
                 None => Reason::Finished,
             };
             self.life = Life::Finished(reason);
-            self.sender.shrink();
-            self.receiver.shrink();
+            self.sender.shrink(cx);
+            self.receiver.shrink(cx);
             fx.ended = Some(reason);
         }
     }
 
     // ---- sending
 
-    /// Whether it holds anything that was written.
+    /// What it holds that was written, and how much of that is to be sent and may be.
     #[inline]
-    pub(crate) fn holds(&self) -> bool {
-        !self.sender.is_idle()
+    pub(crate) fn load(&self) -> Load {
+        self.sender.load(self.capabilities.resend)
+    }
+
+    /// Whether the program may still write.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.life == Life::Open && self.sender.is_writable()
     }
 
     /// Whether the peer has yet to hear of anything that was written, or of an end.
@@ -353,7 +370,7 @@ impl Channel {
     #[inline]
     pub(crate) fn fill(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         room: usize,
         credit: u64,
@@ -362,7 +379,7 @@ impl Channel {
         match self.sender.fill(cx, self.capabilities, out, room, credit, fx) {
             Ok(filled) => filled,
             Err(LossCloses) => {
-                self.lost(Err(LossCloses), fx);
+                self.lost(cx, Err(LossCloses), fx);
                 None
             }
         }
@@ -370,19 +387,19 @@ impl Channel {
 
     /// Data arrived at the peer.
     #[inline]
-    pub(crate) fn on_acked(&mut self, cx: &Context<'_>, carried: &Carried, fx: &mut Effects) {
+    pub(crate) fn on_acked(&mut self, cx: &mut Context<'_>, carried: &Carried, fx: &mut Effects) {
         if self.life == Life::Open {
             self.sender.on_acked(cx, self.capabilities.resend, carried, fx);
-            self.check_end(fx);
+            self.check_end(cx, fx);
         }
     }
 
     /// Data did not arrive.
-    pub(crate) fn on_lost(&mut self, cx: &Context<'_>, carried: &Carried, fx: &mut Effects) {
+    pub(crate) fn on_lost(&mut self, cx: &mut Context<'_>, carried: &Carried, fx: &mut Effects) {
         if self.life == Life::Open {
             let lost = self.sender.on_lost(cx, self.capabilities, carried, fx);
-            self.lost(lost, fx);
-            self.check_end(fx);
+            self.lost(cx, lost, fx);
+            self.check_end(cx, fx);
         }
     }
 
@@ -399,7 +416,7 @@ impl Channel {
     #[inline]
     pub(crate) fn on_data(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         offset: u64,
         fin: bool,
         bytes: &[u8],
@@ -407,14 +424,14 @@ impl Channel {
     ) -> Result<(), Violation> {
         self.touch(cx);
         self.receiver.on_data(cx, offset, fin, bytes, fx)?;
-        self.heard_end(fx);
+        self.heard_end(cx, fx);
         Ok(())
     }
 
     /// MESSAGE.
     pub(crate) fn on_part(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         part: Part<'_>,
         fx: &mut Effects,
     ) -> Result<(), Violation> {
@@ -425,13 +442,13 @@ impl Channel {
     /// MESSAGE_FIN.
     pub(crate) fn on_message_fin(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         final_offset: u64,
         messages: u64,
         fx: &mut Effects,
     ) -> Result<(), Violation> {
         self.receiver.on_message_fin(cx, self.capabilities, final_offset, messages, fx)?;
-        self.heard_end(fx);
+        self.heard_end(cx, fx);
         Ok(())
     }
 
@@ -453,12 +470,12 @@ impl Channel {
     /// One range of ABANDON.
     pub(crate) fn on_abandon(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         range: AbandonedRange,
         fx: &mut Effects,
     ) -> Result<(), Violation> {
         let lost = self.receiver.on_abandon(cx, self.capabilities, range, fx)?;
-        self.missed(lost, fx);
+        self.missed(cx, lost, fx);
         Ok(())
     }
 
@@ -491,12 +508,13 @@ impl Channel {
     /// RESET.
     pub(crate) fn on_reset(
         &mut self,
+        cx: &mut Context<'_>,
         code: Code,
         final_offset: u64,
         fx: &mut Effects,
     ) -> Result<(), Violation> {
-        self.receiver.on_reset(final_offset, fx)?;
-        self.end(reason(code), code, fx);
+        self.receiver.on_reset(cx, final_offset, fx)?;
+        self.end(cx, reason(code), code, fx);
         if let Life::Reset { heard, .. } = &mut self.life {
             *heard = true;
         }
@@ -504,35 +522,35 @@ impl Channel {
     }
 
     /// STOP.
-    pub(crate) fn on_stop(&mut self, code: Code, fx: &mut Effects) {
+    pub(crate) fn on_stop(&mut self, cx: &mut Context<'_>, code: Code, fx: &mut Effects) {
         if self.life == Life::Open {
-            self.sender.on_stop(code, fx);
-            self.check_end(fx);
+            self.sender.on_stop(cx, code, fx);
+            self.check_end(cx, fx);
         }
     }
 
     /// The end of the peer's direction may have become known.
     #[inline]
-    fn heard_end(&mut self, fx: &mut Effects) {
+    fn heard_end(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
         match &mut self.life {
-            Life::Open => self.check_end(fx),
+            Life::Open => self.check_end(cx, fx),
             Life::Reset { heard, .. } => *heard |= self.receiver.knows_end(),
             Life::Finished(_) => {}
         }
     }
 
-    fn missed(&mut self, lost: bool, fx: &mut Effects) {
+    fn missed(&mut self, cx: &mut Context<'_>, lost: bool, fx: &mut Effects) {
         if lost && self.capabilities.close_on_loss {
-            self.end(Reason::Loss, Code::LOSS, fx);
+            self.end(cx, Reason::Loss, Code::LOSS, fx);
         } else {
-            self.check_end(fx);
+            self.check_end(cx, fx);
         }
     }
 
     // ---- time and memory
 
     #[inline]
-    fn touch(&mut self, cx: &Context<'_>) {
+    fn touch(&mut self, cx: &mut Context<'_>) {
         self.used = true;
         if self.look_at.is_none() {
             self.look_at = cx.now.checked_add(IDLE);
@@ -544,7 +562,7 @@ impl Channel {
         [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.look_at].into_iter().flatten().min()
     }
 
-    pub(crate) fn handle_timeout(&mut self, cx: &Context<'_>, fx: &mut Effects) {
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
         if self.look_at.is_some_and(|at| at <= cx.now) {
             self.look(cx);
         }
@@ -552,22 +570,22 @@ impl Channel {
             return;
         }
         let lost = self.sender.handle_timeout(cx, self.capabilities, fx);
-        self.lost(lost, fx);
+        self.lost(cx, lost, fx);
         if self.life == Life::Open {
             let lost = self.receiver.handle_timeout(cx, self.capabilities, fx);
-            self.missed(lost, fx);
+            self.missed(cx, lost, fx);
         }
     }
 
     /// Gives memory back if nothing happened for a while.
-    fn look(&mut self, cx: &Context<'_>) {
+    fn look(&mut self, cx: &mut Context<'_>) {
         self.look_at = None;
         let used = std::mem::take(&mut self.used);
         if !used && self.sender.is_idle() {
-            self.sender.shrink();
+            self.sender.shrink(cx);
         }
         if !used && self.receiver.is_idle() {
-            self.receiver.shrink();
+            self.receiver.shrink(cx);
         }
         if self.sender.holds_memory() || self.receiver.holds_memory() {
             self.look_at = cx.now.checked_add(IDLE);

@@ -24,8 +24,51 @@ struct Abandoned {
     end: u64,
     /// Number of the message that begins at `end`.
     next: u64,
-    /// On its way to the peer.
-    told: bool,
+}
+
+/// Sorted, and found by a binary search: there may be as many as messages in a window.
+#[derive(Debug, Default)]
+struct Row(VecDeque<Abandoned>);
+
+impl Row {
+    /// Where ranges from this offset on begin.
+    fn position(&self, start: u64) -> usize {
+        match self.0.back() {
+            Some(last) if last.start >= start => self.0.partition_point(|range| range.start < start),
+            _ => self.0.len(),
+        }
+    }
+
+    fn insert(&mut self, range: Abandoned) -> usize {
+        let at = self.position(range.start);
+        self.0.insert(at, range);
+        at
+    }
+
+    /// Adds a range, as one with those that it touches.
+    fn join(&mut self, range: Abandoned) {
+        let at = self.insert(range);
+        self.merge(at + 1);
+        self.merge(at);
+    }
+
+    /// Joins range `at` to the one before it if they touch.
+    fn merge(&mut self, at: usize) {
+        let Some(before) = at.checked_sub(1) else { return };
+        if let (Some(&low), Some(&high)) = (self.0.get(before), self.0.get(at))
+            && low.end == high.start
+        {
+            self.0[before] = Abandoned { start: low.start, ..high };
+            self.0.remove(at);
+        }
+    }
+
+    /// Takes out the first range within `start..end`.
+    fn take_within(&mut self, start: u64, end: u64) -> Option<Abandoned> {
+        let at = self.position(start);
+        self.0.get(at).filter(|range| range.end <= end)?;
+        self.0.remove(at)
+    }
 }
 
 /// Ranges that one ABANDON tells. More follow in the next.
@@ -45,9 +88,10 @@ pub(super) struct Outbox {
     pub(super) max_messages: u64,
     /// Longest that the peer takes.
     max_message: u64,
-    abandoned: VecDeque<Abandoned>,
-    /// How many of these are not told.
-    untold: usize,
+    /// Given up, and to be told.
+    untold: Row,
+    /// Given up, and on its way to the peer.
+    told: Row,
 }
 
 impl Outbox {
@@ -125,39 +169,21 @@ impl Outbox {
 
     /// Notes that `start..end`, whole messages up to number `next`, were given up and that the peer must hear of it.
     pub(super) fn abandon(&mut self, start: u64, end: u64, next: u64) {
-        let at = self.abandoned.partition_point(|range| range.start < start);
-        self.abandoned.insert(at, Abandoned { start, end, next, told: false });
-        self.untold += 1;
-        self.merge(at + 1);
-        self.merge(at);
-    }
-
-    /// Joins range `at` to the one before it if they touch and neither is told.
-    fn merge(&mut self, at: usize) {
-        let Some(before) = at.checked_sub(1) else { return };
-        if let (Some(&low), Some(&high)) = (self.abandoned.get(before), self.abandoned.get(at))
-            && low.end == high.start
-            && !low.told
-            && !high.told
-        {
-            self.abandoned[before] = Abandoned { start: low.start, ..high };
-            self.abandoned.remove(at);
-            self.untold -= 1;
-        }
+        self.untold.join(Abandoned { start, end, next });
     }
 
     pub(super) fn has_untold(&self) -> bool {
-        self.untold > 0
+        !self.untold.0.is_empty()
     }
 
     /// Whether the peer knows of all that was given up.
     pub(super) fn all_known(&self) -> bool {
-        self.abandoned.is_empty()
+        self.untold.0.is_empty() && self.told.0.is_empty()
     }
 
     /// What the next ABANDON says, if it has room.
     pub(super) fn untold(&self) -> impl Iterator<Item = AbandonedRange> + Clone {
-        self.abandoned.iter().filter(|range| !range.told).take(RANGES).map(|range| AbandonedRange {
+        self.untold.0.iter().take(RANGES).map(|range| AbandonedRange {
             start: range.start,
             length: range.end - range.start,
             messages: range.next,
@@ -167,12 +193,9 @@ impl Outbox {
     /// The first `count` of [`Outbox::untold`] are on their way: these.
     pub(super) fn told(&mut self, count: usize) -> [(u64, u64); RANGES] {
         let mut ranges = [(0, 0); RANGES];
-        for (range, slot) in
-            self.abandoned.iter_mut().filter(|range| !range.told).zip(&mut ranges).take(count)
-        {
-            range.told = true;
+        for (slot, range) in ranges.iter_mut().zip(self.untold.0.drain(..count)) {
             *slot = (range.start, range.end);
-            self.untold -= 1;
+            self.told.insert(range);
         }
         ranges
     }
@@ -180,12 +203,8 @@ impl Outbox {
     /// The peer knows of these.
     pub(super) fn known(&mut self, ranges: &[(u64, u64)]) {
         for &(start, end) in ranges {
-            let from = self.abandoned.partition_point(|range| range.start < start);
-            while let Some(&range) = self.abandoned.get(from)
-                && range.end <= end
-            {
-                self.untold -= usize::from(!range.told);
-                self.abandoned.remove(from);
+            for row in [&mut self.told, &mut self.untold] {
+                while row.take_within(start, end).is_some() {}
             }
         }
     }
@@ -193,21 +212,9 @@ impl Outbox {
     /// What told of these was lost: they are told again, unless they are known meanwhile.
     pub(super) fn forgotten(&mut self, ranges: &[(u64, u64)]) {
         for &(start, end) in ranges {
-            let mut at = self.abandoned.partition_point(|range| range.start < start);
-            while let Some(range) = self.abandoned.get_mut(at)
-                && range.end <= end
-            {
-                if range.told {
-                    range.told = false;
-                    self.untold += 1;
-                }
-                at += 1;
+            while let Some(range) = self.told.take_within(start, end) {
+                self.untold.join(range);
             }
-        }
-        let mut at = self.abandoned.len();
-        while at > 0 {
-            self.merge(at);
-            at -= 1;
         }
     }
 
@@ -219,8 +226,7 @@ impl Outbox {
         self.cursor = self.first;
         self.origin = end;
         self.messages = VecDeque::new();
-        self.abandoned = VecDeque::new();
-        self.untold = 0;
+        (self.untold, self.told) = Default::default();
     }
 
     /// Gives back what it does not need.
@@ -228,8 +234,10 @@ impl Outbox {
         if self.messages.is_empty() {
             self.messages = VecDeque::new();
         }
-        if self.abandoned.is_empty() {
-            self.abandoned = VecDeque::new();
+        for row in [&mut self.untold, &mut self.told] {
+            if row.0.is_empty() {
+                row.0 = VecDeque::new();
+            }
         }
     }
 
@@ -238,6 +246,6 @@ impl Outbox {
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
             + self.messages.capacity() * size_of::<Outgoing>()
-            + self.abandoned.capacity() * size_of::<Abandoned>()
+            + (self.untold.0.capacity() + self.told.0.capacity()) * size_of::<Abandoned>()
     }
 }

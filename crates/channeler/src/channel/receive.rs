@@ -75,7 +75,13 @@ impl Receiver {
 
     /// Notes that the peer used offsets up to `end`, and maybe that it will use no more.
     #[inline]
-    pub(super) fn use_offsets(&mut self, end: u64, fin: bool, fx: &mut Effects) -> Result<(), Violation> {
+    pub(super) fn use_offsets(
+        &mut self,
+        cx: &mut Context<'_>,
+        end: u64,
+        fin: bool,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
         if end > self.granted {
             return Err(Violation::Window);
         }
@@ -95,7 +101,7 @@ impl Receiver {
             self.highest = end;
         }
         if self.discarding {
-            self.drop_data(fx);
+            self.drop_data(cx, fx);
         }
         Ok(())
     }
@@ -104,7 +110,7 @@ impl Receiver {
     #[inline]
     pub(super) fn on_data(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         offset: u64,
         fin: bool,
         bytes: &[u8],
@@ -114,13 +120,13 @@ impl Receiver {
             return Err(Violation::OutOfPlace(super::DATA));
         }
         let end = offset + bytes.len() as u64;
-        self.use_offsets(end, fin, fx)?;
+        self.use_offsets(cx, end, fin, fx)?;
         if self.discarding {
             return Ok(());
         }
         if end > self.ready && !bytes.is_empty() {
             let was_readable = self.ready > self.floor;
-            self.store(offset, bytes);
+            self.store(cx, offset, bytes);
             self.cover(offset.max(self.ready), end)?;
             if self.moved_at.is_none() {
                 self.moved_at = Some(cx.now);
@@ -133,13 +139,12 @@ impl Receiver {
 
     /// Puts bytes into the ring; what lies below the contiguous part is there already.
     #[inline]
-    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) {
+    pub(super) fn store(&mut self, cx: &mut Context<'_>, offset: u64, bytes: &[u8]) {
         let known = self.ready.saturating_sub(offset) as usize;
         let Some(new) = bytes.get(known..).filter(|new| !new.is_empty()) else { return };
         let (at, end) = (offset + known as u64, offset + bytes.len() as u64);
-        self.ring.reserve(self.floor..self.stored.max(self.floor), end - self.floor);
-        self.ring.write(at, new);
         self.stored = self.stored.max(end);
+        self.ring.write(cx.pool, self.floor..self.stored, at, new);
     }
 
     /// `start..end`, not empty and not below the contiguous part, arrived or was given up. Gives how much of it was new.
@@ -178,7 +183,7 @@ impl Receiver {
     /// Takes bytes of a stream off the front, or one message.
     pub(super) fn read(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         capabilities: Capabilities,
         out: &mut [u8],
         fx: &mut Effects,
@@ -190,7 +195,7 @@ impl Receiver {
             let len = out.len().min(usize::try_from(self.ready - self.floor).unwrap_or(usize::MAX));
             if len > 0 {
                 self.ring.read(self.floor, &mut out[..len]);
-                self.release(self.floor + len as u64, fx);
+                self.release(cx, self.floor + len as u64, fx);
                 Some(len)
             } else {
                 (self.ready > self.floor).then_some(0)
@@ -215,9 +220,10 @@ impl Receiver {
 
     /// Moves the floor.
     #[inline]
-    pub(super) fn release(&mut self, floor: u64, fx: &mut Effects) {
-        fx.consumed += floor - self.floor;
-        self.floor = floor;
+    pub(super) fn release(&mut self, cx: &mut Context<'_>, floor: u64, fx: &mut Effects) {
+        let from = std::mem::replace(&mut self.floor, floor);
+        fx.consumed += floor - from;
+        self.ring.release(cx.pool, from, floor..self.stored);
         if self.final_size.is_none() && self.granted.saturating_sub(floor) <= self.window / 4 * 3 {
             self.window_due = true;
         }
@@ -227,7 +233,7 @@ impl Receiver {
     /// for each round trip in which a sender that doubles its rate has not heard of this, and for what waits behind repairs.
     /// `before`: the floor before this read.
     #[inline]
-    fn tune(&mut self, cx: &Context<'_>, capabilities: Capabilities, before: u64) {
+    fn tune(&mut self, cx: &mut Context<'_>, capabilities: Capabilities, before: u64) {
         if self.final_size.is_some() {
             return;
         }
@@ -294,25 +300,30 @@ impl Receiver {
     }
 
     /// The peer ends its direction at once.
-    pub(super) fn on_reset(&mut self, final_size: u64, fx: &mut Effects) -> Result<(), Violation> {
-        self.use_offsets(final_size, true, fx)?;
-        self.discard(fx);
+    pub(super) fn on_reset(
+        &mut self,
+        cx: &mut Context<'_>,
+        final_size: u64,
+        fx: &mut Effects,
+    ) -> Result<(), Violation> {
+        self.use_offsets(cx, final_size, true, fx)?;
+        self.discard(cx, fx);
         Ok(())
     }
 
     /// Nothing is wanted any more.
-    pub(super) fn discard(&mut self, fx: &mut Effects) {
+    pub(super) fn discard(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
         self.discarding = true;
         self.window_due = false;
-        self.drop_data(fx);
+        self.drop_data(cx, fx);
     }
 
-    fn drop_data(&mut self, fx: &mut Effects) {
+    fn drop_data(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
         fx.consumed += self.highest - self.floor;
         self.floor = self.highest;
         self.ready = self.highest;
         self.beyond.clear();
-        self.ring.free();
+        self.ring.free(cx.pool);
         if let Some(inbox) = &mut self.inbox {
             inbox.clear(self.floor);
         }
@@ -324,8 +335,8 @@ impl Receiver {
     }
 
     /// Gives back what an idle direction does not need.
-    pub(super) fn shrink(&mut self) {
-        self.ring.free();
+    pub(super) fn shrink(&mut self, cx: &mut Context<'_>) {
+        self.ring.free(cx.pool);
         self.beyond.clear();
         self.moved_at = None;
         self.moved_from = self.floor as u32;
@@ -336,13 +347,13 @@ impl Receiver {
 
     /// Whether [`Receiver::shrink`] would give something back.
     pub(super) fn holds_memory(&self) -> bool {
-        self.ring.capacity() > 0
+        self.ring.holds_memory()
     }
 
     /// Bytes on the heap.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.ring.capacity() + self.beyond.memory() + self.inbox.as_ref().map_or(0, |inbox| inbox.memory())
+        self.ring.memory() + self.beyond.memory() + self.inbox.as_ref().map_or(0, |inbox| inbox.memory())
     }
 }
 

@@ -51,6 +51,15 @@ pub(crate) struct Carried {
     pub(crate) mirrored: bool,
 }
 
+/// What a channel holds that was written, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// All of it.
+    pub(crate) held: u32,
+    /// What is to be sent for the first time, and may be.
+    pub(crate) unsent: u32,
+}
+
 /// A message was given up on a channel that closes on loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LossCloses;
@@ -135,6 +144,20 @@ impl Sender {
         if resend == Resend::No { self.next } else { self.floor }
     }
 
+    /// What it holds, and what of it is to be sent.
+    #[inline]
+    pub(super) fn load(&self, resend: Resend) -> Load {
+        Load {
+            held: short(self.held(resend)),
+            unsent: short(self.written.min(self.max_offset).saturating_sub(self.next)),
+        }
+    }
+
+    /// Whether more may be written.
+    pub(super) fn is_writable(&self) -> bool {
+        self.fin == Fin::Open && self.stopped.is_none()
+    }
+
     /// Memory in use.
     #[inline]
     pub(super) fn held(&self, resend: Resend) -> u64 {
@@ -144,9 +167,10 @@ impl Sender {
 
     pub(super) fn write(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         resend: Resend,
         share: u64,
+        turn: usize,
         bytes: &[u8],
     ) -> Result<usize, WriteError> {
         if let Some(code) = self.stopped {
@@ -168,7 +192,7 @@ impl Sender {
                 self.awaited = short(span + Outbox::COST);
                 return Err(WriteError::Blocked);
             }
-            self.append(resend, bytes, span);
+            self.append(cx, resend, bytes, span);
             let expires = match resend {
                 Resend::Until(after) => cx.now.checked_add(after),
                 _ => None,
@@ -189,8 +213,17 @@ impl Sender {
             return Err(WriteError::Blocked);
         }
         let room = self.limit.min(most).saturating_sub(held);
-        let taken = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-        self.append(resend, &bytes[..taken], taken as u64);
+        let mut taken = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        if taken > turn {
+            taken = turn;
+            // Until the next turn, nothing comes that would fill up a packet.
+            let packet = u64::from(self.packet).max(1);
+            let part = ((self.backlog() + turn as u64) % packet) as usize;
+            if part < turn {
+                taken -= part;
+            }
+        }
+        self.append(cx, resend, &bytes[..taken], taken as u64);
         self.more = taken < bytes.len();
         if self.more {
             self.awaited = short(STREAM_ROOM.min(most.div_ceil(2)));
@@ -199,7 +232,7 @@ impl Sender {
     }
 
     /// How much may be held at most.
-    pub(super) fn most(&self, cx: &Context<'_>) -> u64 {
+    pub(super) fn most(&self, cx: &mut Context<'_>) -> u64 {
         if self.share == u32::MAX { cx.config.send_buffer } else { u64::from(self.share) }
     }
 
@@ -215,16 +248,24 @@ impl Sender {
         held + wanted <= self.limit.min(most)
     }
 
-    fn append(&mut self, resend: Resend, bytes: &[u8], span: u64) {
-        let base = self.base(resend);
-        self.ring.reserve(base..self.written, self.written - base + span);
-        self.ring.write(self.written, bytes);
-        self.written += span;
+    fn append(&mut self, cx: &mut Context<'_>, resend: Resend, bytes: &[u8], span: u64) {
+        let end = self.written + span;
+        self.ring.write(cx.pool, self.base(resend)..end, self.written, bytes);
+        self.written = end;
+    }
+
+    /// Everything below `next` was sent or given up.
+    #[inline]
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, resend: Resend, next: u64) {
+        let from = std::mem::replace(&mut self.next, next);
+        if resend == Resend::No {
+            self.ring.release(cx.pool, from, next..self.written);
+        }
     }
 
     /// How much a write would take now; of a message channel, the longest message.
     #[cfg(test)]
-    pub(super) fn room(&self, cx: &Context<'_>, resend: Resend) -> u64 {
+    pub(super) fn room(&self, cx: &mut Context<'_>, resend: Resend) -> u64 {
         self.limit.min(self.most(cx)).saturating_sub(self.held(resend))
     }
 
@@ -322,7 +363,7 @@ impl Sender {
     }
 
     /// The peer reads no more: the direction ends where sending is, and nothing is repaired but that.
-    pub(super) fn on_stop(&mut self, code: Code, fx: &mut Effects) {
+    pub(super) fn on_stop(&mut self, cx: &mut Context<'_>, code: Code, fx: &mut Effects) {
         if self.stopped.is_some() {
             return;
         }
@@ -336,28 +377,28 @@ impl Sender {
         } else if let Some(outbox) = &mut self.outbox {
             outbox.cut(self.written);
         }
-        self.drop_data();
+        self.drop_data(cx);
         self.awaited = 0;
         fx.writable = true;
     }
 
     /// Nothing of what was written matters any more.
-    pub(super) fn drop_data(&mut self) {
+    fn drop_data(&mut self, cx: &mut Context<'_>) {
         self.floor = self.written;
         self.settled.clear();
         self.repairs.clear();
         self.half_lost = None;
-        self.ring.free();
+        self.ring.free(cx.pool);
     }
 
     /// Nothing is sent any more, not even the end.
-    pub(super) fn abort(&mut self) {
+    pub(super) fn abort(&mut self, cx: &mut Context<'_>) {
         self.written = self.next;
         self.fin = Fin::Known;
         if let Some(outbox) = &mut self.outbox {
             outbox.cut(self.next);
         }
-        self.drop_data();
+        self.drop_data(cx);
     }
 
     /// Whether the peer knows that it has everything that it will get.
@@ -391,8 +432,8 @@ impl Sender {
     }
 
     /// Gives back what an idle direction does not need.
-    pub(super) fn shrink(&mut self) {
-        self.ring.free();
+    pub(super) fn shrink(&mut self, cx: &mut Context<'_>) {
+        self.ring.free(cx.pool);
         self.settled.clear();
         self.repairs.clear();
         self.half_lost = None;
@@ -404,13 +445,13 @@ impl Sender {
 
     /// Whether [`Sender::shrink`] would give something back.
     pub(super) fn holds_memory(&self) -> bool {
-        self.ring.capacity() > 0
+        self.ring.holds_memory()
     }
 
     /// Bytes on the heap.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.ring.capacity()
+        self.ring.memory()
             + self.settled.memory()
             + self.repairs.memory()
             + self.half_lost.as_ref().map_or(0, |ranges| size_of::<Ranges>() + ranges.memory())

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     Capabilities, ChannelId, Code, OpenError, OpenOptions, Placement, Priority, Read, ReadError, Reason,
-    Resend, Violation, WriteError,
-    channel::{Channel, Context, Effects, PeerLimits, Wants},
+    Resend, Violation,
+    channel::{Channel, Context, Effects, Load, PeerLimits, Wants},
     crypto::{ChannelOpen, ChannelSeal},
 };
 
@@ -76,6 +76,8 @@ impl Connection {
             begun: 0,
             in_flight: 0,
             turn: 0,
+            load: Load::default(),
+            grant: 0,
             used: 0,
             noted: None,
             label: Some(label),
@@ -110,29 +112,12 @@ impl Connection {
         self.reset(now, channel, code)
     }
 
-    /// Writes to a channel: as many bytes of a stream as there is room for, or one whole message. Returns how many bytes were taken.
-    pub fn write(&mut self, now: Instant, channel: ChannelId, bytes: &[u8]) -> Result<usize, WriteError> {
-        let Some(slot) = self.slots.find(channel) else { return Err(WriteError::Unknown) };
-        if self.error.is_some() {
-            return Err(WriteError::Ended(Reason::Connection));
-        }
-        let cx = Context { now, rtt: self.rtt, config: &self.config };
-        let channel = self.slots.at(slot);
-        if channel.set(mark::HOLDS) {
-            self.shares.enter(channel.priority);
-        }
-        let share = self.shares.of(channel.priority, self.config.send_buffer);
-        let taken = channel.channel.write(&cx, share, bytes);
-        self.settle(slot, now, &Effects::default());
-        taken
-    }
-
     /// Reads bytes of a stream, or one message. What came before the connection ended can still be read after.
     pub fn read(&mut self, now: Instant, channel: ChannelId, buf: &mut [u8]) -> Result<Read, ReadError> {
         let Some(slot) = self.slots.find(channel) else { return Err(ReadError::Unknown) };
         let mut effects = Effects::default();
-        let cx = Context { now, rtt: self.rtt, config: &self.config };
-        let read = self.slots.at(slot).channel.read(&cx, buf, &mut effects);
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+        let read = self.slots.at(slot).channel.read(&mut cx, buf, &mut effects);
         self.settle(slot, now, &effects);
         match read {
             Err(ReadError::Blocked) if self.error.is_some() => Err(ReadError::Ended(Reason::Connection)),
@@ -142,32 +127,36 @@ impl Connection {
 
     /// Ends this side's direction: what was written still arrives, then the peer reads the end.
     pub fn finish(&mut self, now: Instant, channel: ChannelId) -> Result<(), NoChannel> {
-        self.change(now, channel, |channel, _, _| channel.finish())
+        self.change(now, channel, |channel, _, _| channel.finish())?;
+        if let Some(slot) = self.slots.find(channel) {
+            self.end_turn_to_write(slot);
+        }
+        Ok(())
     }
 
     /// Ends a channel at once in both directions; what was not delivered is lost.
     pub fn reset(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        self.change(now, channel, |channel, _, effects| channel.reset(code, effects))
+        self.change(now, channel, |channel, cx, effects| channel.reset(cx, code, effects))
     }
 
     /// Asks the peer to send no more on a channel; what it sends is dropped. Own direction goes on.
     pub fn stop(&mut self, now: Instant, channel: ChannelId, code: Code) -> Result<(), NoChannel> {
-        self.change(now, channel, |channel, _, effects| channel.stop(code, effects))
+        self.change(now, channel, |channel, cx, effects| channel.stop(cx, code, effects))
     }
 
     fn change(
         &mut self,
         now: Instant,
         channel: ChannelId,
-        act: impl FnOnce(&mut Channel, &Context<'_>, &mut Effects),
+        act: impl FnOnce(&mut Channel, &mut Context<'_>, &mut Effects),
     ) -> Result<(), NoChannel> {
         let slot = self.find(channel)?;
         if self.error.is_some() {
             return Ok(());
         }
         let mut effects = Effects::default();
-        let cx = Context { now, rtt: self.rtt, config: &self.config };
-        act(&mut self.slots.at(slot).channel, &cx, &mut effects);
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+        act(&mut self.slots.at(slot).channel, &mut cx, &mut effects);
         self.settle(slot, now, &effects);
         Ok(())
     }
@@ -175,19 +164,16 @@ impl Connection {
     /// Changes the place of a channel in the order of sending.
     pub fn set_priority(&mut self, channel: ChannelId, priority: Priority) -> Result<(), NoChannel> {
         let slot = self.find(channel)?;
-        let channel = self.slots.at(slot);
-        if channel.is(mark::HOLDS) {
-            self.shares.leave(channel.priority);
-            self.shares.enter(priority);
-        }
-        channel.priority = priority;
+        let placement = self.slots.at(slot).placement;
+        self.set_class(slot, (priority, placement));
         Ok(())
     }
 
     /// Changes the links that a channel's packets take from here to the peer.
     pub fn set_placement(&mut self, channel: ChannelId, placement: Placement) -> Result<(), NoChannel> {
         let slot = self.find(channel)?;
-        self.slots.at(slot).placement = placement;
+        let priority = self.slots.at(slot).priority;
+        self.set_class(slot, (priority, placement));
         Ok(())
     }
 
@@ -234,11 +220,11 @@ impl Connection {
             return;
         }
         self.check_control(slot);
-        let channel = self.slots.at(slot);
-        if channel.is(mark::HOLDS) && !channel.channel.holds() {
-            channel.clear(mark::HOLDS);
-            self.shares.leave(channel.priority);
+        self.slots.at(slot).weigh(&mut self.shares);
+        if effects.ended.is_some() {
+            self.end_turn_to_write(slot);
         }
+        let channel = self.slots.at(slot);
         if let Some(at) = channel.channel.poll_timeout() {
             self.deadlines.note(slot, at, &mut channel.noted);
         }
@@ -249,7 +235,7 @@ impl Connection {
         if effects.ended.is_some() || self.slots.at(slot).ended.is_some() {
             self.release(slot);
         }
-        let _ = now;
+        self.pool.watch(now);
     }
 
     /// Puts a channel in the schedule if it has something to send.

@@ -39,20 +39,20 @@ impl Connection {
             match message {
                 Message::Data { offset, fin, bytes } => {
                     let Some(slot) = data_target(target, kind::DATA)? else { continue };
-                    let cx = Context { now, rtt: self.rtt, config: &self.config };
-                    self.slots.at(slot).channel.on_data(&cx, offset, fin, bytes, &mut effects)?;
+                    let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+                    self.slots.at(slot).channel.on_data(&mut cx, offset, fin, bytes, &mut effects)?;
                 }
                 Message::Part { number, end, offset, bytes } => {
                     let Some(slot) = data_target(target, kind::PART)? else { continue };
-                    let cx = Context { now, rtt: self.rtt, config: &self.config };
+                    let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
                     let part = Part { number, end, offset, bytes };
-                    self.slots.at(slot).channel.on_part(&cx, part, &mut effects)?;
+                    self.slots.at(slot).channel.on_part(&mut cx, part, &mut effects)?;
                 }
                 Message::Fin { final_offset, messages } => {
                     let Some(slot) = data_target(target, kind::MESSAGE_FIN)? else { continue };
-                    let cx = Context { now, rtt: self.rtt, config: &self.config };
+                    let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
                     let channel = &mut self.slots.at(slot).channel;
-                    channel.on_message_fin(&cx, final_offset, messages, &mut effects)?;
+                    channel.on_message_fin(&mut cx, final_offset, messages, &mut effects)?;
                 }
                 Message::Ack(ack) => {
                     let Some(acked) = self.links.by_id(ack.link) else { continue };
@@ -121,10 +121,16 @@ impl Connection {
                 self.on_reset(now, channel, code, final_offset)?;
             }
             Message::Stop { channel, code } => {
-                self.on_channel(now, channel, |channel, _, effects| {
-                    channel.on_stop(code, effects);
+                self.on_channel(now, channel, |channel, cx, effects| {
+                    channel.on_stop(cx, code, effects);
                     Ok(())
                 })?;
+                // Who waits to write has nothing to wait for.
+                if let Some(slot) = self.slots.find(channel)
+                    && self.end_turn_to_write(slot)
+                {
+                    self.note_event(slot, mark::WRITABLE_EVENT);
+                }
             }
             Message::Finish { channel, final_offset, messages } => {
                 self.on_channel(now, channel, |channel, cx, effects| {
@@ -200,12 +206,12 @@ impl Connection {
         &mut self,
         now: Instant,
         id: ChannelId,
-        act: impl FnOnce(&mut crate::channel::Channel, &Context<'_>, &mut Effects) -> Result<(), Violation>,
+        act: impl FnOnce(&mut crate::channel::Channel, &mut Context<'_>, &mut Effects) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         let Some(slot) = self.named_channel(id)? else { return Ok(()) };
         let mut effects = Effects::default();
-        let cx = Context { now, rtt: self.rtt, config: &self.config };
-        act(&mut self.slots.at(slot).channel, &cx, &mut effects)?;
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+        act(&mut self.slots.at(slot).channel, &mut cx, &mut effects)?;
         self.settle(slot, now, &effects);
         Ok(())
     }
@@ -243,7 +249,7 @@ impl Connection {
             );
             self.slots.at(slot).set(mark::SILENT);
         }
-        self.on_channel(now, id, |channel, _, effects| channel.on_reset(code, final_offset, effects))
+        self.on_channel(now, id, |channel, cx, effects| channel.on_reset(cx, code, final_offset, effects))
     }
 }
 

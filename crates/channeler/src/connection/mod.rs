@@ -27,6 +27,7 @@ mod stats;
 mod tests;
 mod timers;
 mod transmit;
+mod turns;
 mod warm;
 
 use std::{
@@ -57,6 +58,7 @@ use self::{
 };
 use crate::{
     ChannelId, Config, ConnectionError, Ecn, Event, Route, Side, Transmit, Violation,
+    channel::Pool,
     crypto::{ChannelOpen, ChannelSeal, Opener, Sealer},
     endpoint::EndpointEvent,
     handshake::{Handshake, PeerIdentity},
@@ -123,8 +125,12 @@ pub struct Connection {
     schedule: Schedule,
     deadlines: Deadlines,
     warm: Warm,
+    /// Memory for what they hold.
+    pool: Pool,
     credit: Credit,
     shares: Shares,
+    /// Bytes that a channel writes in a turn, where many write.
+    turn: u32,
     /// Channels that wait for the connection's window.
     waiting: VecDeque<u32>,
     next_serial: u32,
@@ -205,8 +211,10 @@ impl Connection {
             schedule: Schedule::default(),
             deadlines: Deadlines::default(),
             warm: Warm::new(now),
+            pool: Pool::default(),
             credit: Credit::new(own.connection_window),
             shares: Shares::default(),
+            turn: schedule::turn(0) as u32,
             waiting: VecDeque::new(),
             next_serial: 0,
             serials_allowed: crate::parameters::EARLY_CHANNELS,

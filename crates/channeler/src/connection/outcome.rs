@@ -61,8 +61,8 @@ impl Connection {
             channel.seal.on_acked(now, content.keys);
             let mut effects = Effects::default();
             if let Some(carried) = carried(&content) {
-                let cx = Context { now, rtt: self.rtt, config: &self.config };
-                channel.channel.on_acked(&cx, &carried, &mut effects);
+                let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+                channel.channel.on_acked(&mut cx, &carried, &mut effects);
             }
             self.settle(slot, now, &effects);
         } else if let Some(protection) = &mut self.protection {
@@ -82,8 +82,8 @@ impl Connection {
             channel.in_flight -= 1;
             let mut effects = Effects::default();
             if gone && let Some(carried) = carried(&content) {
-                let cx = Context { now, rtt: self.rtt, config: &self.config };
-                channel.channel.on_lost(&cx, &carried, &mut effects);
+                let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+                channel.channel.on_lost(&mut cx, &carried, &mut effects);
             }
             self.settle(slot, now, &effects);
         }
@@ -95,8 +95,8 @@ impl Connection {
         let same = self.slots.get(slot).is_some_and(|channel| channel.generation == content.generation);
         if same && let Some(carried) = carried(content) {
             let mut effects = Effects::default();
-            let cx = Context { now, rtt: self.rtt, config: &self.config };
-            self.slots.at(slot).channel.on_acked(&cx, &carried, &mut effects);
+            let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+            self.slots.at(slot).channel.on_acked(&mut cx, &carried, &mut effects);
             self.settle(slot, now, &effects);
         }
     }
@@ -132,7 +132,8 @@ impl Connection {
                 *slot
             }
             Item::Channel(slot, said) => {
-                self.slots.at(*slot).channel.on_control_acked(said, &mut effects);
+                let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+                self.slots.at(*slot).channel.on_control_acked(&mut cx, said, &mut effects);
                 *slot
             }
             _ => return,

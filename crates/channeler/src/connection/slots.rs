@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::shares::{Key, Shares};
 use crate::{
     ChannelId, Placement, Priority, Reason,
-    channel::Channel,
+    channel::{Channel, Load},
     crypto::{ChannelOpen, ChannelSeal},
     table::Table,
 };
@@ -28,6 +29,10 @@ pub(super) struct Slot {
     pub(super) in_flight: u32,
     /// Bytes until its turn ends.
     pub(super) turn: i32,
+    /// What it holds, as the shares know it.
+    pub(super) load: Load,
+    /// What is left of its turn to write.
+    pub(super) grant: u32,
     /// Seconds since the connection began, when a key of it was last used.
     pub(super) used: u32,
     /// The soonest time noted for it among the deadlines.
@@ -61,8 +66,8 @@ pub(super) mod mark {
 
     /// The peer's program accepted it, as was told once.
     pub(in super::super) const ACCEPTED: u32 = 1 << 7;
-    /// Holds something that was written, and counts among those that do.
-    pub(in super::super) const HOLDS: u32 = 1 << 8;
+    /// Waits for its turn to write.
+    pub(in super::super) const WAITS: u32 = 1 << 8;
 
     // Events that were not fetched.
     pub(in super::super) const OPENED_EVENT: u32 = 1 << 16;
@@ -93,6 +98,22 @@ impl Slot {
         // What gives way to everything gives way with its first packet, too: many such channels would never ask.
         self.priority != Priority::BACKGROUND
             && (self.in_flight == 0 || (self.in_flight < FLIGHT && self.channel.backlog() < BACKLOG))
+    }
+
+    /// Whom it shares with what may be held.
+    #[inline]
+    pub(super) fn key(&self) -> Key {
+        (self.priority, self.placement)
+    }
+
+    /// Tells the shares what it holds.
+    #[inline]
+    pub(super) fn weigh(&mut self, shares: &mut Shares) {
+        let load = self.channel.load();
+        if load != self.load {
+            shares.update(self.key(), self.load, load);
+            self.load = load;
+        }
     }
 
     /// Sets a mark. Whether it was not set before.

@@ -24,7 +24,14 @@ impl Connection {
                 let mut next = self.idle.deadline(self.least_idle());
                 let links =
                     self.links.iter().flat_map(|(_, entry)| [entry.link.poll_timeout(), entry.leaves]);
-                let others = [beginning, self.deadlines.next(), self.warm.next(), self.bare_deadline()];
+                let others = [
+                    beginning,
+                    self.deadlines.next(),
+                    self.warm.next(),
+                    self.bare_deadline(),
+                    self.pool.poll_timeout(),
+                    self.shares.poll_timeout(),
+                ];
                 for at in links.chain(others).flatten() {
                     next = next.min(at);
                 }
@@ -56,13 +63,15 @@ impl Connection {
         while let Some((at, slot)) = self.deadlines.pop(now) {
             if self.slots.get(slot).is_some_and(|channel| channel.noted == Some(at)) {
                 let mut effects = Effects::default();
-                let cx = Context { now, rtt: self.rtt, config: &self.config };
+                let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
                 let channel = self.slots.at(slot);
                 channel.noted = None;
-                channel.channel.handle_timeout(&cx, &mut effects);
+                channel.channel.handle_timeout(&mut cx, &mut effects);
                 self.settle(slot, now, &effects);
             }
         }
+        self.pool.handle_timeout(now);
+        self.shares.handle_timeout(now);
         let second = self.warm.second(now);
         while let Some(slot) = self.warm.pop(now) {
             if self.slots.get(slot).is_none() {

@@ -14,6 +14,7 @@ use super::{
     records::Item,
     schedule::turn,
     slots::mark,
+    turns::LONGEST,
 };
 use crate::{
     Priority, Transmit,
@@ -46,7 +47,14 @@ impl Connection {
         segments: usize,
         buf: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let segments = segments.max(1);
+        let transmit = self.transmit_next(now, segments.max(1), buf);
+        if matches!(self.phase, Phase::Open) {
+            self.let_write(now);
+        }
+        transmit
+    }
+
+    fn transmit_next(&mut self, now: Instant, segments: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
         if let Some(transmit) = self.transmit_beginning(now, buf) {
             return Some(transmit);
         }
@@ -172,6 +180,7 @@ impl Connection {
             let rate = link.send_rate();
             let current = batch.get_or_insert_with(|| {
                 quantum = turn(rate);
+                self.turn = (quantum as u32).min(LONGEST);
                 let most = if twin.is_some() { 1 } else { most };
                 Batch::new(place, stream, most, buf)
             });
@@ -303,11 +312,12 @@ impl Connection {
             put_open(buf, channel.id, channel.channel.capabilities(), channel.priority, label);
         }
         let mut effects = Effects::default();
-        let cx = Context { now, rtt: self.rtt, config: &self.config };
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
         let room = end - buf.len();
-        let carried = channel.channel.fill(&cx, buf, room, self.credit.room(channel.begun), &mut effects);
+        let carried = channel.channel.fill(&mut cx, buf, room, self.credit.room(channel.begun), &mut effects);
         self.credit.on_sent(effects.sent);
         self.credit.promise(&mut channel.begun, channel.channel.begun());
+        channel.weigh(&mut self.shares);
         if carried.is_none() && !opens && !acked {
             packet::undo(buf, start, stream);
             self.settle(slot, now, &effects);

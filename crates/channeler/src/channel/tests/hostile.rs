@@ -49,7 +49,7 @@ impl Pair {
     }
 
     fn reset(&mut self, final_offset: u64) -> Result<(), Violation> {
-        self.act(B, |channel, _, fx| channel.on_reset(code(1), final_offset, fx))
+        self.act(B, |channel, cx, fx| channel.on_reset(cx, code(1), final_offset, fx))
     }
 }
 
@@ -204,10 +204,10 @@ fn a_window_of_any_size_can_be_granted() {
 #[test]
 fn what_follows_an_end_is_ignored() {
     let mut pair = stream();
-    pair.act(B, |channel, _, fx| channel.reset(code(3), fx));
+    pair.act(B, |channel, cx, fx| channel.reset(cx, code(3), fx));
     assert_eq!(pair.data(0, true, &[1; 100]), Ok(()));
     assert_eq!(pair.reset(100), Ok(()));
-    pair.act(B, |channel, _, fx| channel.on_stop(code(4), fx));
+    pair.act(B, |channel, cx, fx| channel.on_stop(cx, code(4), fx));
     assert_eq!(pair.heard[B].ended, [Reason::Local(code(3))]);
     assert_eq!((pair.heard[B].received, pair.heard[B].consumed), (100, 100));
     assert_eq!(pair.heard[B].readable, 0);
@@ -267,7 +267,7 @@ proptest! {
                 Attack::Abandon(start, length, messages) => pair.abandon(start, length, messages),
                 Attack::Reset(offset) => pair.reset(offset),
                 Attack::Stop => {
-                    pair.act(B, |channel, _, fx| channel.on_stop(code(1), fx));
+                    pair.act(B, |channel, cx, fx| channel.on_stop(cx, code(1), fx));
                     Ok(())
                 }
                 Attack::Window(offset, messages) => {

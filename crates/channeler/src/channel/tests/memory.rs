@@ -9,7 +9,7 @@ use crate::{Capabilities, Config};
 fn an_idle_channel_is_small_before_and_after_its_use() {
     for kind in every_kind() {
         let mut pair = Pair::new(kind, Config::default());
-        let fresh = pair.ends[A].memory();
+        let fresh = pair.memory(A);
         assert!(fresh <= 768, "{fresh} bytes for {kind:?}");
         for round in 0..50 {
             pair.write(A, &pattern(round, 60_000)).unwrap();
@@ -17,10 +17,10 @@ fn an_idle_channel_is_small_before_and_after_its_use() {
             pair.read_all(B);
         }
         pair.settle();
-        assert!(pair.ends[B].memory() > 50_000);
+        assert!(pair.memory(B) > 50_000);
         pair.wait(Duration::from_secs(3));
         for end in [A, B] {
-            let idle = pair.ends[end].memory();
+            let idle = pair.memory(end);
             assert!(idle <= 1024, "{idle} bytes for {kind:?}");
             assert_eq!(pair.ends[end].poll_timeout(), None, "nothing to look after");
         }
@@ -39,7 +39,7 @@ fn steady_traffic_asks_for_no_memory() {
             pair.read_all(B);
             pair.settle();
             pair.wait(Duration::from_millis(30));
-            [pair.ends[A].memory(), pair.ends[B].memory()]
+            [pair.memory(A), pair.memory(B)]
         };
         let first = (0..4).map(|number| round(&mut pair, number)).last().unwrap();
         for number in 4..100 {
@@ -55,5 +55,5 @@ fn a_channel_without_repair_forgets_what_it_sends() {
         pair.write(A, &pattern(number, 1000)).unwrap();
         pair.send(A).unwrap();
     }
-    assert!(pair.ends[A].memory() < 20_000, "{} bytes with 200 KB on their way", pair.ends[A].memory());
+    assert!(pair.memory(A) < 20_000, "{} bytes with 200 KB on their way", pair.memory(A));
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Carried, Channel, Context, Effects, Part, PeerLimits, Said, Wants};
+use super::{Carried, Channel, Context, Effects, Part, PeerLimits, Pool, Said, Wants};
 use crate::{
     Capabilities, ChannelId, Code, Config, Read, ReadError, Reason, Resend, Side, Violation, WriteError,
     wire::message::{Message, Messages},
@@ -47,6 +47,7 @@ pub(super) struct Heard {
 
 pub(super) struct Pair {
     pub(super) ends: [Channel; 2],
+    pub(super) pools: [Pool; 2],
     pub(super) heard: [Heard; 2],
     pub(super) config: Config,
     pub(super) now: Instant,
@@ -74,6 +75,7 @@ impl Pair {
         let end = || Channel::new(id, capabilities, &config, limits(&config));
         Self {
             ends: [end(), end()],
+            pools: Default::default(),
             heard: Default::default(),
             now: Instant::now(),
             rtt: Duration::from_millis(20),
@@ -88,11 +90,13 @@ impl Pair {
     pub(super) fn act<T>(
         &mut self,
         end: usize,
-        act: impl FnOnce(&mut Channel, &Context<'_>, &mut Effects) -> T,
+        act: impl FnOnce(&mut Channel, &mut Context<'_>, &mut Effects) -> T,
     ) -> T {
         let mut fx = Effects::default();
-        let cx = Context { now: self.now, rtt: self.rtt, config: &self.config };
-        let result = act(&mut self.ends[end], &cx, &mut fx);
+        let pool = &mut self.pools[end];
+        let mut cx = Context { now: self.now, rtt: self.rtt, config: &self.config, pool };
+        let result = act(&mut self.ends[end], &mut cx, &mut fx);
+        self.pools[end].watch(self.now);
         let heard = &mut self.heard[end];
         heard.readable += u32::from(fx.readable);
         heard.writable += u32::from(fx.writable);
@@ -107,7 +111,7 @@ impl Pair {
     }
 
     pub(super) fn write(&mut self, end: usize, bytes: &[u8]) -> Result<usize, WriteError> {
-        self.act(end, |channel, cx, _| channel.write(cx, u64::MAX, bytes))
+        self.act(end, |channel, cx, _| channel.write(cx, u64::MAX, usize::MAX, bytes))
     }
 
     pub(super) fn finish(&mut self, end: usize) {
@@ -198,9 +202,9 @@ impl Pair {
                     channel.on_window(max_offset, max_messages, fx);
                     Ok(())
                 }
-                Message::Reset { code, final_offset, .. } => channel.on_reset(code, final_offset, fx),
+                Message::Reset { code, final_offset, .. } => channel.on_reset(cx, code, final_offset, fx),
                 Message::Stop { code, .. } => {
-                    channel.on_stop(code, fx);
+                    channel.on_stop(cx, code, fx);
                     Ok(())
                 }
                 Message::Finish { final_offset, messages, .. } => {
@@ -220,7 +224,7 @@ impl Pair {
                 if let Some(carried) = &sent.carried {
                     channel.on_acked(cx, carried, fx);
                 }
-                sent.said.iter().for_each(|said| channel.on_control_acked(said, fx));
+                sent.said.iter().for_each(|said| channel.on_control_acked(cx, said, fx));
             });
         }
     }
@@ -271,15 +275,22 @@ impl Pair {
     /// Time passes.
     pub(super) fn wait(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(next) = self.ends.iter().filter_map(Channel::poll_timeout).min()
+        while let channels = self.ends.iter().filter_map(Channel::poll_timeout)
+            && let Some(next) = channels.chain(self.pools.iter().filter_map(Pool::poll_timeout)).min()
             && next <= end
         {
             self.now = self.now.max(next);
             for end in [A, B] {
                 self.act(end, Channel::handle_timeout);
+                self.pools[end].handle_timeout(next);
             }
         }
         self.now = end;
+    }
+
+    /// What a channel and the memory of its connection take.
+    pub(super) fn memory(&self, end: usize) -> usize {
+        self.ends[end].memory() + self.pools[end].spare()
     }
 
     /// Sends and delivers without loss until nothing is left to say.

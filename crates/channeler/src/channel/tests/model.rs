@@ -157,11 +157,11 @@ fn run(kind: Capabilities, steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Finish(end) => pair.finish(end),
             Step::Stop(end) => {
                 cut = true;
-                pair.act(end, |channel, _, fx| channel.stop(super::code(1), fx));
+                pair.act(end, |channel, cx, fx| channel.stop(cx, super::code(1), fx));
             }
             Step::Reset(end) => {
                 cut = true;
-                pair.act(end, |channel, _, fx| channel.reset(super::code(2), fx));
+                pair.act(end, |channel, cx, fx| channel.reset(cx, super::code(2), fx));
             }
         }
         for end in [A, B] {

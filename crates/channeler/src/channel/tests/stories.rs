@@ -390,7 +390,7 @@ fn stop_ends_one_direction() {
         let sent = pair.send(A).unwrap();
         pair.deliver(sent);
         let lost = pair.send(A).unwrap();
-        pair.act(B, |channel, _, fx| channel.stop(code(7), fx));
+        pair.act(B, |channel, cx, fx| channel.stop(cx, code(7), fx));
         assert_eq!(pair.read(B), Err(Some(ReadError::Ended(Reason::Local(code(7))))));
         let stop = pair.send(B).unwrap();
         pair.drop(stop);
@@ -417,7 +417,7 @@ fn reset_ends_both_directions_at_once() {
     pair.write(A, &pattern(1, 4000)).unwrap();
     pair.write(B, &pattern(2, 4000)).unwrap();
     let (first, other) = (pair.send(A).unwrap(), pair.send(B).unwrap());
-    pair.act(A, |channel, _, fx| channel.reset(code(9), fx));
+    pair.act(A, |channel, cx, fx| channel.reset(cx, code(9), fx));
     assert_eq!(pair.heard[A].ended, [Reason::Local(code(9))]);
     assert_eq!(pair.read(A), Err(Some(ReadError::Ended(Reason::Local(code(9))))));
     let reset = pair.send(A).unwrap();
@@ -505,7 +505,7 @@ fn a_writer_is_held_back_and_woken_and_may_hold_more_if_the_network_takes_more()
     pair.send_all(A);
     assert_eq!(pair.heard[A].writable, 1, "all is on its way");
     assert!(pair.write(A, &data).unwrap() > 64 << 10);
-    assert_eq!(pair.ends[A].room(&super::Context { now: pair.now, rtt: pair.rtt, config: &pair.config }), 0);
+    assert_eq!(pair.act(A, |channel, cx, _| channel.room(cx)), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two connections face to face, without a network: a peer that keeps no rule can be played here.
 
+mod crowd;
 mod hostile;
 mod stories;
 
