@@ -61,7 +61,7 @@ impl Pool {
         // Those at the front have lain there for the longest time.
         self.free.drain(..self.spare.saturating_sub(kept));
         self.spare = self.free.len();
-        if self.free.is_empty() {
+        if self.all() == 0 {
             self.free = Vec::new();
         }
         self.look_at = None;
