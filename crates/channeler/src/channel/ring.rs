@@ -115,7 +115,7 @@ impl Ring {
     /// How many chunks a span touches.
     #[inline]
     fn touched(span: &Range<u64>) -> usize {
-        if span.is_empty() { 0 } else { ((span.end - 1 >> SHIFT) - (span.start >> SHIFT) + 1) as usize }
+        if span.is_empty() { 0 } else { (((span.end - 1) >> SHIFT) - (span.start >> SHIFT) + 1) as usize }
     }
 
     /// Gives the ring so many places. The chunks of `live`, which must fit, stay.

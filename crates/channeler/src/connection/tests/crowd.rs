@@ -10,7 +10,7 @@ use crate::{
     wire::message::{put_data, put_open},
 };
 
-const DATA: [u8; 1 << 16] = [0x5a; 1 << 16];
+static DATA: [u8; 1 << 16] = [0x5a; 1 << 16];
 
 /// So many channels of the first, each of which has written for as long as it could.
 fn crowd(count: usize) -> (Pair, Vec<ChannelId>) {
@@ -96,11 +96,11 @@ fn who_waits_hears_of_an_end_at_once() {
     assert!(pair.hosts[0].events.contains(&Event::Writable(second)));
     let now = pair.now;
     assert!(pair.hosts[0].connection().write(now, second, &DATA).is_ok());
+    let mut buf = vec![0; 1 << 16];
     for _ in 0..200 {
         pair.run(1);
         let now = pair.now;
         for id in &channels {
-            let mut buf = [0; 1 << 16];
             while let Ok(Read::Data(_)) = pair.hosts[1].connection().read(now, *id, &mut buf) {}
         }
     }
