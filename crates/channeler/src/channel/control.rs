@@ -82,7 +82,7 @@ impl Channel {
             Said::Stop => self.stop = Once::Known,
             Said::Finish if self.life == Life::Open => {
                 self.sender.on_end_acked();
-                self.check_end(fx);
+                self.check_end(cx, fx);
             }
             Said::Finish | Said::Window(..) => {}
             Said::Abandon(ranges) => {

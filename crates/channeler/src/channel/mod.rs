@@ -455,7 +455,7 @@ impl Channel {
     /// FINISH.
     pub(crate) fn on_finish(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         final_offset: u64,
         messages: u64,
         fx: &mut Effects,
