@@ -53,7 +53,7 @@ pub fn losses() -> Vec<Course> {
         Course::new("loss 10 %", queued(50, 50, 100).with_loss(0.1)).floor(72, 0.5, 25),
         Course::new("loss 2 %, queue of 0.05 BDP", queued(50, 100, 5).with_loss(0.02)).floor(80, 1.5, 7),
         Course::new("bursts of 8, 1.6 %", burst(0.016, 8.0)).floor(66, 0.2, 30),
-        Course::new("fades of 12 ms, 3 %", faded).floor(65, 0.5, 30),
+        Course::new("fades of 12 ms, 3 %", faded).floor(50, 0.5, 30),
         Course::new("loss 2 % both ways, 5 Mbit/s", queued(5, 60, 200).with_loss(0.02))
             .floor(88, 0.5, 60)
             .back(|back| back.loss = 0.02),
@@ -79,7 +79,7 @@ pub fn policers() -> Vec<Course> {
         Course::new("policer, 400 kB", policed(20, 40, 400_000)).floor(90, 4.0, 1).span(2000, 12_000),
         Course::new("policer, 2.5 MB", policed(20, 40, 2_500_000)).floor(90, 3.5, 1).span(2000, 12_000),
         Course::new("policer, 60 kB, loss 2 %", policed(20, 40, 60_000).with_loss(0.02))
-            .floor(83, 4.5, 1)
+            .floor(80, 6.5, 1)
             .span(2000, 12_000),
     ]
 }
