@@ -180,6 +180,8 @@ pub struct Endpoint {
     free: Vec<u32>,
     /// By connection ids, which are chance, and chosen here.
     ids: Table<u64>,
+    /// By the names of resets. The peers chose them: they stand for nothing but themselves, and for data packets only.
+    reset_names: Table<u64>,
     /// Connections that others began and that did not yet answer, by the name of the attempt.
     half_open: HalfOpen,
     resets: Resets,
@@ -191,18 +193,23 @@ pub struct Endpoint {
 struct Entry {
     /// What its packets have in the place of an id.
     ids: Vec<u64>,
+    /// What its peer's last word may have there.
+    reset_names: Vec<u64>,
     /// Own ids that it uses no more, the latest last.
     retired: VecDeque<u64>,
     attempt: Option<[u8; 16]>,
 }
 
-impl Entry {
-    /// Takes out what stands in the place of an id, if it is there.
-    fn take(&mut self, id: ConnectionId) -> Option<u64> {
-        let id = u64::from_ne_bytes(id.0);
-        let at = self.ids.iter().position(|known| *known == id)?;
-        Some(self.ids.swap_remove(at))
-    }
+/// Takes what stands in the place of an id out of those of a connection, if it is there.
+fn take(known: &mut Vec<u64>, id: ConnectionId) -> Option<u64> {
+    let id = number(id);
+    let at = known.iter().position(|known| *known == id)?;
+    Some(known.swap_remove(at))
+}
+
+/// As tables have it.
+fn number(id: ConnectionId) -> u64 {
+    u64::from_ne_bytes(id.0)
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -230,6 +237,7 @@ impl Endpoint {
             entries: Vec::new(),
             free: Vec::new(),
             ids: Table::new(chance),
+            reset_names: Table::new(chance),
             half_open: HalfOpen::default(),
             resets,
             counters: EndpointCounters::default(),
@@ -267,7 +275,7 @@ impl Endpoint {
         out: &mut Vec<u8>,
     ) -> Handled {
         if packet.first().is_some_and(|first| wire::header::is_data(*first)) {
-            let known = packet.get(8..16).and_then(|id| self.by_id(id));
+            let known = packet.get(8..16).and_then(|id| self.by_id(id).or_else(|| self.by_reset(id)));
             return match known {
                 Some(connection) => Handled::To(connection),
                 None => self.on_strange(now, route, packet, out),
@@ -386,8 +394,14 @@ impl Endpoint {
         self.ids.get(id).map(ConnectionHandle)
     }
 
+    #[inline]
+    fn by_reset(&self, name: &[u8]) -> Option<ConnectionHandle> {
+        let name = u64::from_ne_bytes(name.try_into().ok()?);
+        self.reset_names.get(name).map(ConnectionHandle)
+    }
+
     fn insert(&mut self, birth: &Birth, attempt: Option<[u8; 16]>) -> ConnectionHandle {
-        let ids = birth.ids.iter().map(|id| u64::from_ne_bytes(id.0)).collect::<Vec<_>>();
+        let ids = birth.ids.iter().map(|id| number(*id)).collect::<Vec<_>>();
         let handle = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             (self.entries.len() - 1) as u32
@@ -395,7 +409,8 @@ impl Endpoint {
         for id in &ids {
             self.ids.insert(*id, handle);
         }
-        self.entries[handle as usize] = Some(Entry { ids, retired: VecDeque::new(), attempt });
+        self.entries[handle as usize] =
+            Some(Entry { ids, reset_names: Vec::new(), retired: VecDeque::new(), attempt });
         ConnectionHandle(handle)
     }
 
@@ -404,16 +419,20 @@ impl Endpoint {
         let Some(slot) = self.entries.get_mut(connection.index()) else { return };
         let Some(entry) = slot.as_mut() else { return };
         match event.0 {
-            EndpointEventKind::NewId(id) | EndpointEventKind::NewReset(id) => {
-                let id = u64::from_ne_bytes(id.0);
-                // The peer chose the names of its resets: none takes the place of what is there.
-                if self.ids.get(id).is_none() {
-                    entry.ids.push(id);
-                    self.ids.insert(id, connection.0);
+            EndpointEventKind::NewId(id) => {
+                entry.ids.push(number(id));
+                self.ids.insert(number(id), connection.0);
+            }
+            EndpointEventKind::NewReset(name) => {
+                let name = number(name);
+                // None takes the place of another's.
+                if self.reset_names.get(name).is_none() {
+                    entry.reset_names.push(name);
+                    self.reset_names.insert(name, connection.0);
                 }
             }
             EndpointEventKind::RetireId(id) => {
-                if let Some(id) = entry.take(id) {
+                if let Some(id) = take(&mut entry.ids, id) {
                     entry.retired.push_back(id);
                     if entry.retired.len() > RETIRED
                         && let Some(oldest) = entry.retired.pop_front()
@@ -422,9 +441,9 @@ impl Endpoint {
                     }
                 }
             }
-            EndpointEventKind::RetireReset(id) => {
-                if let Some(id) = entry.take(id) {
-                    self.ids.remove(id);
+            EndpointEventKind::RetireReset(name) => {
+                if let Some(name) = take(&mut entry.reset_names, name) {
+                    self.reset_names.remove(name);
                 }
             }
             EndpointEventKind::Confirmed => {
@@ -435,6 +454,9 @@ impl Endpoint {
             EndpointEventKind::Drained => {
                 for id in entry.ids.iter().chain(&entry.retired) {
                     self.ids.remove(*id);
+                }
+                for name in &entry.reset_names {
+                    self.reset_names.remove(*name);
                 }
                 if let Some(attempt) = entry.attempt {
                     self.half_open.remove(&attempt);

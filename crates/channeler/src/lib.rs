@@ -1,4 +1,4 @@
-//! Many independent channels between two peers, over several links at once, without I/O.
+#![doc = include_str!("../README.md")]
 
 mod capabilities;
 mod channel;

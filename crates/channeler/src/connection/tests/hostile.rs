@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::Pair;
+use super::{Host, Pair, came_by, route};
 use crate::{
-    Capabilities, ChannelId, Code, Event, LinkId, OpenOptions, Reason, Resend, Side,
+    Capabilities, ChannelId, Code, Config, Event, Handled, LinkId, OpenOptions, Peer, Reason, Resend, Side,
+    StaticKey,
+    reset::{RESET_LEN, Reset},
     wire::message::{put_data, put_part, put_reset, put_retire_link},
 };
 
@@ -28,10 +30,10 @@ fn a_channel_is_released_by_a_packet_of_its_own() {
     // The first hears it and answers, and the second hears that, but its own acknowledgement waits in a packet of the channel.
     let [first, second] = &mut pair.hosts;
     for (route, mut packet) in second.drain(now) {
-        first.take(now, super::came_by(route), &mut packet);
+        first.take(now, came_by(route), &mut packet);
     }
     for (route, mut packet) in first.drain(now) {
-        second.take(now, super::came_by(route), &mut packet);
+        second.take(now, came_by(route), &mut packet);
     }
     assert!(second.drain(now).len() < 3);
     let mut plain = ack_runs(&mut pair, 1);
@@ -59,7 +61,7 @@ fn a_reset_overtakes_the_opening() {
         pair.run(4);
         for (route, mut packet) in late {
             let now = pair.now;
-            pair.hosts[1].take(now, super::came_by(route), &mut packet);
+            pair.hosts[1].take(now, came_by(route), &mut packet);
         }
         pair.run(10);
         for host in &mut pair.hosts {
@@ -125,7 +127,7 @@ fn a_channel_that_is_forgotten_still_acknowledges_whatever_its_keys() {
     // It arrives; the acknowledgement does not.
     let [first, second] = &mut pair.hosts;
     for (route, mut packet) in first.drain(now) {
-        second.take(now, super::came_by(route), &mut packet);
+        second.take(now, came_by(route), &mut packet);
     }
     assert!(second.connection().read(now, id, &mut [0; 8]).is_ok());
     let _lost = second.drain(now + Duration::from_millis(50));
@@ -182,7 +184,7 @@ fn many_channels_that_are_forgotten_still_acknowledge_whatever_their_keys() {
     for _ in 0..500 {
         let [first, second] = &mut pair.hosts;
         for (route, mut packet) in first.drain(pair.now) {
-            second.take(pair.now, super::came_by(route), &mut packet);
+            second.take(pair.now, came_by(route), &mut packet);
         }
         for &id in &ids {
             let _ = second.connection().read(pair.now, id, &mut [0; 8]);
@@ -201,4 +203,42 @@ fn many_channels_that_are_forgotten_still_acknowledge_whatever_their_keys() {
     }
     assert_eq!(pair.hosts[0].connection().slots.len(), 0, "{:?}", pair.hosts[1].connection().stats());
     assert_eq!(pair.hosts[1].connection().stats().undecryptable, 0);
+}
+
+/// A peer chooses the names of its resets: by such that others write in their packets it would get theirs.
+#[test]
+fn the_name_of_a_reset_takes_no_packets_of_others() {
+    let key = StaticKey::from_bytes([2; 32]);
+    for dialled in [Peer::Key(key.public()), Peer::Trusted] {
+        let mut pair = Pair::connected();
+        let own = pair.hosts[1].connection().links.at(0).our_cid();
+        let peer_id = *key.id().0.first_chunk().unwrap();
+        for (link, name) in [(2, peer_id), (4, [0; 8]), (6, own.0)] {
+            let now = pair.now;
+            let second = pair.hosts[1].connection();
+            let (own, mut theirs) = second.links.take_ids(LinkId(link)).unwrap();
+            let mut reset = [7; RESET_LEN];
+            reset[..8].copy_from_slice(&name);
+            theirs.reset = Some(Reset(reset));
+            second.start_link(now, LinkId(link), came_by(route(11)), own, theirs);
+        }
+        pair.run(2);
+        // Somebody else begins a connection.
+        let now = pair.now;
+        let mut third = Host::new(2, &Config::default());
+        let (handle, connection) = third.endpoint.connect(now, 0, dialled, route(3)).unwrap();
+        (third.handle, third.connection) = (Some(handle), Some(connection));
+        let (by, mut packet) = third.drain(now).swap_remove(0);
+        let taken = pair.hosts[1].endpoint.handle(now, 0, came_by(by), &mut packet, &mut Vec::new());
+        assert!(matches!(taken, Handled::New(..)), "{dialled:?}: {taken:?}");
+        // The link with the id of another as its name goes, and that one stays.
+        let known = pair.hosts[1].handle;
+        let second = pair.hosts[1].connection();
+        let place = second.links.by_id(LinkId(6)).unwrap();
+        second.forget_link(now, place);
+        pair.hosts[1].drain(now);
+        let mut late = [&[8; 8], &own.0[..], &[0; 32]].concat();
+        let taken = pair.hosts[1].endpoint.handle(now, 0, came_by(by), &mut late, &mut Vec::new());
+        assert!(matches!(taken, Handled::To(handle) if Some(handle) == known), "{taken:?}");
+    }
 }
