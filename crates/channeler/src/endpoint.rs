@@ -36,8 +36,9 @@ pub struct EndpointConfig {
     /// The cipher of connections that begin here. Default: AES-256-GCM.
     pub suite: Suite,
     /// Tells endpoints apart that have the same key and live at the same time, such as the number of a port: resets of one are
-    /// nothing to the peers of another. It should be the same when the endpoint is started again. Default: 0.
-    pub instance: u64,
+    /// nothing to the peers of another. It should be the same when the endpoint is started again. Default: none, which here is as
+    /// good as 0; who drives the endpoint may know a better one.
+    pub instance: Option<u64>,
 }
 
 impl EndpointConfig {
@@ -51,7 +52,7 @@ impl EndpointConfig {
             limits: EndpointLimits::default(),
             shared_secret: None,
             suite: Suite::default(),
-            instance: 0,
+            instance: None,
         }
     }
 }
@@ -228,7 +229,7 @@ impl Endpoint {
         let sound = Arc::new(config.config.sound());
         let mut rng = StdRng::from_seed(seed);
         let chance = rng.random();
-        let resets = ResetKey::new(&config.key, config.instance);
+        let resets = ResetKey::new(&config.key, config.instance.unwrap_or_default());
         let resets = Resets::new(resets, config.limits.resets_per_second);
         Self {
             config: EndpointConfig { config: sound, ..config },

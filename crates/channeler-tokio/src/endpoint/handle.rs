@@ -75,13 +75,11 @@ fn bind(net: &dyn Net, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
 impl Endpoint {
     /// Binds a UDP port; 0 takes a free one. What is received is answered by tasks of the runtime that this is called in.
     ///
-    /// An [`instance`](EndpointConfig::instance) of 0 stands for the number of the port, which tells endpoints of one key on one host
-    /// apart, and is the same when a server is started again.
+    /// Unless `config` says what its [`instance`](EndpointConfig::instance) is, it is the number of the port, which tells endpoints
+    /// of one key on one host apart, and is the same when a server is started again.
     pub fn bind(net: Arc<dyn Net>, addr: SocketAddr, mut config: EndpointConfig) -> io::Result<Self> {
         let io = bind(&*net, &UdpBind::new(addr))?;
-        if config.instance == 0 {
-            config.instance = io.local_addr().port().into();
-        }
+        config.instance.get_or_insert(io.local_addr().port().into());
         let shared = Arc::new(Shared::new(net, config));
         let endpoint = Self(Arc::new(Owner(shared)));
         endpoint.0.0.serve(io)?;

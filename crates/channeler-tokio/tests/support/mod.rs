@@ -7,12 +7,16 @@ use std::{
     time::Duration,
 };
 
+use tokio::{
+    io::copy_bidirectional,
+    task::{AbortHandle, JoinSet},
+};
 use towline_channeler_tokio::{
     Channel, Connection, Endpoint, SocketId,
     proto::{Capabilities, Config, EndpointConfig, KeyOnly, OpenOptions, Peer, StaticKey},
 };
 use towline_lab::{Host, Link, World};
-use towline_net::{Net, Os};
+use towline_net::{Net, Os, TcpConnect};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,4 +88,31 @@ pub(crate) async fn channel(
 /// Bytes of which each tells its place.
 pub(crate) fn pattern(from: u64, len: usize) -> Vec<u8> {
     (from..from + len as u64).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
+}
+
+/// A way by TCP to where a peer listens, for one stream after the other, that can be broken.
+pub(crate) struct Pipe {
+    pub(crate) addr: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Pipe {
+    pub(crate) fn new(net: Arc<dyn Net>, ip: IpAddr, to: SocketAddr) -> Self {
+        let mut listener = net.listen_tcp((ip, 0).into()).unwrap();
+        let addr = listener.local_addr();
+        let serve = async move {
+            let mut streams = JoinSet::new();
+            loop {
+                let mut near = listener.accept().await.unwrap();
+                let mut far = net.connect_tcp(to, TcpConnect::default()).await.unwrap();
+                streams.spawn(async move { copy_bidirectional(&mut near, &mut far).await });
+            }
+        };
+        Self { addr, task: tokio::spawn(serve).abort_handle() }
+    }
+
+    /// Closes its sockets, on both sides.
+    pub(crate) fn break_it(self) {
+        self.task.abort();
+    }
 }

@@ -135,7 +135,8 @@ fn nobody_else_can_say_it() {
     // What another endpoint says: of another key, and of the same at another place.
     forged.extend(answer(&mut endpoint(2, &config, 1), &world, route, &to_second));
     let anyone = std::sync::Arc::new(KeyOnly::anyone());
-    let elsewhere = EndpointConfig { instance: 1, ..EndpointConfig::new(key(1), anyone.clone(), anyone) };
+    let elsewhere =
+        EndpointConfig { instance: Some(1), ..EndpointConfig::new(key(1), anyone.clone(), anyone) };
     forged.extend(answer(&mut Endpoint::new(elsewhere, [3; 32]), &world, route, &to_second));
     assert_eq!(forged.len(), 2 * old.len() + 2);
     // The endpoint that has the connection gives nothing away, and a true reset from elsewhere is none.
