@@ -54,13 +54,19 @@ impl Socket {
             return true;
         }
         // First the name in the list, then another attempt: so no wake-up can be missed.
-        lock(&self.blocked).push(Arc::clone(connection));
+        let mut blocked = lock(&self.blocked);
+        if !blocked.iter().any(|known| Arc::ptr_eq(known, connection)) {
+            blocked.push(Arc::clone(connection));
+        }
+        drop(blocked);
         self.attempt(cx, burst)
     }
 
     /// Sends if there is room.
-    pub(crate) fn try_send(&self, burst: &Burst<'_>) {
-        self.attempt(&mut Context::from_waker(Waker::noop()), burst);
+    pub(crate) fn try_send(self: &Arc<Self>, burst: &Burst<'_>) {
+        // A socket may know one task only that waits for room: it must be the one that wakes those who do.
+        let waker = Waker::from(Arc::clone(self));
+        self.attempt(&mut Context::from_waker(&waker), burst);
     }
 
     fn attempt(&self, cx: &mut Context<'_>, burst: &Burst<'_>) -> bool {
@@ -84,7 +90,7 @@ impl Wake for Socket {
     fn wake_by_ref(self: &Arc<Self>) {
         let waiting = std::mem::take(&mut *lock(&self.blocked));
         for connection in waiting {
-            connection.kick();
+            connection.on_room();
         }
     }
 }

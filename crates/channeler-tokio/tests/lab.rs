@@ -129,6 +129,30 @@ fn endpoints_of_one_key_do_not_speak_for_each_other() {
 }
 
 #[test]
+fn a_closed_endpoint_is_idle_soon_whoever_comes() {
+    tell(15, async |world| {
+        let (alice, bob) = hosts(&world, line());
+        let (alice, bob) = (Station::in_lab(&alice), Station::in_lab(&bob));
+        let (_ours, _theirs) = alice.connect(&bob).await;
+        let (peer, addr) = (bob.peer, bob.addr);
+        let strangers = tokio::spawn(async move {
+            loop {
+                let attempt = alice.endpoint.connect(peer, addr);
+                // It goes on only as long as somebody waits for it.
+                let _ = timeout(Duration::from_millis(50), attempt).await;
+            }
+        });
+        bob.endpoint.close(Code::GOING_AWAY, "");
+        let start = now();
+        bob.endpoint.wait_idle().await;
+        assert!(now() - start < Duration::from_secs(10), "{:?}", now() - start);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(bob.endpoint.connections(), 0);
+        strangers.abort();
+    });
+}
+
+#[test]
 fn nobody_answers() {
     tell(2, async |world| {
         let (alice, bob) = hosts(&world, line());

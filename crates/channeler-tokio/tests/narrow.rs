@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     io::{self, IoSliceMut},
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -11,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use towline_channeler_tokio::proto::{Capabilities, Config};
+use towline_channeler_tokio::{
+    LinkError,
+    proto::{AddLinkError, Capabilities, Config},
+};
 use towline_lab::{Host, Link, Options, World};
 use towline_net::{
     Arrival, BoxFuture, Burst, Changes, Interface, Net, Received, TcpConnect, TcpListener, TcpStream,
@@ -34,6 +38,8 @@ struct Gate {
     refilling: bool,
     closed: bool,
     refused: u32,
+    /// What there was no room for: until it is sent, nothing else may be tried there.
+    first: BTreeMap<SocketAddr, Vec<u8>>,
     waiting: Option<Waker>,
 }
 
@@ -71,8 +77,12 @@ impl UdpSocket for NarrowSocket {
 
     fn poll_send_batch(&self, cx: &mut Context<'_>, burst: &Burst<'_>) -> Poll<io::Result<()>> {
         let mut gate = self.gate.lock().unwrap();
+        if let Some(first) = gate.first.remove(&burst.to) {
+            assert!(first == burst.payload, "overtaken");
+        }
         if gate.closed || gate.room == 0 {
             gate.refused += 1;
+            gate.first.insert(burst.to, burst.payload.to_vec());
             gate.waiting = Some(cx.waker().clone());
             if !std::mem::replace(&mut gate.refilling, true) {
                 let gate = Arc::clone(&self.gate);
@@ -80,7 +90,7 @@ impl UdpSocket for NarrowSocket {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     let mut gate = gate.lock().unwrap();
                     (gate.room, gate.refilling) = (3, false);
-                    let waiting = gate.waiting.take().filter(|_| !gate.closed);
+                    let waiting = if gate.closed { None } else { gate.waiting.take() };
                     drop(gate);
                     waiting.into_iter().for_each(Waker::wake);
                 });
@@ -201,4 +211,49 @@ fn a_socket_without_room_holds_up_no_other_link() {
         tokio::time::timeout(Duration::from_secs(5), transfer).await.unwrap();
     };
     Options::new(2).run(story).unwrap();
+}
+
+#[test]
+fn a_link_that_begins_anew_on_a_route_waits_for_what_the_last_one_left() {
+    let story = async |world: World| {
+        let (alice, bob, gate) = stations(&world);
+        let addr = bob.endpoint.listen((bob.addr.ip(), 0).into()).unwrap();
+        let (ours, theirs) = alice.connect(&bob).await;
+        let old = ours.links()[0].link;
+        let (mut sender, mut receiver) = channel(&ours, &theirs, Capabilities::stream()).await;
+        gate.lock().unwrap().closed = true;
+        sender.send(&pattern(0, 10_000)).await.unwrap();
+        ours.add_tcp(addr).await.unwrap();
+        let refused = gate.lock().unwrap().refused;
+        assert!(refused > 0, "the socket was never full");
+        ours.close_link(old);
+        let anew = async {
+            loop {
+                match ours.add_link(bob.addr).await {
+                    Ok(link) => break link,
+                    Err(LinkError::Add(AddLinkError::RouteTaken)) => {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let open = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let waiting = {
+                let mut gate = gate.lock().unwrap();
+                (gate.closed, gate.room) = (false, 3);
+                gate.waiting.take()
+            };
+            waiting.into_iter().for_each(Waker::wake);
+        };
+        let (link, ()) = tokio::join!(anew, open);
+        assert_ne!(link, old);
+        let mut received = Vec::new();
+        while received.len() < 10_000 {
+            received.extend(receiver.message().await.unwrap().unwrap());
+        }
+        assert!(received == pattern(0, 10_000));
+    };
+    Options::new(3).run(story).unwrap();
 }

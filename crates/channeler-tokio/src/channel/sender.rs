@@ -75,7 +75,7 @@ impl Sender {
             return Poll::Ready(Err(WriteError::Ended(reason)));
         }
         let written = if state.unsent >= TURN {
-            state.unsent_writers.push_back(id);
+            state.queue_writer(id);
             Err(WriteError::Blocked)
         } else {
             state.inner.write(towline_net::now(), id, bytes)

@@ -65,12 +65,13 @@ impl Future for Driver {
         // Not all of them at once, or most would find that others were faster.
         for _ in 0..WRITERS.min(state.unsent_writers.len()) {
             let Some(channel) = state.unsent_writers.pop_front() else { break };
-            wakes.extend(state.channels.get_mut(&channel).and_then(|slot| slot.write.take()));
+            let Some(slot) = state.channels.get_mut(&channel) else { continue };
+            slot.queued = false;
+            wakes.extend(slot.write.take());
         }
         if !state.unsent_writers.is_empty() {
             wakes.extend(state.kick());
         }
-        state = shared.send_held(state);
         let mut rounds = 0;
         let outcome = loop {
             let now = towline_net::now();
@@ -150,6 +151,9 @@ impl Shared {
                 wakes.extend(state.kick());
                 break;
             }
+            while std::mem::take(&mut state.room) {
+                state = self.send_held(state);
+            }
             let now = towline_net::now();
             let mut packets = std::mem::take(&mut state.packets);
             packets.clear();
@@ -162,6 +166,8 @@ impl Shared {
                     state.leave_for_stream(now, number, &mut packets, wakes);
                     state.packets = packets;
                 }
+                // A link may have moved here, or begun anew, while packets of another wait.
+                Route::Datagram { .. } if state.holds(transmit.route) => state.hold(transmit, packets),
                 Route::Datagram { socket, .. } => match state.socket(self, socket) {
                     None => {
                         state.inner.link_lost(now, transmit.route);
@@ -172,7 +178,11 @@ impl Shared {
                         wakes.wake();
                         let sent = socket.send(self, &burst(&transmit, &packets));
                         state = self.lock();
-                        state.sent(sent, transmit, packets);
+                        if sent {
+                            state.packets = packets;
+                        } else {
+                            state.hold(transmit, packets);
+                        }
                     }
                 },
             }
@@ -182,21 +192,27 @@ impl Shared {
         state
     }
 
-    /// Tries again what there was no room for.
+    /// Tries again what there was no room for: for each route in order, and no further than there is room. Only for the task that
+    /// sends.
     fn send_held<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        if state.held.is_empty() {
-            return state;
-        }
-        for Held { transmit, payload } in std::mem::take(&mut state.held) {
+        let mut refused = Vec::new();
+        for _ in 0..state.held.len() {
+            let Some(Held { transmit, payload }) = state.held.pop_front() else { break };
             let Route::Datagram { socket, .. } = transmit.route else { continue };
             let Some(socket) = state.socket(self, socket) else { continue };
+            if refused.contains(&transmit.route) {
+                state.held.push_back(Held { transmit, payload });
+                continue;
+            }
             drop(state);
             let sent = socket.send(self, &burst(&transmit, &payload));
             state = self.lock();
-            if sent {
+            if !sent {
+                refused.push(transmit.route);
+                state.held.push_back(Held { transmit, payload });
+            } else if !state.holds(transmit.route) {
                 state.inner.set_ready(transmit.route, true);
             }
-            state.sent(sent, transmit, payload);
         }
         state
     }
@@ -213,12 +229,14 @@ impl State {
         Some(socket)
     }
 
-    fn sent(&mut self, sent: bool, transmit: Transmit, packets: Vec<u8>) {
-        if sent {
-            self.packets = packets;
-        } else {
-            self.inner.set_ready(transmit.route, false);
-            self.held.push(Held { transmit, payload: packets });
-        }
+    /// Whether packets for this route wait.
+    fn holds(&self, route: Route) -> bool {
+        self.held.iter().any(|held| held.transmit.route == route)
+    }
+
+    /// Keeps packets until there is room, and asks for no more of that route.
+    fn hold(&mut self, transmit: Transmit, payload: Vec<u8>) {
+        self.inner.set_ready(transmit.route, false);
+        self.held.push_back(Held { transmit, payload });
     }
 }

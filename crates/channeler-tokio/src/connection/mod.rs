@@ -4,6 +4,8 @@ mod driver;
 mod feed;
 mod handle;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -83,8 +85,8 @@ pub(crate) struct State {
     pub(crate) feeds: Feeds,
     /// Bytes written to channels since the driver ran.
     pub(crate) unsent: usize,
-    /// Channels whose writer waits until it has run.
-    pub(crate) unsent_writers: VecDeque<ChannelId>,
+    /// Channels whose writer waits until it has run, each once.
+    unsent_writers: VecDeque<ChannelId>,
     /// Bytes read from channels since it ran.
     pub(crate) consumed: usize,
     driver: Option<Waker>,
@@ -96,7 +98,10 @@ pub(crate) struct State {
     sending: bool,
     /// Where packets are written.
     packets: Vec<u8>,
-    held: Vec<Held>,
+    /// In the order in which they are to go. What has the route of one of them waits behind it.
+    held: VecDeque<Held>,
+    /// A socket has room again for what is held.
+    room: bool,
     sockets: Vec<Arc<Socket>>,
     /// The program has dropped all that it had of the connection; until then it may deliver.
     abandoned: Option<Instant>,
@@ -129,7 +134,8 @@ impl Shared {
             armed: None,
             sending: false,
             packets: Vec::new(),
-            held: Vec::new(),
+            held: VecDeque::new(),
+            room: false,
             sockets: Vec::new(),
             abandoned: None,
             offered: false,
@@ -155,9 +161,13 @@ impl Shared {
         act(&mut self.lock().inner)
     }
 
-    /// Lets the driver run.
-    pub(crate) fn kick(&self) {
-        let driver = self.lock().kick();
+    /// A socket that had no room has some again.
+    pub(crate) fn on_room(&self) {
+        let driver = {
+            let mut state = self.lock();
+            state.room = true;
+            state.kick()
+        };
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -188,6 +198,7 @@ impl Shared {
         self.with(|state, now| {
             state.sockets.retain(|socket| socket.number != number);
             let over = |route: &Route| matches!(route, Route::Datagram { socket, .. } if *socket == number);
+            state.held.retain(|held| !over(&held.transmit.route));
             let routes: Vec<_> = state.inner.links().map(|link| link.route).filter(over).collect();
             for route in routes {
                 state.inner.link_lost(now, route);
@@ -210,6 +221,15 @@ impl State {
     /// Whom to wake so that the driver runs, if it will not anyhow.
     pub(crate) fn kick(&mut self) -> Option<Waker> {
         if std::mem::replace(&mut self.kicked, true) { None } else { self.driver.clone() }
+    }
+
+    /// The writer of this channel waits until the driver has run.
+    pub(crate) fn queue_writer(&mut self, channel: ChannelId) {
+        if let Some(slot) = self.channels.get_mut(&channel)
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            self.unsent_writers.push_back(channel);
+        }
     }
 
     /// Why nothing more happens on this channel, if that is so.

@@ -11,6 +11,8 @@ use crate::Wakes;
 pub(crate) struct Slot {
     pub(crate) read: Option<Waker>,
     pub(crate) write: Option<Waker>,
+    /// Its writer is among those that wait until the driver has run.
+    pub(crate) queued: bool,
     /// Those who wait for its acceptance or its end.
     pub(crate) status: Vec<Waker>,
     /// The peer's program accepted it.

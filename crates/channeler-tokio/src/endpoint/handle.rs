@@ -177,7 +177,7 @@ impl Endpoint {
         }
     }
 
-    /// Closes every connection with this code, and makes no more.
+    /// Closes every connection with this code, and makes no more: who tries to make one is not answered.
     pub fn close(&self, code: Code, text: &str) {
         let waiting = {
             let mut state = lock(&self.0.0.state);
@@ -190,6 +190,10 @@ impl Endpoint {
     }
 
     /// Waits until no connection is left, so that the peers have been told.
+    ///
+    /// After [`close`](Self::close) that takes three probe timeouts of the slowest link of any connection: 100 ms at least, in
+    /// case a peer did not hear it and must be told again, and 10 s at most, whatever peers and strangers do. Without it, it takes
+    /// as long as connections live. Cancel safe.
     pub async fn wait_idle(&self) {
         loop {
             let news = self.0.0.idle.notified();

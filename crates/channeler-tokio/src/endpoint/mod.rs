@@ -185,6 +185,23 @@ impl Shared {
         connection
     }
 
+    /// A peer begins a connection. Once the endpoint is closed it is not heard, or there would be no end.
+    fn admit(
+        self: &Arc<Self>,
+        state: &mut State,
+        handle: ConnectionHandle,
+        mut inner: towline_channeler::Connection,
+    ) -> Option<Arc<connection::Shared>> {
+        if state.closed.is_none() {
+            return Some(self.add(state, handle, inner));
+        }
+        inner.close(towline_net::now(), Code::GOING_AWAY, "");
+        while let Some(event) = inner.poll_endpoint_event() {
+            state.inner.on_event(handle, event);
+        }
+        None
+    }
+
     /// A connection that a peer made is complete. Gives it back if nobody will accept it.
     pub(crate) fn offer(&self, connection: Connection) -> Result<(), (Connection, Code)> {
         let mut state = lock(&self.state);
@@ -229,7 +246,7 @@ impl Shared {
         let (now, unix_time) = (towline_net::now(), self.unix_time());
         out.clear();
         match state.inner.handle(now, unix_time, route, packet, out) {
-            Handled::New(handle, inner) => Some(self.add(&mut state, handle, *inner)),
+            Handled::New(handle, inner) => self.admit(&mut state, handle, *inner),
             Handled::To(handle) => state.connections.get(handle.index())?.clone(),
             Handled::Respond(_) => None,
             Handled::Dropped => {

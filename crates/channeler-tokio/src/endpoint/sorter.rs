@@ -41,8 +41,7 @@ impl Sorter {
                     let owner = match handled {
                         Handled::To(handle) => Some(handle),
                         Handled::New(handle, inner) => {
-                            shared.add(&mut state, handle, *inner);
-                            Some(handle)
+                            shared.admit(&mut state, handle, *inner).map(|_| handle)
                         }
                         Handled::Respond(transmit) => {
                             socket.try_send(&burst(&transmit, answer));
