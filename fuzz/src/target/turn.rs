@@ -102,7 +102,7 @@ pub(super) fn server(input: &[u8]) {
         let Some((way, payload)) = piece.split_first() else { continue };
         match (way % 3, stream) {
             (0, _) => {
-                assert!(server.handle_datagram(now, 0, from, payload).is_none(), "relayed for a stranger")
+                assert!(server.handle_datagram(now, 0, from, payload).is_none(), "relayed for a stranger");
             }
             (1, Some(id)) => {
                 let mut rest = payload;
@@ -123,7 +123,7 @@ pub(super) fn server(input: &[u8]) {
                     stream = stream.filter(|open| *open != id);
                 }
                 ServerAction::Send { bytes, .. } => {
-                    assert!(bytes.len() <= 512, "an answer longer than any question")
+                    assert!(bytes.len() <= 512, "an answer longer than any question");
                 }
                 ServerAction::Bind { .. } | ServerAction::Unbind(_) => panic!("a stranger has an allocation"),
             }
