@@ -39,7 +39,7 @@ fn with_its_own_files() {
     assert_eq!(steps, STEPS);
     assert!(ended.events().iter().all(|event| event["event"] == "demo" && event["at"].is_number()));
     let text = |step: usize| ended.events()[step]["text"].as_str().unwrap().to_owned();
-    assert!(text(6).contains("TLS 1.3"), "{}", text(6));
+    assert!(text(6).contains("channeler 1, X25519 + ML-KEM-768"), "{}", text(6));
     assert!(text(9).starts_with("64."), "{}", text(9));
 }
 

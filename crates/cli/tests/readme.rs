@@ -241,6 +241,7 @@ fn every_command_does_what_the_readme_says() {
     }
     assert!(alice.run(&line("towline status")).contains(&ids[0].0));
     assert!(alice.run(&line("towline lab link-death")).contains("every byte once and in order"));
+    assert!(alice.run(&line("towline lab nat")).contains("They do not reach each other:"));
     assert!(alice.run(&line("towline lab")).contains("link-death"));
     assert!(alice.run("towline completion bash").contains("towline"));
 
