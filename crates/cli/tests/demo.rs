@@ -24,7 +24,7 @@ const STEPS: [&str; 11] = [
     "found on DHT",
     "answer",
     "path chosen",
-    "TLS",
+    "secured",
     "first channel",
     "second channel",
     "throughput",

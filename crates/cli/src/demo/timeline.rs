@@ -54,8 +54,8 @@ impl Timeline {
         self.at(answered, "answer", &format!("to our request, through the DHT, in {}", show(ms.signalling)));
         let ends = format!("{} {} to {}", connected.transport, connected.local, connected.remote);
         self.at(path, "path chosen", &format!("{ends}, in {}", show(ms.path)));
-        let tls = format!("{}, both keys are those expected, in {}", connected.security, show(ms.tls));
-        self.at(secured, "TLS", &tls);
+        let by = format!("{}, both keys are those expected, in {}", connected.security, show(ms.tls));
+        self.at(secured, "secured", &by);
     }
 
     /// The first or second channel stands since `time`.
