@@ -74,12 +74,7 @@ impl Agent {
         if self.remote_ufrag() != Some(trickle.ufrag.as_str()) {
             return Err(TrickleError::OtherGeneration);
         }
-        let mut refused = Vec::new();
-        for candidate in trickle.candidates {
-            if let Err(reason) = self.add_remote_candidate(now, candidate.clone()) {
-                refused.push((candidate, reason));
-            }
-        }
+        let refused = self.admit_all(now, trickle.candidates);
         if trickle.end {
             self.end_of_remote_candidates(now);
         }

@@ -6,55 +6,17 @@ mod common;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use common::driver::Driver;
+use common::driver::{A, B, Driver, Setup};
 use common::{Host, Net, Rule, addr, ms};
 use towline_ice::{
     Candidate, CandidateKind, CandidateRefused, Config, Event, FailureReason, LossReason, PairError,
     PairState, Role, SelectedPath, TcpType, Transport,
 };
 
-const A: &str = "10.0.0.1";
-const B: &str = "10.0.0.2";
-
-struct Setup {
-    net: Net,
-    a: Driver,
-    b: Driver,
-}
-
 impl Setup {
     /// A controls. Both listen on TCP or UDP, or both.
     fn new(tcp: bool, udp: bool) -> Self {
         Self::with(tcp, udp, &Config::default(), [Role::Controlling, Role::Controlled])
-    }
-
-    fn with(tcp: bool, udp: bool, config: &Config, roles: [Role; 2]) -> Self {
-        let mut net = Net::new(1);
-        let mut host = |n, ip: &str, role| {
-            Driver::with_hosts(
-                &mut net,
-                n,
-                role,
-                &[ip],
-                tcp.then_some(5000),
-                udp.then_some(6000),
-                config.clone(),
-            )
-        };
-        let a = host(0, A, roles[0]);
-        let b = host(1, B, roles[1]);
-        Self { net, a, b }
-    }
-
-    /// Each learns the other's description at once.
-    fn exchange(&mut self) {
-        let (a, b) = (self.a.blob(), self.b.blob());
-        self.a.set_remote(self.net.now, &b);
-        self.b.set_remote(self.net.now, &a);
-    }
-
-    fn run(&mut self, limit: Duration) {
-        self.net.run(&mut [&mut self.a, &mut self.b], limit, |_| false);
     }
 
     /// Both selected one path, and it carries data both ways.

@@ -6,42 +6,16 @@ mod common;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use common::driver::Driver;
-use common::{Host, Net, Out, Rule, addr, ms};
+use common::driver::{A, B, Driver, Setup};
+use common::{Host, Out, Rule, addr, ms};
 use towline_ice::{
     Candidate, CandidateKind, Config, Consent, Disposition, Event, LossReason, PairError, Paths, Preference,
     Role, SelectedPath, Transport, ValidPair,
 };
 
-const A: &str = "10.0.0.1";
-const B: &str = "10.0.0.2";
-
-struct Setup {
-    net: Net,
-    a: Driver,
-    b: Driver,
-}
-
 impl Setup {
     fn new(tcp: bool, udp: bool, config: &Config) -> Self {
-        let mut net = Net::new(1);
-        let mut host = |n, ip: &str, role| {
-            let (tcp, udp) = (tcp.then_some(5000), udp.then_some(6000));
-            Driver::with_hosts(&mut net, n, role, &[ip], tcp, udp, config.clone())
-        };
-        let a = host(0, A, Role::Controlling);
-        let b = host(1, B, Role::Controlled);
-        Self { net, a, b }
-    }
-
-    fn exchange(&mut self) {
-        let (a, b) = (self.a.blob(), self.b.blob());
-        self.a.set_remote(self.net.now, &b);
-        self.b.set_remote(self.net.now, &a);
-    }
-
-    fn run(&mut self, limit: Duration) {
-        self.net.run(&mut [&mut self.a, &mut self.b], limit, |_| false);
+        Self::with(tcp, udp, config, [Role::Controlling, Role::Controlled])
     }
 
     fn connected(config: &Config) -> Self {

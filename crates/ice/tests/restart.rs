@@ -5,43 +5,20 @@ mod common;
 
 use std::time::Duration;
 
-use common::driver::Driver;
+use common::driver::{A, B, Driver, Setup};
 use common::{Host, Net, addr, ms};
 use towline_ice::{
     Candidate, CloseReason, Config, Description, Event, PairError, Role, SelectedPath, Transport, Trickle,
     TrickleError,
 };
 
-const A: &str = "10.0.0.1";
-const B: &str = "10.0.0.2";
-
-struct Setup {
-    net: Net,
-    a: Driver,
-    b: Driver,
-    sent: usize,
-}
-
 impl Setup {
     fn new(tcp: bool, udp: bool, config: &Config) -> Self {
-        let mut net = Net::new(1);
-        let mut host = |n, ip: &str, role| {
-            let (tcp, udp) = (tcp.then_some(5000), udp.then_some(6000));
-            Driver::with_hosts(&mut net, n, role, &[ip], tcp, udp, config.clone())
-        };
-        let a = host(0, A, Role::Controlling);
-        let b = host(1, B, Role::Controlled);
-        let mut setup = Self { net, a, b, sent: 0 };
-        let (one, other) = (setup.a.blob(), setup.b.blob());
-        setup.a.set_remote(setup.net.now, &other);
-        setup.b.set_remote(setup.net.now, &one);
+        let mut setup = Self::with(tcp, udp, config, [Role::Controlling, Role::Controlled]);
+        setup.exchange();
         setup.run(Duration::from_secs(1));
         assert!(setup.a.selected().is_some() && setup.b.selected().is_some());
         setup
-    }
-
-    fn run(&mut self, limit: Duration) {
-        self.net.run(&mut [&mut self.a, &mut self.b], limit, |_| false);
     }
 
     /// Time passes, and both sides talk all the time.
@@ -50,7 +27,6 @@ impl Setup {
         while self.net.now < end {
             self.a.send(b"\x40");
             self.b.send(b"\x40");
-            self.sent += 1;
             self.run(ms(10));
         }
     }
@@ -70,7 +46,11 @@ impl Setup {
 
     fn complete(&mut self) {
         self.run(ms(100));
-        assert_eq!((self.a.data.len(), self.b.data.len()), (self.sent, self.sent), "not a packet is lost");
+        assert_eq!(
+            (self.a.data.len(), self.b.data.len()),
+            (self.b.sent, self.a.sent),
+            "not a packet is lost"
+        );
     }
 }
 

@@ -247,6 +247,8 @@ impl Agent {
             self.keep_up(now, id);
         }
         if many && fresh {
+            // What came early counts from now on; the next time begins anew.
+            self.pair_mut(id).early = 0;
             let valid = self.valid_pair(id);
             self.events.push_back(Event::PairValid(valid));
             if let Phase::Selected(selected) = &self.phase

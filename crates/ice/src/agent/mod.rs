@@ -207,8 +207,17 @@ impl Agent {
             self.current.remote = Some(remote.credentials);
             self.begin();
         }
+        self.admit_all(now, remote.candidates)
+    }
+
+    /// Takes candidates of the peer, and pairs them once all are known; returns those that were refused, in order.
+    pub(crate) fn admit_all(
+        &mut self,
+        now: Instant,
+        candidates: Vec<Candidate>,
+    ) -> Vec<(Candidate, CandidateRefused)> {
         let mut refused = Vec::new();
-        for candidate in remote.candidates {
+        for candidate in candidates {
             if let Err(reason) = self.admit(candidate.clone())
                 && refused.len() < 2 * self.config.policy.max_candidates
             {
@@ -289,13 +298,30 @@ impl Agent {
         if let Some(index) = self.remotes.iter().position(same) {
             return Some(index);
         }
-        if self.remotes.iter().filter(ours).filter(|r| r.learnt).count() >= self.config.policy.max_reflexive {
-            return None;
-        }
         let mut candidate = Candidate::new(CandidateKind::PeerReflexive, transport, address, 0);
         (candidate.address, candidate.base, candidate.priority) = (address, address, priority);
-        self.remotes.push(Remote { candidate, generation, learnt: true });
-        Some(self.remotes.len() - 1)
+        let learnt = Remote { candidate, generation, learnt: true };
+        if self.remotes.iter().filter(ours).filter(|r| r.learnt).count() < self.config.policy.max_reflexive {
+            self.remotes.push(learnt);
+            return Some(self.remotes.len() - 1);
+        }
+        // A connection of the peer that has ended makes room: the next one has another port. Never one of UDP, where
+        // replayed checks could name address after address.
+        let index = (0..self.remotes.len()).find(|&r| {
+            let Remote { candidate, generation: of, learnt } = &self.remotes[r];
+            let active = candidate.transport == crate::Transport::Tcp(crate::TcpType::Active);
+            *learnt && *of == generation && active && !self.is_in_use(r)
+        })?;
+        self.pairs.retain(|_, p| p.remote != index);
+        self.remotes[index] = learnt;
+        Some(index)
+    }
+
+    /// A pair with that candidate of the peer lives, is selected or will be tried again.
+    fn is_in_use(&self, remote: usize) -> bool {
+        let selected = |id| matches!(&self.phase, Phase::Selected(s) if s.pair == id);
+        let lives = |p: &Pair| !matches!(p.state, State::Failed(_)) || p.again.is_some() || selected(p.id);
+        self.pairs.values().any(|p| p.remote == remote && lives(p))
     }
 
     /// The next thing to do, until `None`.

@@ -57,7 +57,14 @@ impl Agent {
             Ok(())
         });
         match outcome {
-            Ok(()) => self.handle_udp(now, local, remote, packet),
+            Ok(()) => {
+                let disposition = self.handle_udp(now, local, remote, packet);
+                if disposition != Disposition::Consumed {
+                    // No pair was made of it, so nothing refers to it.
+                    self.locals.pop();
+                }
+                disposition
+            }
             Err(reason) => self.dispose(Err(reason)),
         }
     }

@@ -34,7 +34,9 @@ impl Agent {
     ///
     /// The pairs so far go on as they are, until one of the new ones is selected. If none ever is, they stay. The peer
     /// does the same when [`Agent::is_restart`] says so of a description it gets: first `restart`, then `set_remote`.
-    /// Candidates of addresses that are gone are to be removed before ([`Agent::remove_local`]), new ones added.
+    /// Candidates of addresses that are gone are to be removed before ([`Agent::remove_local`]), new ones added. With
+    /// [`Paths::One`] the end of the pair in use ends the session, a restart or not: its address is removed after the
+    /// new selection.
     pub fn restart(&mut self, now: Instant) -> Description {
         if matches!(self.phase, Phase::Over) {
             return self.local_description();

@@ -62,10 +62,11 @@ impl Agent {
 
     /// Does what is due; too early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
         self.upkeep_due(now);
-        if matches!(self.phase, Phase::Over)
-            || (matches!(self.phase, Phase::Selected(_)) && !self.is_looking())
-        {
+        if matches!(self.phase, Phase::Selected(_) | Phase::Over) && !self.is_looking() {
             return;
         }
         let late = |state| matches!(state, StreamState::Accepted { deadline, .. } if deadline <= now);

@@ -11,6 +11,9 @@ use crate::Role;
 use crate::nat::Mapping;
 use crate::policy::{CandidateRefused, RemotePolicy};
 
+/// The most guesses of one attempt, whatever its limits: half of the ports, so that an untried one is soon found.
+const MAX_GUESSES: u32 = 32_256;
+
 /// The limits on one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PunchConfig {
@@ -127,8 +130,10 @@ impl Punch {
             return Err(PunchRefused::TooMany);
         }
         let others = u32::try_from(config.max_sockets).unwrap_or(u32::MAX);
-        let limit =
-            if plan == Plan::Guess { config.max_probes.saturating_sub(others) } else { config.max_probes };
+        let limit = match plan {
+            Plan::Guess => config.max_probes.saturating_sub(others).min(MAX_GUESSES),
+            _ => config.max_probes,
+        };
         let head_start = if plan == Plan::Guess { config.head_start } else { Duration::ZERO };
         Ok(Self {
             plan,
@@ -204,7 +209,7 @@ impl Punch {
     /// A port not tried yet.
     fn guess(&mut self) -> SocketAddr {
         loop {
-            // The limit on probes is far below the number of ports.
+            // MAX_GUESSES leaves half of the ports untried.
             let port = self.rng.random_range(1024..=u16::MAX);
             if self.guessed.insert(port) {
                 return SocketAddr::new(self.peer.ip(), port);
@@ -232,7 +237,7 @@ fn round(plan: Plan, config: &PunchConfig, role: Role, peer: Party, sockets: usi
         Plan::Meet => {
             let (stride, count) = match role {
                 Role::Controlling => (2, config.window),
-                Role::Controlled => (1, 2 * config.window),
+                Role::Controlled => (1, config.window.saturating_mul(2)),
             };
             let following = peer.following(stride).take(count.into());
             following.map(|remote| Probe { socket: 0, remote }).collect()

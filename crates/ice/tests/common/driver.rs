@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use towline_ice::framing::Decoder;
 use towline_ice::{
@@ -12,11 +12,48 @@ use towline_ice::{
 
 use super::{Conn, Host, Net, Out};
 
+pub const A: &str = "10.0.0.1";
+pub const B: &str = "10.0.0.2";
+
+/// Two hosts, each with one interface.
+pub struct Setup {
+    pub net: Net,
+    pub a: Driver,
+    pub b: Driver,
+}
+
+impl Setup {
+    /// Both listen on TCP or UDP, or both.
+    pub fn with(tcp: bool, udp: bool, config: &Config, roles: [Role; 2]) -> Self {
+        let mut net = Net::new(1);
+        let mut host = |n, ip: &str, role| {
+            let (tcp, udp) = (tcp.then_some(5000), udp.then_some(6000));
+            Driver::with_hosts(&mut net, n, role, &[ip], tcp, udp, config.clone())
+        };
+        let a = host(0, A, roles[0]);
+        let b = host(1, B, roles[1]);
+        Self { net, a, b }
+    }
+
+    /// Each learns the other's description at once.
+    pub fn exchange(&mut self) {
+        let (a, b) = (self.a.blob(), self.b.blob());
+        self.a.set_remote(self.net.now, &b);
+        self.b.set_remote(self.net.now, &a);
+    }
+
+    pub fn run(&mut self, limit: Duration) {
+        self.net.run(&mut [&mut self.a, &mut self.b], limit, |_| false);
+    }
+}
+
 pub struct Driver {
     pub agent: Agent,
     pub events: Vec<(Instant, Event)>,
     /// Application bytes of the selected path, early ones included.
     pub data: Vec<u8>,
+    /// Application bytes given to [`Driver::send`].
+    pub sent: usize,
     pub drops: Vec<DropReason>,
     pub closed: Vec<(StreamId, towline_ice::CloseReason)>,
     pub keepalives: Vec<Instant>,
@@ -35,6 +72,7 @@ impl Driver {
             agent: Agent::new(config, role, net.now, [seed; 32]),
             events: Vec::new(),
             data: Vec::new(),
+            sent: 0,
             drops: Vec::new(),
             closed: Vec::new(),
             keepalives: Vec::new(),
@@ -108,6 +146,7 @@ impl Driver {
 
     /// Application bytes to the peer on the selected path.
     pub fn send(&mut self, bytes: &[u8]) {
+        self.sent += bytes.len();
         match self.selected().expect("a path is selected") {
             SelectedPath::Udp { local, remote } => {
                 self.out.push(Out::Udp { local, remote, payload: bytes.to_vec() });
