@@ -4,7 +4,7 @@ use std::{fmt, future::poll_fn, io, sync::Arc, task::Poll, time::Instant};
 
 use towline_channeler::{Capabilities, ChannelId, Code, NoChannel, Reason};
 
-use crate::connection::{Owner, Shared, State};
+use crate::connection::{Owner, Place, Shared, State};
 
 /// One of the two halves of a channel: the part that both share.
 pub(super) struct Half {
@@ -47,14 +47,13 @@ impl Half {
 
     /// Waits for its acceptance or its end.
     pub(super) async fn status<T>(&self, answer: impl Fn(&State) -> Option<T>) -> T {
+        let mut place = Place::new(self.shared(), Some(self.id));
         poll_fn(|cx| {
             let mut state = self.shared().lock();
             if let Some(answer) = answer(&state) {
                 return Poll::Ready(answer);
             }
-            if let Some(slot) = state.channels.get_mut(&self.id) {
-                slot.watch(cx);
-            }
+            place.watch(&mut state, cx);
             Poll::Pending
         })
         .await

@@ -41,7 +41,11 @@ impl Sender {
     /// Sends one message, or all these bytes of a stream. Waits while there is no room.
     ///
     /// Cancel safe on a channel of messages: a message is taken whole or not at all. On a stream some of the bytes may have
-    /// been taken. It is sent, not delivered, when this returns.
+    /// been taken.
+    ///
+    /// When this returns, the bytes are queued, neither sent nor delivered. What the tasks that are ready write goes out together
+    /// when they have run: a task that writes and then computes holds its packet back, and what others do on this connection
+    /// meanwhile may wait with it. `tokio::task::yield_now().await` after the write lets it go.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), WriteError> {
         let mut rest = message;
         loop {

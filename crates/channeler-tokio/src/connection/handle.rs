@@ -9,7 +9,7 @@ use towline_channeler::{
 };
 use towline_net::TcpConnect;
 
-use super::{Events, Shared, Slot, State};
+use super::{Events, Place, Shared, Slot, State};
 use crate::{
     Channel, SocketId,
     stream::{self, ByteStream},
@@ -132,7 +132,8 @@ impl Connection {
 
     /// The next channel that the peer opened, in the order of opening. Fails when the connection has ended. Cancel safe.
     pub async fn accept(&self) -> Result<Incoming, ConnectionError> {
-        let opened = poll_fn(|cx| self.shared().lock().poll_opened(cx)).await?;
+        let mut place = Place::new(self.shared(), None);
+        let opened = poll_fn(|cx| self.shared().lock().poll_opened(&mut place, cx)).await?;
         let channel = Channel::new(Arc::clone(&self.0), opened.channel, opened.capabilities, opened.label);
         Ok(Incoming { channel: Some(channel) })
     }

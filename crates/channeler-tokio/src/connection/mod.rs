@@ -22,14 +22,14 @@ use towline_channeler::{
 };
 
 use self::feed::Feeds;
-use self::slot::watch;
+use self::slot::Waiters;
 pub use self::{
     feed::{Events, News},
     handle::{Connection, Incoming, LinkError},
 };
 pub(crate) use self::{
     handle::Owner,
-    slot::{Slot, park},
+    slot::{Place, Slot, park},
 };
 use crate::{Wakes, endpoint, lock, socket::Socket, stream::Outlet, wakes::wake_last};
 
@@ -76,7 +76,7 @@ pub(crate) struct State {
     pub(crate) channels: BTreeMap<ChannelId, Slot>,
     pub(crate) incoming: VecDeque<Opened>,
     /// Those who wait for one.
-    acceptors: Vec<Waker>,
+    acceptors: Waiters,
     pub(crate) streams: BTreeMap<u32, Outlet>,
     pub(crate) connected: bool,
     pub(crate) error: Option<ConnectionError>,
@@ -120,7 +120,7 @@ impl Shared {
             inner,
             channels: BTreeMap::new(),
             incoming: VecDeque::new(),
-            acceptors: Vec::new(),
+            acceptors: Waiters::default(),
             streams: BTreeMap::new(),
             connected: false,
             error: None,
@@ -249,8 +249,20 @@ impl State {
         }
     }
 
+    /// Who waits for news of this channel, or for a channel of the peer.
+    fn waiters(&mut self, channel: Option<ChannelId>) -> Option<&mut Waiters> {
+        match channel {
+            Some(channel) => self.channels.get_mut(&channel).map(|slot| &mut slot.status),
+            None => Some(&mut self.acceptors),
+        }
+    }
+
     /// The next channel that the peer opened, or arranges for this task to be woken.
-    pub(crate) fn poll_opened(&mut self, cx: &Context<'_>) -> Poll<Result<Opened, ConnectionError>> {
+    pub(crate) fn poll_opened(
+        &mut self,
+        place: &mut Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Opened, ConnectionError>> {
         if let Some(opened) = self.incoming.pop_front() {
             if let Some(slot) = self.channels.get_mut(&opened.channel) {
                 slot.halves = 2;
@@ -260,7 +272,7 @@ impl State {
         if let Some(error) = &self.error {
             return Poll::Ready(Err(error.clone()));
         }
-        watch(&mut self.acceptors, cx);
+        place.watch(self, cx);
         Poll::Pending
     }
 
@@ -301,7 +313,7 @@ impl State {
                 self.channels.values_mut().for_each(|slot| slot.wake_all(wakes));
                 self.incoming.clear();
                 shared.changed.notify_waiters();
-                wakes.extend(self.acceptors.drain(..));
+                wakes.extend(self.acceptors.take());
                 shared.progress.notify_waiters();
             }
             Event::Opened { channel, capabilities, label, priority: _ } => {
@@ -310,12 +322,12 @@ impl State {
                 }
                 self.channels.insert(channel, Slot::default());
                 self.incoming.push_back(Opened { channel, capabilities, label });
-                wakes.extend(self.acceptors.drain(..));
+                wakes.extend(self.acceptors.take());
             }
             Event::Accepted(channel) => {
                 if let Some(slot) = self.channels.get_mut(&channel) {
                     slot.accepted = true;
-                    wakes.extend(slot.status.drain(..));
+                    wakes.extend(slot.status.take());
                 }
             }
             Event::Readable(channel) => {

@@ -1,9 +1,13 @@
 //! Who waits for a channel.
 
-use std::task::{Context, Waker};
+use std::{
+    collections::BTreeMap,
+    task::{Context, Waker},
+};
 
-use towline_channeler::Reason;
+use towline_channeler::{ChannelId, Reason};
 
+use super::{Shared, State};
 use crate::Wakes;
 
 /// What the tasks know of a channel.
@@ -14,7 +18,7 @@ pub(crate) struct Slot {
     /// Its writer is among those that wait until the driver has run.
     pub(crate) queued: bool,
     /// Those who wait for its acceptance or its end.
-    pub(crate) status: Vec<Waker>,
+    pub(crate) status: Waiters,
     /// The peer's program accepted it.
     pub(crate) accepted: bool,
     /// The peer's direction was read to its end.
@@ -33,19 +37,54 @@ impl Slot {
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
         wakes.extend(self.read.take());
         wakes.extend(self.write.take());
-        wakes.extend(self.status.drain(..));
-    }
-
-    /// Wakes this task when something about the channel as a whole changes.
-    pub(crate) fn watch(&mut self, cx: &Context<'_>) {
-        watch(&mut self.status, cx);
+        wakes.extend(self.status.take());
     }
 }
 
-/// Puts the waker of this task among others, once.
-pub(crate) fn watch(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
-    if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-        waiting.push(cx.waker().clone());
+/// Those who wait for the same, by numbers that are never used again.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    wakers: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+impl Waiters {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.wakers.len()
+    }
+
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        std::mem::take(&mut self.wakers).into_values()
+    }
+}
+
+/// A place among those who wait for a channel of the peer, or for news of this one. Who is dropped waits no more.
+pub(crate) struct Place<'a> {
+    shared: &'a Shared,
+    channel: Option<ChannelId>,
+    number: Option<u64>,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(shared: &'a Shared, channel: Option<ChannelId>) -> Self {
+        Self { shared, channel, number: None }
+    }
+
+    /// Wakes this task at the next news.
+    pub(crate) fn watch(&mut self, state: &mut State, cx: &Context<'_>) {
+        let Some(waiters) = state.waiters(self.channel) else { return };
+        let number = *self.number.get_or_insert(waiters.next);
+        waiters.next = waiters.next.max(number + 1);
+        waiters.wakers.insert(number, cx.waker().clone());
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        // The waker may be the last of its task: it goes when the lock is free.
+        let _waker = self.shared.lock().waiters(self.channel).and_then(|all| all.wakers.remove(&number));
     }
 }
 

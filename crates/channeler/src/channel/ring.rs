@@ -56,16 +56,21 @@ impl Pool {
         if self.look_at.is_none_or(|at| at > now) {
             return;
         }
+        let idle = self.spare == self.free.len();
         // While some are in use, how many are needed goes up and down.
-        let kept = if self.used == 0 && self.spare == self.free.len() { 0 } else { self.all() / 4 };
+        let kept = if self.used == 0 && idle { 0 } else { self.all() / 4 };
+        let surplus = self.spare.saturating_sub(kept);
         // Those at the front have lain there for the longest time.
-        self.free.drain(..self.spare.saturating_sub(kept));
+        self.free.drain(..surplus);
         self.spare = self.free.len();
         if self.all() == 0 {
             self.free = Vec::new();
         }
         self.look_at = None;
-        self.watch(now);
+        // If nothing changed, the next look would find the same: the next use of a channel sees to it.
+        if !idle || surplus > 0 {
+            self.watch(now);
+        }
     }
 
     fn all(&self) -> usize {
@@ -328,5 +333,19 @@ mod tests {
             }
         }
         assert_eq!((pool.free.capacity(), pool.used), (0, 0), "and then nothing is looked at any more");
+    }
+
+    #[test]
+    fn what_is_kept_is_not_looked_at_for_ever() {
+        let (mut pool, mut ring) = (Pool::default(), Ring::default());
+        ring.write(&mut pool, 0..8 * LEN, 0, &pattern(8 * LEN));
+        ring.release(&mut pool, 0, LEN..8 * LEN);
+        pool.watch(Instant::now());
+        let mut looks = 0;
+        while let Some(at) = pool.poll_timeout().filter(|_| looks < 9) {
+            pool.handle_timeout(at);
+            looks += 1;
+        }
+        assert_eq!((looks, pool.free.len()), (2, 1));
     }
 }

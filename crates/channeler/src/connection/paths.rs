@@ -1,8 +1,12 @@
 //! Links that come, fall silent and go.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{AddLinkError, Connection, phase::Phase, records::Item};
+use super::{
+    AddLinkError, Connection,
+    phase::{Phase, linger},
+    records::Item,
+};
 use crate::{
     LinkId, LinkReport, LinkStatus, Priority, Route, Side,
     channel::{Carried, Effects, Said},
@@ -108,8 +112,8 @@ impl Connection {
     /// No more data by this link. It is forgotten when what was on its way is settled.
     pub(super) fn leave_link(&mut self, now: Instant, place: usize) {
         let Some(entry) = self.links.get(place) else { return };
-        let wait = (3 * entry.link.pto()).clamp(Duration::from_millis(100), Duration::from_secs(10));
-        if self.links.leave(now, place, now + wait) {
+        let until = now + linger(entry.link.pto());
+        if self.links.leave(now, place, until) {
             self.events.on_link(place);
             self.rtt = self.links.rtt();
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BETA, Bbr, Feedback, Growth, Phase, loss};
+use super::{BETA, Bbr, Feedback, Growth, LastProbe, Phase, loss};
 use crate::congestion::{AckSample, MOST_BYTES, RateSample, scale};
 
 /// Rounds after which a flow of Reno would have probed: BBR waits no longer.
@@ -36,7 +36,9 @@ impl Bbr {
                 self.start_up(ack.now, sample);
             }
             Phase::Up if self.is_time_to_go_down(ack, sample) => {
-                self.probed_too_high = false;
+                if self.last_probe == LastProbe::TooHigh {
+                    self.last_probe = LastProbe::Fine;
+                }
                 self.start_down(ack.now);
             }
             _ => {}
@@ -54,7 +56,7 @@ impl Bbr {
                     if self.phase.is_probe_bandwidth() && !rate.app_limited {
                         self.bandwidth.advance();
                     }
-                    if self.phase.is_probe_bandwidth() && self.precautionary && !self.probed_too_high {
+                    if self.phase.is_probe_bandwidth() && self.last_probe == LastProbe::Careful {
                         // As much as was too much in the last probe is none now: it may stay there for a round.
                         self.start_refill();
                         return;
@@ -93,7 +95,7 @@ impl Bbr {
 
     pub(super) fn too_high(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
         self.judging = false;
-        self.probed_too_high = true;
+        self.last_probe = LastProbe::TooHigh;
         if !app_limited {
             self.remember();
             let target = self.product(self.rate(), 100).min(self.window);
@@ -111,7 +113,7 @@ impl Bbr {
         let packets = self.product(self.rate(), 100).min(self.window) / self.mtu;
         // What lowered the bounds was no probe, and is over.
         let over = self.bounds.bandwidth_low.is_some()
-            && !self.probed_too_high
+            && self.last_probe != LastProbe::TooHigh
             && self.rounds_since_loss >= OVER_ROUNDS
             && self.losses.found_no_queue();
         over || now.saturating_duration_since(self.cycle_began) >= self.probe_wait
@@ -121,8 +123,8 @@ impl Bbr {
     fn is_time_to_go_down(&mut self, ack: &AckSample<'_>, sample: u64) -> bool {
         // After a probe that lost too much the next one ends when it has as much in flight, before it may lose.
         let risky = |high: u64| ack.in_flight.saturating_add(2 * self.mtu) >= high;
-        if self.probed_too_high && self.bounds.in_flight_high.is_some_and(risky) {
-            self.precautionary = true;
+        if self.last_probe == LastProbe::TooHigh && self.bounds.in_flight_high.is_some_and(risky) {
+            self.last_probe = LastProbe::Careful;
             return true;
         }
         if self.is_window_full() && self.bounds.in_flight_high.is_some_and(|high| self.window >= high) {
@@ -165,7 +167,9 @@ impl Bbr {
         self.rounds_in_phase = 0;
         self.raise_rounds = 0;
         self.raise_credit = 0;
-        self.precautionary = false;
+        if self.last_probe == LastProbe::Careful {
+            self.last_probe = LastProbe::Fine;
+        }
         self.feedback = Feedback::None;
         self.rounds.restart(self.delivered);
     }

@@ -111,6 +111,17 @@ enum Feedback {
     Stopping,
 }
 
+/// What the last probe for bandwidth came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastProbe {
+    /// It found what the path takes, or there was none.
+    Fine,
+    /// It lost too much.
+    TooHigh,
+    /// For the one before had lost too much, it ended before it could.
+    Careful,
+}
+
 /// Growth of the delivery rate since the last round in which it grew.
 #[derive(Clone, Copy, Debug, Default)]
 struct Growth {
@@ -155,9 +166,7 @@ pub(crate) struct Bbr {
     feedback: Feedback,
     /// Whether losses of packets sent while probing may still set `in_flight_high`.
     judging: bool,
-    /// Whether the last probe lost too much, and whether the present one therefore ended before it could.
-    probed_too_high: bool,
-    precautionary: bool,
+    last_probe: LastProbe,
     /// Rounds since one with congestion.
     rounds_since_loss: u32,
     /// The probing that the present losses ended.
@@ -203,8 +212,7 @@ impl Bbr {
             slower_rounds: 0,
             feedback: Feedback::None,
             judging: false,
-            probed_too_high: false,
-            precautionary: false,
+            last_probe: LastProbe::Fine,
             rounds_since_loss: 0,
             left_by_loss: None,
             cycle_began: now,
