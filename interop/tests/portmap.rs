@@ -113,6 +113,7 @@ impl Home {
             .command()
             .args(["nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd"])
             .output()?;
+        ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

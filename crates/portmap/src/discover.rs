@@ -128,9 +128,7 @@ async fn search(
     loop {
         tokio::select! {
             biased;
-            Some(service) = descriptions.join_next() => if let Ok(Some(service)) = service {
-                found(service);
-            },
+            Some(services) = descriptions.join_next() => services.into_iter().flatten().for_each(&found),
             () = &mut end => break,
             () = &mut again, if !repeated => {
                 repeated = true;
@@ -152,27 +150,23 @@ async fn search(
                 }
                 described.push(answer.location.clone());
                 let net = Arc::clone(net);
-                descriptions.spawn(async move { service_at(net.as_ref(), &answer.location, local).await });
+                descriptions.spawn(async move { services_at(net.as_ref(), &answer.location, local).await });
             }
         }
     }
-    while let Some(service) = descriptions.join_next().await {
-        if let Ok(Some(service)) = service {
-            found(service);
-        }
+    while let Some(services) = descriptions.join_next().await {
+        services.into_iter().flatten().for_each(&found);
     }
 }
 
-/// The service of the router whose description lies there.
-async fn service_at(net: &dyn Net, at: &upnp::Location, local: Ipv4Addr) -> Option<Service> {
+/// The services of the router whose description lies there: one for each uplink, of which only some may be connected.
+async fn services_at(net: &dyn Net, at: &upnp::Location, local: Ipv4Addr) -> Vec<Service> {
+    let service = |service| Service { router: at.server.ip(), local, way: Way::Upnp(service) };
     match describe(net, at).await {
-        Ok(description) => {
-            let service = description.services.into_iter().next()?;
-            Some(Service { router: at.server.ip(), local, way: Way::Upnp(service) })
-        }
+        Ok(description) => description.services.into_iter().map(service).collect(),
         Err(error) => {
             tracing::debug!(%at, %error, "a UPnP router cannot be used");
-            None
+            Vec::new()
         }
     }
 }

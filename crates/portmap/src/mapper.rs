@@ -110,7 +110,7 @@ impl PortMapper {
         (known.services.iter().map(Service::found).collect(), known.complete)
     }
 
-    /// Gives all mappings back, within about a second.
+    /// Gives all mappings back, within about two seconds.
     pub async fn shutdown(&self) {
         self.inner.cancel.cancel();
         self.inner.tasks.close();
@@ -140,6 +140,8 @@ impl PortMapping {
 
     /// Waits until it stands or no router grants it. `None` after [`PortMapper::shutdown`]. Cancel safe.
     pub async fn settled(&mut self) -> Option<MappingState> {
+        // What was said last does not stand any more when nobody keeps it.
+        self.state.has_changed().ok()?;
         let settled = self.state.wait_for(|state| *state != MappingState::Asking).await;
         settled.ok().map(|state| state.clone())
     }
@@ -166,12 +168,7 @@ struct Keeper {
 impl Keeper {
     async fn keep(mut self, release: CancellationToken) {
         loop {
-            let got = tokio::select! {
-                biased;
-                () = release.cancelled() => return,
-                got = self.acquire() => got,
-            };
-            let Some((service, grant)) = got else { return };
+            let Some((service, grant)) = self.acquire(&release).await else { return };
             let lost = tokio::select! {
                 biased;
                 () = release.cancelled() => None,
@@ -207,21 +204,37 @@ impl Keeper {
         }
     }
 
-    /// Asks whoever is found, as they are found, until one grants it. `None` when nobody looks any more.
-    async fn acquire(&mut self) -> Option<(Service, Grant)> {
+    /// Asks whoever is found, as they are found, until one grants it. `None` when nobody looks any more, or `release`
+    /// says so: what is granted within [`RELEASE`] of that is returned, to be given back.
+    async fn acquire(&mut self, release: &CancellationToken) -> Option<(Service, Grant)> {
         let mut again = AGAIN;
         // Those that refused, in this round of the search.
-        let mut refused: Vec<(Service, ServiceError)> = Vec::new();
-        loop {
-            let (round, complete, next) = {
+        let (mut round, mut refused) = (0, Vec::<(Service, ServiceError)>::new());
+        while !release.is_cancelled() {
+            let (complete, next) = {
                 let known = self.known.borrow_and_update();
+                if std::mem::replace(&mut round, known.round) != known.round {
+                    refused.clear();
+                }
                 let new = |service: &&Service| refused.iter().all(|(before, _)| before != *service);
                 let next = known.services.iter().find(new).cloned();
-                (known.round, known.complete, next)
+                (known.complete, next)
             };
             if let Some(service) = next {
-                match service.map(self.net.as_ref(), &self.asked()).await {
-                    Ok(grant) => return Some((service, grant)),
+                let answer = {
+                    let asked = self.asked();
+                    let mut asking = std::pin::pin!(service.map(self.net.as_ref(), &asked));
+                    tokio::select! {
+                        biased;
+                        () = release.cancelled() => tokio::time::timeout(RELEASE, asking).await.ok()?,
+                        answer = &mut asking => answer,
+                    }
+                };
+                match answer {
+                    Ok(grant) => {
+                        self.wanted = grant.external.port();
+                        return Some((service, grant));
+                    }
                     Err(error) => refused.push((service, error)),
                 }
                 continue;
@@ -237,18 +250,15 @@ impl Keeper {
             // Something may come, or change; what refused may have changed its mind.
             tokio::select! {
                 biased;
-                changed = self.known.changed() => {
-                    changed.ok()?;
-                    if self.known.borrow().round != round {
-                        refused.clear();
-                    }
-                }
+                () = release.cancelled() => return None,
+                changed = self.known.changed() => changed.ok()?,
                 () = tokio::time::sleep(again), if complete && !refused.is_empty() => {
                     again = (again * 2).min(AGAIN_MOST);
                     refused.clear();
                 }
             }
         }
+        None
     }
 
     /// Shows a grant and renews it, until that fails or the network is another.

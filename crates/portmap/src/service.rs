@@ -209,7 +209,10 @@ impl Service {
                 (asked.transport, (self.local, asked.internal), asked.description);
             // Other ports far from the first, each a different one for each asker.
             let step = u16::from_be_bytes([asked.nonce[0], asked.nonce[1]]) | 1;
-            let wanted = asked.external.wrapping_add(step.wrapping_mul(others)).max(1024);
+            let wanted = match others {
+                0 => asked.external,
+                _ => asked.external.wrapping_add(step.wrapping_mul(others)).max(1024),
+            };
             let action = if any {
                 upnp::Action::AddAny { transport, external: wanted, internal, lease, description }
             } else {

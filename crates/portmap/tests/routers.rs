@@ -67,8 +67,59 @@ fn each_protocol_maps_and_gives_back() {
             mapper.shutdown().await;
             assert_eq!(router.mappings(), [], "{protocol}");
             assert_eq!(tcp.changed().await, None);
+            assert_eq!(tcp.settled().await, None, "it stands no more");
         });
     }
+}
+
+/// However far the question is when nobody wants the answer any more.
+#[test]
+fn what_is_granted_too_late_is_given_back() {
+    for (seed, wait) in (0..20).map(|step| (step, Duration::from_millis(step))) {
+        for manners in [
+            Manners { pcp: Some(0), ..Manners::default() },
+            Manners { upnp: Some(vec![718]), ..Manners::default() },
+        ] {
+            tell(100 + seed, async |world| {
+                let (mapper, router) = start(&world, manners);
+                // The router is found first, so that asking begins at once.
+                granted(&mut mapper.map(Transport::Tcp, 4221)).await;
+                sleep(Duration::from_secs(5)).await;
+                let asked = router.asked();
+                let mapping = mapper.map(Transport::Udp, 4222);
+                sleep(wait).await;
+                drop(mapping);
+                sleep(Duration::from_secs(5)).await;
+                assert_eq!(router.mappings(), [], "dropped after {wait:?}");
+                assert!(wait.is_zero() || router.asked() > asked);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_port_that_is_reserved_is_asked_for_as_it_is() {
+    tell(12, async |world| {
+        let (mapper, _router) = start(&world, Manners { upnp: Some(vec![]), ..Manners::default() });
+        assert_eq!(granted(&mut mapper.map(Transport::Tcp, 443)).await.external.port(), 443);
+    });
+}
+
+/// The first of two uplinks is not there.
+#[test]
+fn the_second_service_of_a_router_is_asked_too() {
+    tell(13, async |world| {
+        let service = |control: &str| {
+            format!(
+                "<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><controlURL>{control}\
+                 </controlURL></service>"
+            )
+        };
+        let description = format!("<root>{}{}</root>", service("/nothing"), service("/ctl"));
+        let manners = Manners { upnp: Some(vec![]), description: Some(description), ..Manners::default() };
+        let (mapper, _router) = start(&world, manners);
+        assert_eq!(granted(&mut mapper.map(Transport::Tcp, 4222)).await.protocol, Protocol::Upnp);
+    });
 }
 
 #[test]
