@@ -27,7 +27,7 @@ pub(crate) use network::{HomeArg, Network, limit_steps};
 pub(crate) use online::{Online, Presence, Text};
 pub(crate) use relay::Relay;
 
-/// Dial a device by its key, wherever it is, and move files or streams over named channels.
+/// Dial a device by its key, and move files or streams over named channels.
 #[derive(Debug, Parser)]
 #[command(
     name = "towline",

@@ -88,6 +88,8 @@ fn what_makes_no_relay_is_said() {
     nobody.fails_with(2);
     let twice = ["relay", "--user", "a:b", "--relay-ip", "127.0.0.1", "--relay-ip", "127.0.0.2"];
     common::towline(twice).fails_with(2);
+    let unused = ["relay", "--user", "a:b", "--relay-ip", "::1", "--external-ip", "192.0.2.1"];
+    common::towline(unused).fails_with(2);
     let elsewhere = ["relay", "--user", "a:b", "--relay-ip", "127.0.0.1", "--listen", "192.0.2.1:3478"];
     common::towline(elsewhere).fails_with(6);
 }

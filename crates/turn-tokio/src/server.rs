@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket, now, sleep_until};
 use towline_turn::{Family, RelayId, Server, ServerAction, ServerConfig, ServerEvent, StreamId, ToPeer, Via};
 
-use crate::server_link::Stream;
+use crate::server_link::{HANDSHAKE, Stream};
 
 /// Longer datagrams do not exist.
 const BUFFER: usize = 1 << 16;
@@ -22,11 +22,11 @@ const BUFFER: usize = 1 << 16;
 /// Messages that wait for a stream to take them; more are lost, as datagrams may be.
 const STREAM_QUEUE: usize = 256;
 
+/// Places of that queue that data leaves free: answers come once on a stream, and a lost one ends the allocation.
+const FOR_ANSWERS: usize = 32;
+
 /// Events that wait to be taken; more are not told.
 const EVENTS: usize = 1024;
-
-/// How long TLS may take to stand.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Sockets that are tried for an even port.
 const EVEN_ATTEMPTS: usize = 16;
@@ -184,7 +184,9 @@ impl Shared {
 
     // Does what the server wants done.
     fn settle(self: &Arc<Self>, state: &mut State) {
+        let mut acted = false;
         while let Some(action) = state.server.poll_action() {
+            acted = true;
             match action {
                 ServerAction::Send { via, bytes } => self.send(state, via, bytes),
                 ServerAction::Bind { relay, family, even_port } => {
@@ -214,7 +216,10 @@ impl Shared {
             // Not told, if nobody has listened for long.
             let _ = self.events.try_send(event);
         }
-        self.timer.notify_one();
+        // Timeouts move with requests and ends only, not with data.
+        if acted {
+            self.timer.notify_one();
+        }
     }
 
     fn bind(&self, family: Family, even_port: bool) -> Option<(Box<dyn UdpSocket>, SocketAddr)> {
@@ -320,7 +325,13 @@ async fn from_peers(shared: Arc<Shared>, id: RelayId, socket: Arc<dyn UdpSocket>
                 Via::Datagram { listener, from } => {
                     let _ = shared.listeners[usize::from(listener)].try_send(&message, from);
                 }
-                Via::Stream(_) => shared.send(&state, via, Bytes::copy_from_slice(&message)),
+                Via::Stream(stream) => {
+                    if let Some((queue, _)) = state.streams.get(&stream)
+                        && queue.capacity() > FOR_ANSWERS
+                    {
+                        let _ = queue.try_send(Bytes::copy_from_slice(&message));
+                    }
+                }
             }
         }
     }

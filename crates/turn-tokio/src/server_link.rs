@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,6 +13,9 @@ use towline_net::{Net, TcpConnect, UdpBind, UdpSocket};
 use towline_turn::ServerTransport;
 
 use crate::AllocateError;
+
+/// How long TLS may take to stand, on either side.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Whom to trust as a server, and the name that its certificate must have.
 #[derive(Clone)]
@@ -73,8 +77,11 @@ impl Reach {
         let tls = self.tls.as_ref().ok_or(AllocateError::NoTrust)?;
         let given = domain.and_then(|name| ServerName::try_from(name.to_owned()).ok());
         let connector = TlsConnector::from(Arc::clone(&tls.config));
-        let stream = connector.connect(given.unwrap_or_else(|| tls.name.clone()), tcp).await;
-        Ok(Box::new(stream.map_err(tls_error)?))
+        let connected = connector.connect(given.unwrap_or_else(|| tls.name.clone()), tcp);
+        match tokio::time::timeout(HANDSHAKE, connected).await {
+            Ok(stream) => Ok(Box::new(stream.map_err(tls_error)?)),
+            Err(_) => Err(AllocateError::Unreachable(io::ErrorKind::TimedOut)),
+        }
     }
 }
 

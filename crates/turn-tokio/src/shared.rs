@@ -161,9 +161,11 @@ impl Inbox {
 
 impl State {
     pub(crate) fn refuse(&mut self, ip: IpAddr, reason: Failure) {
-        if self.refused.len() < MAX_REFUSED {
-            self.refused.insert(ip, reason);
+        // Whoever waits for this one must hear of it, so another one is forgotten.
+        if self.refused.len() >= MAX_REFUSED && !self.refused.contains_key(&ip) {
+            self.refused.pop_first();
         }
+        self.refused.insert(ip, reason);
     }
 
     /// Keeps a datagram until its peer is permitted.

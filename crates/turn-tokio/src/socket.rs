@@ -93,7 +93,9 @@ impl RelaySocket {
             return match cx {
                 None => Poll::Ready(Err(io::ErrorKind::WouldBlock.into())),
                 Some(cx) => {
-                    state.writers.push(cx.waker().clone());
+                    if !state.writers.iter().any(|writer| writer.will_wake(cx.waker())) {
+                        state.writers.push(cx.waker().clone());
+                    }
                     Poll::Pending
                 }
             };
@@ -135,6 +137,10 @@ impl RelaySocket {
 
     // The first datagrams to a peer wait until it is permitted; those to one that was refused are lost.
     fn first(&self, state: &mut State, payload: &[u8], to: SocketAddr) {
+        // Silence is no refusal: the way to the server may be back.
+        if state.refusal(to.ip()) == Some(Failure::NoAnswer) {
+            state.forgive(to.ip());
+        }
         if state.refusal(to.ip()).is_none() && state.client.permit(now(), to.ip()).is_ok() {
             state.hold(to, payload);
             self.lease.shared.work.notify_one();

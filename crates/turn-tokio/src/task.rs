@@ -81,17 +81,16 @@ async fn run(shared: Arc<Shared>, reach: Reach, link: ServerLink) {
 async fn datagrams(shared: &Shared, socket: &dyn UdpSocket) {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let (packets, timeout, ended) = {
+        let (timeout, ended) = {
             let mut state = shared.lock();
             // Redirects over UDP need nothing of us.
             let _ = settle(shared, &mut state);
-            let packets: Vec<_> = std::iter::from_fn(|| state.client.poll_transmit()).collect();
-            (packets, state.client.poll_timeout(), state.ended.is_some())
+            while let Some(packet) = state.client.poll_transmit() {
+                // Lost, when it fails: requests are repeated. Waiting would take the waker of whoever waits to send.
+                let _ = socket.try_send(&packet.bytes, packet.to);
+            }
+            (state.client.poll_timeout(), state.ended.is_some())
         };
-        for packet in packets {
-            // Lost, when it fails: requests are repeated.
-            let _ = socket.send(&packet.bytes, packet.to).await;
-        }
         if ended {
             return;
         }

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use towline_ice::stun::{Encoder, IntegrityError, Message, Seal};
 
 use crate::credentials::{Credentials, PasswordAlgorithm, user_hash};
-use crate::wire::attribute;
+use crate::wire::{attribute, find};
 
 /// REALM and NONCE have fewer than 128 characters, so at most this many bytes (RFC 8489 sections 14.9 and 14.10).
 pub(crate) const MAX_TEXT: usize = 763;
@@ -73,7 +73,7 @@ impl Auth {
         credentials: &Credentials,
         before: Option<&Self>,
     ) -> Result<Self, ChallengeError> {
-        let find = |wanted| response.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let find = |wanted| find(response, wanted);
         let realm = match (find(attribute::REALM), before) {
             (None, Some(before)) => before.realm.clone(),
             (realm, _) => {

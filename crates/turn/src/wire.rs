@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use towline_ice::stun::MAGIC_COOKIE;
+use towline_ice::stun::{MAGIC_COOKIE, Message};
 
 /// Method numbers.
 pub(crate) mod method {
@@ -89,6 +89,11 @@ impl Family {
             _ => None,
         }
     }
+}
+
+/// The value of the first attribute of a type.
+pub(crate) fn find<'a>(message: &Message<'a>, wanted: u16) -> Option<&'a [u8]> {
+    message.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
 /// A 32-bit value.

@@ -13,7 +13,8 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "NAME:PASSWORD", value_parser = user)]
     pub(crate) user: Vec<(String, String)>,
     /// Secret of time-limited credentials: who knows it makes names and passwords that end.
-    #[arg(long, value_name = "KEY", env = "TOWLINE_RELAY_SECRET", hide_env_values = true)]
+    #[arg(long, value_name = "KEY", env = "TOWLINE_RELAY_SECRET", hide_env_values = true,
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) secret: Option<String>,
     /// Address of this host from which it relays; one of IPv4 and one of IPv6.
     #[arg(long = "relay-ip", value_name = "ADDRESS", required = true)]

@@ -55,6 +55,11 @@ fn options(args: Relay) -> Result<ServerOptions, Failure> {
             ));
         }
     }
+    if args.external_ip.is_some_and(|ip| relay_v4.is_none() || ip.is_unspecified()) {
+        return Err(Failure::Usage(
+            "--external-ip goes with an IPv4 address at --relay-ip, and is no wildcard".to_owned(),
+        ));
+    }
     let config = ServerConfig {
         realm: args.realm,
         users: Users { fixed: args.user.into_iter().collect(), secret: args.secret.map(String::into_bytes) },

@@ -14,7 +14,7 @@ use super::request::{Purpose, Request};
 use super::{Core, INCOMING, Phase, Relay, Timer};
 use crate::auth::Auth;
 use crate::refusal::Refusal;
-use crate::wire::{CHANNEL_SECS, Family, attribute, method, word};
+use crate::wire::{CHANNEL_SECS, Family, attribute, find, method, word};
 
 /// The longest lifetime that is believed: a server that says more is asked again by then (RFC 8656 section 7.2 has an
 /// hour as the most that a server gives by default).
@@ -47,11 +47,6 @@ const UNDERSTOOD: &[u16] = &[
 /// The first attribute that must be understood and is not.
 pub(super) fn not_understood(message: &Message<'_>) -> Option<u16> {
     message.unknown.iter().copied().find(|kind| !UNDERSTOOD.contains(kind))
-}
-
-/// The value of the first attribute of a type.
-pub(super) fn find<'a>(message: &Message<'a>, wanted: u16) -> Option<&'a [u8]> {
-    message.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
 impl Core {

@@ -12,7 +12,7 @@ use super::config::ServerConfig;
 use crate::auth::NONCE_COOKIE;
 use crate::credentials::{Credentials, PasswordAlgorithm, time_limited_password};
 use crate::refusal::Refusal;
-use crate::wire::attribute;
+use crate::wire::{attribute, find};
 
 /// After the cookie: the feature of password algorithms, in 24 bits of base64.
 const FEATURES: &[u8] = b"AAAB";
@@ -103,7 +103,7 @@ pub(super) fn authenticate(
     if !request.has_integrity() {
         return Err(unauthenticated);
     }
-    let find = |wanted| request.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let find = |wanted| find(request, wanted);
     let (Some(name), Some(realm), Some(nonce)) =
         (request.username, find(attribute::REALM), find(attribute::NONCE))
     else {

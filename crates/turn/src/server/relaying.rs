@@ -7,7 +7,7 @@ use rand::Rng as _;
 use towline_ice::stun::{Class, Framed, Message, xor_address};
 
 use super::{Core, PeerPolicy, RelayId, ToPeer, Via};
-use crate::wire::{MAX_PAYLOAD, attribute, indication_header, method};
+use crate::wire::{MAX_PAYLOAD, attribute, find, indication_header, method};
 
 impl Core {
     pub(super) fn message<'p>(
@@ -109,7 +109,6 @@ fn send_indication<'p>(message: &Message<'p>) -> Option<(SocketAddr, &'p [u8])> 
     if super::requests::not_understood(message).next().is_some() {
         return None;
     }
-    let find = |wanted| message.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    let peer = xor_address(find(attribute::XOR_PEER_ADDRESS)?, &message.transaction)?;
-    Some((peer, find(attribute::DATA)?))
+    let peer = xor_address(find(message, attribute::XOR_PEER_ADDRESS)?, &message.transaction)?;
+    Some((peer, find(message, attribute::DATA)?))
 }

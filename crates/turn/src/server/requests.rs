@@ -11,7 +11,7 @@ use super::allocation::{Allocation, AllocationId, Relay};
 use super::auth::{Denial, User, authenticate, challenge};
 use super::{Core, RelayId, ServerAction, ServerEvent, Timer, Via};
 use crate::refusal::Refusal;
-use crate::wire::{Family, PROTOCOL_UDP, attribute, method, word};
+use crate::wire::{Family, PROTOCOL_UDP, attribute, find, method, word};
 
 /// Attributes that must be understood and are, beyond those of the STUN codec.
 const UNDERSTOOD: &[u16] = &[
@@ -30,10 +30,6 @@ const UNDERSTOOD: &[u16] = &[
 /// The attributes that must be understood and are not.
 pub(super) fn not_understood(message: &Message<'_>) -> impl Iterator<Item = u16> {
     message.unknown.iter().copied().filter(|kind| !UNDERSTOOD.contains(kind))
-}
-
-fn find<'a>(message: &Message<'a>, wanted: u16) -> Option<&'a [u8]> {
-    message.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
 impl Core {
