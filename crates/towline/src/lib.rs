@@ -1,7 +1,7 @@
 //! Dial a device by its key and open named channels to it, through whatever network lies between.
 //!
 //! A [`Node`] is this device, running. It finds others through the OpenDHT network or on the local network, agrees
-//! with them on a path by ICE, secures it with TLS and certificates on both sides, and carries named two-way
+//! with them on a path by ICE, secures it with the certificates of both sides, and carries named two-way
 //! [`Channel`]s on it. It speaks the wire of Jami; between two Towlines it speaks a better dialect.
 //!
 //! Everything reaches the world through one trait, [`net::Net`]; with that of the `towline-lab` crate the same node

@@ -43,7 +43,7 @@ pub struct Limits {
     pub answer_timeout: Duration,
     /// Wait for a path.
     pub path_timeout: Duration,
-    /// Wait for the TLS handshake (`connection.md` 5.4 uses 40 s).
+    /// Wait for the path to be secured, by TLS (`connection.md` 5.4 uses 40 s) or by channeler.
     pub tls_timeout: Duration,
     /// Wait for the peer's program to accept or refuse a channel.
     pub channel_timeout: Duration,

@@ -330,7 +330,10 @@ impl Bundle {
 
     pub(super) fn probe(&mut self, now: Instant) {
         self.inner.network_changed(now);
-        if let Some(PingId::Bundle(id)) = self.ping(now) {
+        // Not one of those that are counted: when many are unanswered, it is needed most.
+        let id = self.next_ping;
+        if self.control.say(&Message::Ping(id)) {
+            self.next_ping += 1;
             self.probe = Some((id, now + self.bounds.probe_timeout));
         }
     }
