@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use towline_identity::{AccountId, DeviceId};
 
+use crate::path::{PathKind, Use};
+
 /// Identifies a connection: the id of the request it came from, the same on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[doc(alias = "vid")]
@@ -84,8 +86,11 @@ pub struct PathInfo {
 
 impl std::fmt::Display for PathInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let PathTransport::Tcp = self.transport;
-        write!(f, "TCP {} to {}", self.local, self.remote)
+        let transport = match self.transport {
+            PathTransport::Tcp => "TCP",
+            PathTransport::Udp => "UDP",
+        };
+        write!(f, "{transport} {} to {}", self.local, self.remote)
     }
 }
 
@@ -95,6 +100,27 @@ impl std::fmt::Display for PathInfo {
 pub enum PathTransport {
     /// A TCP connection found by ICE.
     Tcp,
+    /// Datagrams between two addresses found by ICE. Between Towlines only.
+    Udp,
+}
+
+/// A link of a connection: a path that carries data, or could.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Its ends.
+    pub path: PathInfo,
+    /// What kind of path it is.
+    pub kind: PathKind,
+    /// What it is used for, and why.
+    pub purpose: Use,
+    /// Smoothed round trip, as the transport measures it.
+    pub rtt: Duration,
+    /// Estimated bytes per second; 0 where nobody measures it, as on TCP.
+    pub rate: u64,
+    /// Bytes of packets sent on it.
+    pub sent: u64,
+    /// Bytes of packets received on it.
+    pub received: u64,
 }
 
 /// A connection, or an attempt at one.
@@ -117,7 +143,7 @@ pub struct ConnectionInfo {
 /// What is known of an established connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EstablishedInfo {
-    /// The path in use.
+    /// The path that it was established on. [`Connection::links`](crate::Connection::links) tells those in use.
     pub path: PathInfo,
     /// What the two ends speak.
     pub dialect: Dialect,

@@ -39,7 +39,7 @@ pub use info::{
 };
 pub use limits::Limits;
 pub use node::{ConnectOptions, Node, Target};
-pub use path::HostAddresses;
+pub use path::{HostAddresses, PathKind, Use};
 pub use policy::{ConnectionPolicy, Peer};
 pub use revocations::SharedRevocations;
 pub use router::{Admit, Overlap, Pattern, PeerKind, Route, Router};

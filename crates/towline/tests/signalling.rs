@@ -85,7 +85,7 @@ fn answers_nobody_waits_for_are_ignored() {
             async move { alice.connect(device, "mine").await }
         });
         let asked = silent.asked().await;
-        let refused = Extension { refused: Some(RefusalReason::Busy), channeler: None };
+        let refused = Extension { refused: Some(RefusalReason::Busy), ..Extension::default() };
         let forged = PeerRequest { extension: Some(refused), ..answer(asked.id) };
         rogue.put(&public(&alice), forged.encode()).await;
         rogue.put(&public(&alice), answer(asked.id).encode()).await;

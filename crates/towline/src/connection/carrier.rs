@@ -14,7 +14,7 @@ use towline_mux::{Capabilities, Chunk, OpenError, OpenOptions, Pool, Priority, R
 use super::bundle::Bundle;
 use super::session::Session;
 use crate::error::CloseReason;
-use crate::info::ChannelInfo;
+use crate::info::{ChannelInfo, LinkInfo};
 
 /// A channel of one connection. Never used again in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,6 +210,14 @@ impl Carrier {
     /// The channels as typed values.
     pub(crate) fn list(&self) -> Vec<ChannelInfo> {
         either!(self, it => it.list())
+    }
+
+    /// The links as typed values; none with TLS, which has the one path that it was established on.
+    pub(crate) fn links(&self) -> Vec<LinkInfo> {
+        match self {
+            Self::Session(_) => Vec::new(),
+            Self::Bundle(bundle) => bundle.link_list(),
+        }
     }
 
     pub(crate) fn has_channels(&self) -> bool {

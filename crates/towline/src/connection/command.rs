@@ -10,7 +10,7 @@ use crate::channel::Channel;
 use crate::connection::carrier::ChannelId;
 use crate::connection::flow::Half;
 use crate::error::{ChannelError, CloseReason};
-use crate::info::ChannelInfo;
+use crate::info::{ChannelInfo, LinkInfo};
 
 /// Commands to one connection. Everything a program does with a channel passes through here, in order.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Dropped { id: ChannelId, half: Half },
     /// List the channels.
     List { reply: oneshot::Sender<Vec<ChannelInfo>> },
+    /// List the links.
+    Links { reply: oneshot::Sender<Vec<LinkInfo>> },
     /// Measure the round trip.
     Ping { reply: oneshot::Sender<Duration> },
     /// The network changed: make sure that the peer is still there.

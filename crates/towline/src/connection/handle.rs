@@ -12,7 +12,9 @@ use super::flow::Sweep;
 use super::task::Counters;
 use crate::channel::Channel;
 use crate::error::{ChannelError, CloseReason};
-use crate::info::{ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, Origin};
+use crate::info::{
+    ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, LinkInfo, Origin,
+};
 use crate::policy::Peer;
 
 /// An established connection to a device. Cheap to clone; the connection lives until it is closed or lost, and its
@@ -77,6 +79,16 @@ impl Connection {
     pub async fn channels(&self) -> Vec<ChannelInfo> {
         let (reply, answer) = oneshot::channel();
         if self.shared.line.commands.send(Command::List { reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// The paths that the connection uses or keeps in reserve, and which is for what. Empty if it is gone, or runs on TLS: then it
+    /// has the one path that [`info`](Self::info) tells.
+    pub async fn links(&self) -> Vec<LinkInfo> {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.line.commands.send(Command::Links { reply }).await.is_err() {
             return Vec::new();
         }
         answer.await.unwrap_or_default()

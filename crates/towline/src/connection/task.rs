@@ -171,6 +171,9 @@ impl Task {
             Command::List { reply } => {
                 let _ = reply.send(carrier.list());
             }
+            Command::Links { reply } => {
+                let _ = reply.send(carrier.links());
+            }
             Command::Ping { reply } => {
                 // Where it cannot be sent the reply is dropped, which the caller sees.
                 if let Some(id) = carrier.ping(now) {

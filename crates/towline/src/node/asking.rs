@@ -73,7 +73,7 @@ pub(super) async fn refuse(ctx: &Context, incoming: &Incoming, reason: RefusalRe
         ice_message: String::new(),
         is_answer: true,
         connection_type: String::new(),
-        extension: Some(Extension { refused: Some(reason), channeler: None }),
+        extension: Some(Extension { refused: Some(reason), ..Extension::default() }),
     };
     if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.answer_at(), &refusal).await {
         tracing::debug!(%error, "the refusal could not be stored");

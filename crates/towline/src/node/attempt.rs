@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use towline_ice::{Description, Role};
+use towline_ice::{Candidate, Description, Role, Transport};
 use towline_identity::{Chain, DeviceId};
 
 use super::asking::{ask, refuse};
@@ -13,7 +13,7 @@ use super::context::Context;
 use super::known::Known;
 use super::passport::Passport;
 use super::progress::Progress;
-use crate::connection::bundle::{Introduction, shake};
+use crate::connection::bundle::{Introduction, Wires, shake};
 use crate::connection::secure::{Secured, secure};
 use crate::dht::{FindCertificateError, FoundCertificate};
 use crate::eras::DeviceIds;
@@ -144,7 +144,7 @@ impl Attempt {
         Ok((peer, admitted))
     }
 
-    /// Path and handshake, the same from both sides: of the channeler transport, if both know each other's keys for that.
+    /// Path and handshake, the same from both sides.
     async fn connect(
         mut self,
         mut known: Known,
@@ -154,37 +154,10 @@ impl Attempt {
         keys: Option<(Passport, StaticKey)>,
     ) -> Result<Attempted, ConnectError> {
         self.timeline.signalling = self.steps.lap();
-        let limits = &self.ctx.config.limits;
         self.reach(ConnectionState::Path);
-        let selected =
-            gathered.negotiate(remote, limits.path_timeout).await.map_err(|error| match error {
-                NegotiationError::Failed(report) => ConnectError::NoPath(Arc::new(report)),
-                NegotiationError::TimedOut => {
-                    ConnectError::TimedOut { step: Step::Path, waited: limits.path_timeout }
-                }
-            })?;
-        self.timeline.path = self.steps.lap();
-        let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
-        self.reach(ConnectionState::Securing);
-        let mut secured = match keys {
-            Some((passport, StaticKey(peer))) => {
-                let (net, config) = (&self.ctx.net, &self.ctx.config);
-                let introduction = Introduction {
-                    key: passport.key,
-                    credentials: passport.credentials,
-                    peer,
-                    device: self.device,
-                    transport: config.transport(),
-                    bounds: config.bounds(),
-                    unix_time: i64::try_from(net.unix_time().as_secs()).unwrap_or(i64::MAX),
-                    seed: net.seed(),
-                };
-                shake(selected, introduction, limits.tls_timeout, &self.stop).await?
-            }
-            None => {
-                let (tls, mux) = (&self.ctx.tls, self.ctx.config.mux());
-                secure(selected, tls, mux, self.device, limits.tls_timeout, &self.stop).await?
-            }
+        let (mut secured, path) = match keys {
+            Some((passport, key)) => self.connect_by_transport(gathered, remote, passport, key).await?,
+            None => self.connect_by_tls(gathered, remote).await?,
         };
         self.timeline.tls = self.steps.lap();
         let judged = self.ctx.policy_age();
@@ -198,6 +171,62 @@ impl Attempt {
         };
         let Self { id, origin, timeline, .. } = self;
         Ok(Attempted { id, origin, secured, peer, known, path, timeline, admitted, judged })
+    }
+
+    /// On the channeler transport: both know each other's keys for it. Paths go on being looked for afterwards.
+    async fn connect_by_transport(
+        &mut self,
+        gathered: Gathered,
+        remote: Description,
+        passport: Passport,
+        StaticKey(peer): StaticKey,
+    ) -> Result<(Secured, PathInfo), ConnectError> {
+        let ctx = Arc::clone(&self.ctx);
+        let (net, config) = (&ctx.net, &ctx.config);
+        let mut wires = Wires::new(gathered, remote);
+        let first = wires.first(config.limits.path_timeout).await.map_err(|error| self.no_path(error))?;
+        let path = first.info();
+        self.timeline.path = self.steps.lap();
+        self.reach(ConnectionState::Securing);
+        let introduction = Introduction {
+            key: passport.key,
+            credentials: passport.credentials,
+            peer,
+            device: self.device,
+            transport: config.transport(),
+            bounds: config.bounds(),
+            unix_time: i64::try_from(net.unix_time().as_secs()).unwrap_or(i64::MAX),
+            seed: net.seed(),
+        };
+        let secured = shake(wires, &first, introduction, config.limits.tls_timeout, &self.stop).await?;
+        Ok((secured, path))
+    }
+
+    /// On TLS, over the one path that is selected.
+    async fn connect_by_tls(
+        &mut self,
+        gathered: Gathered,
+        remote: Description,
+    ) -> Result<(Secured, PathInfo), ConnectError> {
+        let ctx = Arc::clone(&self.ctx);
+        let limits = &ctx.config.limits;
+        let selected =
+            gathered.negotiate(remote, limits.path_timeout).await.map_err(|error| self.no_path(error))?;
+        let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
+        self.timeline.path = self.steps.lap();
+        self.reach(ConnectionState::Securing);
+        let mux = ctx.config.mux();
+        let secured = secure(selected, &ctx.tls, mux, self.device, limits.tls_timeout, &self.stop).await?;
+        Ok((secured, path))
+    }
+
+    fn no_path(&self, error: NegotiationError) -> ConnectError {
+        match error {
+            NegotiationError::Failed(report) => ConnectError::NoPath(Arc::new(report)),
+            NegotiationError::TimedOut => {
+                ConnectError::TimedOut { step: Step::Path, waited: self.ctx.config.limits.path_timeout }
+            }
+        }
     }
 }
 
@@ -236,17 +265,17 @@ pub(crate) async fn dial(
     // The device looks for our certificate as soon as it is asked. Without one that is published it may find it all the same.
     let _ = tokio::time::timeout(PUBLISHED_FIRST, ctx.registered()).await;
     // The requester is controlled in ICE and the server in TLS.
-    let gathered = gather(&ctx, Role::Controlled)?;
     let passport = ctx.passport().await;
+    let gathered = gather(&ctx, Role::Controlled, passport.is_some())?;
     let request = PeerRequest {
         id: id.0,
         ice_message: gathered.description().to_blob(),
         is_answer: false,
         connection_type: String::new(),
-        extension: ctx.extension(passport.as_ref()),
+        extension: ctx.extension(passport.as_ref(), &gathered),
     };
     let Incoming { request: answer, at, .. } = ask(&ctx, &known, &request, answer, &progress).await?;
-    if let Some(reason) = answer.extension.and_then(|extension| extension.refused) {
+    if let Some(reason) = answer.extension.as_ref().and_then(|extension| extension.refused) {
         return Err(ConnectError::Refused(reason));
     }
     let remote = parse_candidates(&answer)?;
@@ -281,15 +310,15 @@ pub(crate) async fn answer(
         }
     };
     // Who asked for TLS gets that.
-    let key = incoming.request.extension.and_then(|extension| extension.channeler);
+    let key = incoming.request.extension.as_ref().and_then(|extension| extension.channeler);
     let passport = if key.is_some() { ctx.passport().await } else { None };
-    let gathered = gather(&ctx, Role::Controlling)?;
+    let gathered = gather(&ctx, Role::Controlling, passport.is_some())?;
     let reply = PeerRequest {
         id: incoming.request.id,
         ice_message: gathered.description().to_blob(),
         is_answer: true,
         connection_type: String::new(),
-        extension: ctx.extension(passport.as_ref()),
+        extension: ctx.extension(passport.as_ref(), &gathered),
     };
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
@@ -343,13 +372,23 @@ impl From<FindCertificateError> for ConnectError {
     }
 }
 
-fn gather(ctx: &Context, role: Role) -> Result<Gathered, ConnectError> {
-    Gathered::new(Arc::clone(&ctx.net), &ctx.path, role).map_err(|error| ConnectError::NoSocket(error.kind()))
+fn gather(ctx: &Context, role: Role, udp: bool) -> Result<Gathered, ConnectError> {
+    Gathered::new(Arc::clone(&ctx.net), &ctx.path, role, udp)
+        .map_err(|error| ConnectError::NoSocket(error.kind()))
 }
 
 fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> {
-    let parsed =
-        Description::from_blob(request.ice_message.as_bytes()).map_err(ConnectError::BadCandidates)?;
+    let mut description = parse_blob(&request.ice_message)?;
+    let datagrams = request.extension.as_ref().and_then(|extension| extension.datagrams.as_deref());
+    if let Some(datagrams) = datagrams {
+        let udp = |candidate: &Candidate| candidate.transport == Transport::Udp;
+        description.candidates.extend(parse_blob(datagrams)?.candidates.into_iter().filter(udp));
+    }
+    Ok(description)
+}
+
+fn parse_blob(blob: &str) -> Result<Description, ConnectError> {
+    let parsed = Description::from_blob(blob.as_bytes()).map_err(ConnectError::BadCandidates)?;
     for skipped in &parsed.skipped {
         tracing::debug!(line = skipped.line, reason = %skipped.reason, "candidate skipped");
     }

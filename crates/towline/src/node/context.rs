@@ -16,7 +16,7 @@ use crate::dht::Dht;
 use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionState};
-use crate::path::PathOptions;
+use crate::path::{Gathered, PathOptions};
 use crate::policy::Peer;
 use crate::signal::{Extension, Signalling, StaticKey};
 
@@ -77,11 +77,13 @@ impl Context {
         Ok(Peer { device: chain.device_id(), account, chain: chain.clone() })
     }
 
-    /// What tells a Towline that we are one, too, with the key of the passport, if any; nothing, if we are to speak as Jami
-    /// does.
-    pub(super) fn extension(&self, passport: Option<&Passport>) -> Option<Extension> {
+    /// What tells a Towline that we are one, too, with the key of the passport, if any, and our UDP candidates; nothing, if we
+    /// are to speak as Jami does.
+    pub(super) fn extension(&self, passport: Option<&Passport>, gathered: &Gathered) -> Option<Extension> {
         let channeler = passport.map(|passport| StaticKey(passport.key.public()));
-        self.config.native_dialect.then_some(Extension { refused: None, channeler })
+        let datagrams = channeler.and_then(|_| gathered.datagram_description());
+        let datagrams = datagrams.map(|description| description.to_blob());
+        self.config.native_dialect.then_some(Extension { refused: None, channeler, datagrams })
     }
 
     /// What this node shows of itself in the channeler transport, if it is to speak that.

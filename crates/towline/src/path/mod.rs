@@ -1,7 +1,10 @@
 //! From two sets of candidates to one path: drives an ICE agent over the network until a pair is selected.
 //!
-//! Connections run over TCP pairs, as Jami's do; UDP pairs carry them once the channeler transport does.
+//! A connection on TLS runs over the one TCP pair that is selected, as Jami's do: [`Negotiation`] finds it. One on the channeler
+//! transport runs over all pairs that work, of TCP and of UDP, and goes on looking for as long as it lives: that is
+//! `connection/bundle/wires.rs`.
 
+mod kind;
 mod negotiation;
 
 use std::io;
@@ -9,9 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use towline_ice::{Agent, Description, FailureReport, Role, StreamId, Transport};
-use towline_net::{Net, TcpListener, TcpStream};
+use towline_ice::{
+    Agent, Candidate, ConnectError, Description, FailureReport, Preference, Role, StreamId, Transport,
+    host_candidates,
+};
+use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket};
 
+pub use kind::{PathKind, Use};
 pub(crate) use negotiation::Negotiation;
 
 /// Which of this host's addresses are offered to peers.
@@ -37,6 +44,9 @@ pub(crate) struct Gathered {
     pub(crate) net: Arc<dyn Net>,
     pub(crate) agent: Agent,
     pub(crate) listeners: Vec<Box<dyn TcpListener>>,
+    /// UDP sockets, one for each family, and their candidates. The agent gets them once the peer is known to take part:
+    /// Jami peers see TCP only.
+    pub(crate) datagrams: Vec<(Box<dyn UdpSocket>, Vec<Candidate>)>,
 }
 
 /// A selected path, ready to be secured.
@@ -62,12 +72,14 @@ pub(crate) struct Selected {
 }
 
 impl Gathered {
-    /// Opens listening sockets and gathers host candidates. Does not wait for anything.
-    pub(crate) fn new(net: Arc<dyn Net>, options: &PathOptions, role: Role) -> io::Result<Self> {
+    /// Opens listening sockets, with `udp` for datagrams, too, and gathers host candidates. Does not wait for anything.
+    pub(crate) fn new(net: Arc<dyn Net>, options: &PathOptions, role: Role, udp: bool) -> io::Result<Self> {
         let now = towline_net::now();
-        let mut agent = Agent::new(options.ice.clone(), role, now, net.seed());
+        // Among TCP pairs alone, as with Jami peers, it makes no difference.
+        let ice = towline_ice::Config { preference: Preference::TcpFirst, ..options.ice.clone() };
+        let mut agent = Agent::new(ice, role, now, net.seed());
         let addresses = addresses(net.as_ref(), options.addresses)?;
-        let mut listeners = Vec::new();
+        let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
         let mut last_error = None;
         for v4 in [true, false] {
             let family: Vec<IpAddr> = addresses.iter().copied().filter(|ip| ip.is_ipv4() == v4).collect();
@@ -81,6 +93,11 @@ impl Gathered {
                 (_, true) => Ipv4Addr::UNSPECIFIED.into(),
                 (_, false) => Ipv6Addr::UNSPECIFIED.into(),
             };
+            // Without it there is a path less; the connection may do without.
+            if udp && let Ok(socket) = net.bind_udp(&datagram_socket(bind)) {
+                let port = socket.local_addr().port();
+                datagrams.push((socket, host_candidates(&family, None, Some(port))));
+            }
             let listener = match net.listen_tcp(SocketAddr::new(bind, 0)) {
                 Ok(listener) => listener,
                 // A family that cannot listen may still connect, and the other one may do both.
@@ -90,7 +107,7 @@ impl Gathered {
                 }
             };
             let port = listener.local_addr().port();
-            for candidate in towline_ice::host_candidates(&family, Some(port), None) {
+            for candidate in host_candidates(&family, Some(port), None) {
                 debug_assert!(matches!(candidate.transport, Transport::Tcp(_)));
                 agent.add_local(now, candidate);
             }
@@ -101,13 +118,20 @@ impl Gathered {
             (true, None) => {
                 Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable interface address"))
             }
-            (false, _) => Ok(Self { net, agent, listeners }),
+            (false, _) => Ok(Self { net, agent, listeners, datagrams }),
         }
     }
 
     /// Our credentials and candidates as the peer gets them.
     pub(crate) fn description(&self) -> Description {
         self.agent.local_description()
+    }
+
+    /// Our UDP candidates as a Towline gets them, in the same form; nothing if there are none.
+    pub(crate) fn datagram_description(&self) -> Option<Description> {
+        let candidates: Vec<_> =
+            self.datagrams.iter().flat_map(|(_, candidates)| candidates).cloned().collect();
+        (!candidates.is_empty()).then(|| Description { candidates, ..self.description() })
     }
 
     /// Looks for a path to `remote`. Dropping the future closes every socket.
@@ -132,6 +156,24 @@ pub(crate) enum NegotiationError {
     Failed(FailureReport),
     /// It took too long.
     TimedOut,
+}
+
+/// A socket for a transport that finds the longest datagram itself.
+fn datagram_socket(ip: IpAddr) -> UdpBind {
+    UdpBind { dont_fragment: true, ..UdpBind::new(SocketAddr::new(ip, 0)) }
+}
+
+/// Why a TCP connection did not come to be, in the words of the agent.
+pub(crate) fn connect_error(kind: io::ErrorKind) -> ConnectError {
+    match kind {
+        io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ConnectError::Reset,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::PermissionDenied => ConnectError::Unreachable,
+        io::ErrorKind::TimedOut => ConnectError::TimedOut,
+        _ => ConnectError::Other,
+    }
 }
 
 /// The host's addresses to offer, IPv4 first, in the order of the interfaces.

@@ -1,7 +1,7 @@
 //! One ICE negotiation as a future: sockets on one side, the agent on the other.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,12 +10,11 @@ use bytes::{Buf, BytesMut};
 use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 use towline_ice::{
-    Action, Agent, CloseReason, ConnectError, Description, Disposition, Event, FailureReport, SelectedPath,
-    StreamId,
+    Action, Agent, CloseReason, Description, Disposition, Event, FailureReport, SelectedPath, StreamId,
 };
 use towline_net::{BoxFuture, Net, TcpConnect, TcpListener, TcpStream};
 
-use super::{Gathered, Selected};
+use super::{Gathered, Selected, connect_error};
 
 /// Bytes read from a stream at once while negotiating: checks are small.
 const READ_SIZE: usize = 4096;
@@ -70,7 +69,7 @@ pub(crate) struct Negotiation {
 
 impl Negotiation {
     pub(super) fn new(gathered: Gathered, remote: Description) -> Self {
-        let Gathered { net, mut agent, listeners } = gathered;
+        let Gathered { net, mut agent, listeners, .. } = gathered;
         let now = towline_net::now();
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
@@ -254,18 +253,6 @@ fn take_frame(agent: &mut Agent, id: StreamId, link: &mut Link) -> Result<bool, 
         Disposition::Consumed => {}
     }
     Ok(true)
-}
-
-fn connect_error(kind: ErrorKind) -> ConnectError {
-    match kind {
-        ErrorKind::ConnectionRefused => ConnectError::Refused,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => ConnectError::Reset,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::PermissionDenied => {
-            ConnectError::Unreachable
-        }
-        ErrorKind::TimedOut => ConnectError::TimedOut,
-        _ => ConnectError::Other,
-    }
 }
 
 impl Future for Negotiation {

@@ -42,13 +42,16 @@ pub struct PeerRequest {
 }
 
 /// What only Towlines tell each other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extension {
     /// In an answer: the request is refused, and why.
     pub refused: Option<RefusalReason>,
     /// The sender speaks the channeler transport, in a version that we do, too. If both sides say so, the connection runs
     /// on it, and on TLS otherwise.
     pub channeler: Option<StaticKey>,
+    /// The sender's UDP candidates, as text like [`PeerRequest::ice_message`], for connections on that transport. Jami peers
+    /// see those of TCP only.
+    pub datagrams: Option<String>,
 }
 
 /// The public half of the key by which the sender is known in the channeler transport. The request is signed by the device
@@ -142,10 +145,12 @@ impl PeerRequest {
         encode::write_bool(buf, self.is_answer).expect(infallible);
         encode::write_str(buf, "connType").expect(infallible);
         encode::write_str(buf, &self.connection_type).expect(infallible);
-        if let Some(extension) = self.extension {
+        if let Some(extension) = &self.extension {
             encode::write_str(buf, "tl").expect(infallible);
-            let entries =
-                1 + u32::from(extension.refused.is_some()) + 2 * u32::from(extension.channeler.is_some());
+            let entries = 1
+                + u32::from(extension.refused.is_some())
+                + 2 * u32::from(extension.channeler.is_some())
+                + u32::from(extension.datagrams.is_some());
             encode::write_map_len(buf, entries).expect(infallible);
             encode::write_str(buf, "v").expect(infallible);
             encode::write_uint(buf, EXTENSION_VERSION).expect(infallible);
@@ -159,6 +164,10 @@ impl PeerRequest {
                 encode::write_uint(buf, u64::from(towline_channeler::VERSION)).expect(infallible);
                 encode::write_str(buf, "key").expect(infallible);
                 encode::write_bin(buf, &key.0).expect(infallible);
+            }
+            if let Some(datagrams) = &extension.datagrams {
+                encode::write_str(buf, "udp").expect(infallible);
+                encode::write_str(buf, datagrams).expect(infallible);
             }
         }
         out
@@ -231,6 +240,7 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
                     speaks |= read_uint(reader, "tl")? == u64::from(towline_channeler::VERSION);
                 }
             }
+            "udp" => extension.datagrams = Some(read_text(reader, MAX_ICE_MESSAGE).ok_or(bad)?.to_owned()),
             "key" => {
                 let len = decode::read_bin_len(reader).map_err(|_| bad)? as usize;
                 let bytes = take(reader, len).ok_or(bad)?;
@@ -346,7 +356,11 @@ mod tests {
         let refusal = PeerRequest {
             ice_message: String::new(),
             is_answer: true,
-            extension: Some(Extension { refused: Some(RefusalReason::NotAllowed), channeler: None }),
+            extension: Some(Extension {
+                refused: Some(RefusalReason::NotAllowed),
+                channeler: None,
+                datagrams: None,
+            }),
             ..original()
         };
         assert_eq!(PeerRequest::decode(&refusal.encode()), Ok(refusal));
@@ -355,8 +369,10 @@ mod tests {
     #[test]
     fn the_key_of_the_transport_travels_in_the_extension() {
         let key = StaticKey([7; 32]);
-        let speaks =
-            PeerRequest { extension: Some(Extension { refused: None, channeler: Some(key) }), ..original() };
+        let speaks = PeerRequest {
+            extension: Some(Extension { refused: None, channeler: Some(key), datagrams: None }),
+            ..original()
+        };
         let bytes = speaks.encode();
         assert_eq!(PeerRequest::decode(&bytes), Ok(speaks.clone()));
         // A version that we do not speak is no offer, whatever else is said.
@@ -369,6 +385,9 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(PeerRequest::decode(&bytes[..end]).is_err(), "accepted {end} bytes");
         }
+        let extension = Extension { datagrams: Some("candidates".to_owned()), ..speaks.extension.unwrap() };
+        let more = PeerRequest { extension: Some(extension), ..original() };
+        assert_eq!(PeerRequest::decode(&more.encode()), Ok(more));
     }
 
     #[test]

@@ -43,9 +43,7 @@ impl Bundle {
                 }
             }
             Transport::Ended(channel, reason) => self.on_ended(channel, reason),
-            Transport::Link(report) => {
-                tracing::debug!(link = %report.link, route = ?report.route, status = ?report.status, "link");
-            }
+            Transport::Link(report) => self.on_link(&report),
             _ => {}
         }
     }

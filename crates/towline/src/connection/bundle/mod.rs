@@ -6,7 +6,9 @@
 mod control;
 mod ends;
 mod lanes;
+mod links;
 mod shake;
+mod socket;
 mod stream;
 mod wires;
 
@@ -22,10 +24,11 @@ use towline_mux::{
 };
 
 pub(crate) use self::shake::{Introduction, shake};
+pub(crate) use self::wires::Wires;
 
 use self::control::{Control, Message};
 use self::lanes::{Lanes, Stage, from_transport, to_transport};
-use self::wires::Wires;
+use self::links::Links;
 use super::carrier::{Event, Filled, PingId, WriteError};
 use crate::error::CloseReason;
 use crate::info::ChannelInfo;
@@ -65,6 +68,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Bundle {
     inner: Connection,
     wires: Wires,
+    links: Links,
     lanes: Lanes,
     bounds: Bounds,
     pool: Pool,
@@ -93,6 +97,7 @@ impl Bundle {
         let mut bundle = Self {
             inner,
             wires,
+            links: Links::default(),
             lanes: Lanes::default(),
             bounds,
             pool: Pool::default(),
@@ -433,15 +438,17 @@ impl Bundle {
             return Err(CloseReason::Fault(fault));
         }
         let moved = self.wires.poll_receive(cx, now, &mut self.inner);
+        self.tend_links(now);
         if moved {
             (self.heard, self.asked) = (now, false);
         }
         if let Some(error) = self.inner.closed() {
             return Err(ends::close_reason(error, self.wires.failure()));
         }
+        // What came before is still to be heard. Streams tell of their end, and a dial can begin at once; whether datagrams
+        // still arrive is for the transport to find out.
         match self.wires.failure() {
-            // What came before is still to be heard.
-            Some(failure) if !moved && self.wires.is_empty() => Err(failure),
+            Some(failure) if !moved && self.wires.paths().next().is_none() => Err(failure),
             _ => Ok(moved),
         }
     }

@@ -1,25 +1,23 @@
-//! The handshake of the channeler transport over a selected path.
+//! The handshake of the channeler transport, over the path that both sides agreed on first.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio_util::sync::CancellationToken;
 use towline_channeler::{
-    Certified, CertifiedPeers, Connection, ConnectionError, Endpoint, EndpointConfig, EndpointLimits, Event,
-    Handled, Peer, Refused, Route, StaticKey,
+    Certified, CertifiedPeers, Connection, ConnectionError, Ecn, Endpoint, EndpointConfig, EndpointLimits,
+    Event, Handled, Peer, Refused, Route, StaticKey,
 };
 use towline_ice::Role;
 use towline_identity::DeviceId;
 
-use super::wires::Wires;
+use super::wires::{First, Wires};
 use super::{Bounds, Bundle};
 use crate::connection::carrier::Carrier;
 use crate::connection::secure::{GRACE, Secured};
 use crate::error::{CloseReason, ConnectError, Step};
-use crate::path::Selected;
 
 /// Packets of the peer that begin nothing, after which it is given up.
 const MAX_STRAY: usize = 16;
@@ -43,13 +41,14 @@ pub(crate) struct Introduction {
 /// The handshake with the device that is introduced. Who is controlling in ICE begins it. `stop` ends it properly: the
 /// peer may hold the connection for established already.
 pub(crate) async fn shake(
-    selected: Selected,
+    wires: Wires,
+    first: &First,
     introduction: Introduction,
     limit: Duration,
     stop: &CancellationToken,
 ) -> Result<Secured, ConnectError> {
     let bounds = introduction.bounds.clone();
-    let mut shaking = Shaking::new(selected, introduction)?;
+    let mut shaking = Shaking::new(wires, first, introduction)?;
     let stopped = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -94,13 +93,13 @@ struct Shaking {
     wires: Wires,
     unix_time: i64,
     stray: usize,
-    /// What the peer said before the path was selected.
-    early: Vec<BytesMut>,
+    /// The path of the handshake.
+    first: Route,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
 }
 
 impl Shaking {
-    fn new(selected: Selected, introduction: Introduction) -> Result<Self, ConnectError> {
+    fn new(wires: Wires, first: &First, introduction: Introduction) -> Result<Self, ConnectError> {
         let Introduction { key, credentials, peer, device, transport, unix_time, seed, .. } = introduction;
         let now = towline_net::now();
         // Dates are not looked at, as with TLS: a device is known by its key, and clocks are often wrong.
@@ -116,9 +115,9 @@ impl Shaking {
             ..EndpointConfig::new(key, Arc::new(credentials), Arc::new(trust))
         };
         let mut endpoint = Endpoint::new(config, seed);
-        let inner = match selected.role {
+        let inner = match first.role {
             Role::Controlling => {
-                let begun = endpoint.connect(now, unix_time, Peer::Key(peer), Route::Stream(0));
+                let begun = endpoint.connect(now, unix_time, Peer::Key(peer), first.path.route);
                 let refused = |error| match error {
                     towline_channeler::ConnectError::Handshake(error) => ConnectError::Handshake(error),
                     towline_channeler::ConnectError::TooMany => {
@@ -129,27 +128,28 @@ impl Shaking {
             }
             Role::Controlled => None,
         };
-        let (wires, early) = Wires::new(selected);
         let timer = Box::pin(tokio::time::sleep_until(now.into()));
-        Ok(Self { endpoint, inner, wires, unix_time, stray: 0, early, timer })
+        Ok(Self { endpoint, inner, wires, unix_time, stray: 0, first: first.path.route, timer })
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         loop {
             let now = towline_net::now();
-            let Self { endpoint, inner, wires, unix_time, stray, early, timer } = self;
-            let (mut answer, mut broken) = (Vec::new(), false);
-            let mut take = |route: Route, packet: &mut [u8]| match inner {
-                Some(inner) => inner.handle(now, route, None, packet),
+            let Self { endpoint, inner, wires, unix_time, stray, first, timer } = self;
+            let mut answer = Vec::new();
+            let mut take = |route: Route, ecn: Option<Ecn>, packet: &mut [u8]| match inner {
+                Some(inner) => inner.handle(now, route, ecn, packet),
                 None => match endpoint.handle(now, *unix_time, route, packet, &mut answer) {
-                    Handled::New(_, begun) => inner.insert(*begun).handle(now, route, None, packet),
+                    Handled::New(_, begun) => inner.insert(*begun).handle(now, route, ecn, packet),
                     _ => *stray += 1,
                 },
             };
-            for mut packet in std::mem::take(early) {
-                take(Route::Stream(0), &mut packet);
+            let mut moved = wires.poll_packets(cx, now, &mut take);
+            let timeouts = [wires.poll_timeout(), inner.as_mut().and_then(Connection::poll_timeout)];
+            if wires.poll_timeout().is_some_and(|at| at <= now) {
+                wires.handle_timeout(now);
+                moved = true;
             }
-            let mut moved = wires.poll_packets(cx, now, &mut take, &mut |_| broken = true);
             if let Some(inner) = inner {
                 if inner.poll_timeout().is_some_and(|at| at <= now) {
                     inner.handle_timeout(now);
@@ -166,21 +166,18 @@ impl Shaking {
                     }
                 }
                 wires.fill(cx, now, inner);
-                moved |= wires.unsent() > 0 && wires.poll_write(cx, inner).is_ready();
                 if connected {
                     return Poll::Ready(Ok(()));
                 }
-                if let Some(at) = inner.poll_timeout() {
-                    if timer.deadline().into_std() != at {
-                        timer.as_mut().reset(at.into());
-                    }
-                    moved |= timer.as_mut().poll(cx).is_ready();
-                }
-            } else {
-                // The path may have left something to be said.
-                let _ = wires.poll_flush(cx);
             }
-            if broken {
+            moved |= wires.poll_streams(cx);
+            if let Some(at) = timeouts.into_iter().flatten().min() {
+                if timer.deadline().into_std() != at {
+                    timer.as_mut().reset(at.into());
+                }
+                moved |= timer.as_mut().poll(cx).is_ready();
+            }
+            if !wires.has(*first) {
                 let kind = match wires.failure() {
                     Some(CloseReason::Transport(kind)) => kind,
                     _ => std::io::ErrorKind::UnexpectedEof,
@@ -203,7 +200,8 @@ impl Shaking {
             if let Some(inner) = &mut self.inner {
                 self.wires.fill(cx, towline_net::now(), inner);
             }
-            self.wires.poll_flush(cx)
+            self.wires.poll_streams(cx);
+            if self.wires.unsent() == 0 { Poll::Ready(()) } else { Poll::Pending }
         });
         let _ = tokio::time::timeout(LAST_WORDS, said).await;
     }

@@ -1,4 +1,4 @@
-//! A TCP connection that is a link: packets in frames (RFC 4571), with STUN between them.
+//! A TCP connection that is a path, or becomes one: packets of the transport in frames (RFC 4571), with STUN between them.
 
 use std::io;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio_util::io::poll_read_buf;
-use towline_ice::StreamId;
-use towline_net::TcpStream;
+use towline_ice::ConnectError;
+use towline_net::{BoxFuture, TcpStream};
 
 /// Room for reading at the start; a handful of control messages.
 const READ_MIN: usize = 4 * 1024;
@@ -16,12 +16,20 @@ const READ_MAX: usize = 128 * 1024;
 /// Bytes of a frame's header.
 const HEADER: usize = 2;
 
+type Connecting = BoxFuture<'static, io::Result<Box<dyn TcpStream>>>;
+
+enum State {
+    Connecting(Connecting),
+    Open(Box<dyn TcpStream>),
+}
+
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Stream {
-    io: Box<dyn TcpStream>,
-    /// By which the ICE agent knows it.
-    pub(super) id: StreamId,
+    state: State,
+    /// By which routes name it.
+    pub(super) number: u32,
+    /// The peer has proved itself on it: frames that are no STUN are packets of the transport.
+    pub(super) proven: bool,
     input: BytesMut,
     /// How much room the next read gets.
     read_size: usize,
@@ -34,19 +42,60 @@ pub(super) struct Stream {
     moved: usize,
 }
 
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut stream = f.debug_struct("Stream");
+        if let State::Open(io) = &self.state {
+            stream.field("io", io);
+        }
+        stream.field("number", &self.number).field("proven", &self.proven).finish_non_exhaustive()
+    }
+}
+
+/// How far a TCP connection that is being made has come.
+pub(super) enum Connected {
+    /// It is there, or was before.
+    Open,
+    /// It just came to be, from this address.
+    Now(std::net::SocketAddr),
+    /// It will not.
+    Failed(ConnectError),
+}
+
 impl Stream {
-    /// `unread` was read from it and not handled; `unsent` is to be written first. Both are frames.
-    pub(super) fn new(io: Box<dyn TcpStream>, id: StreamId, unread: BytesMut, unsent: Vec<u8>) -> Self {
+    fn new(state: State, number: u32) -> Self {
         Self {
-            io,
-            id,
-            input: unread,
+            state,
+            number,
+            proven: false,
+            input: BytesMut::new(),
             read_size: READ_MIN,
-            output: unsent,
+            output: Vec::new(),
             written: 0,
             broken: false,
             moved: 0,
         }
+    }
+
+    pub(super) fn connecting(number: u32, connecting: Connecting) -> Self {
+        Self::new(State::Connecting(connecting), number)
+    }
+
+    pub(super) fn accepted(number: u32, io: Box<dyn TcpStream>) -> Self {
+        Self::new(State::Open(io), number)
+    }
+
+    /// Moves a connection that is being made on.
+    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Connected> {
+        let State::Connecting(connecting) = &mut self.state else { return Poll::Ready(Connected::Open) };
+        Poll::Ready(match ready!(connecting.as_mut().poll(cx)) {
+            Ok(io) => {
+                let local = io.local_addr();
+                self.state = State::Open(io);
+                Connected::Now(local)
+            }
+            Err(error) => Connected::Failed(connect_error(error.kind())),
+        })
     }
 
     /// Bytes to write.
@@ -70,8 +119,9 @@ impl Stream {
 
     /// Writes what is queued. Ready when nothing is left, or nothing more can be written.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.unsent() > 0 {
-            match ready!(Pin::new(&mut *self.io).poll_write(cx, &self.output[self.written..])) {
+        let State::Open(io) = &mut self.state else { return Poll::Pending };
+        while self.output.len() > self.written {
+            match ready!(Pin::new(&mut **io).poll_write(cx, &self.output[self.written..])) {
                 Ok(written @ 1..) => {
                     self.written += written;
                     self.moved += written;
@@ -88,8 +138,9 @@ impl Stream {
 
     /// Reads once. Ready with `None` at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<()>>> {
+        let State::Open(io) = &mut self.state else { return Poll::Pending };
         self.input.reserve(self.read_size);
-        let read = ready!(poll_read_buf(Pin::new(&mut *self.io), cx, &mut self.input))?;
+        let read = ready!(poll_read_buf(Pin::new(&mut **io), cx, &mut self.input))?;
         self.moved += read;
         if read >= self.read_size {
             self.read_size = (self.read_size * 4).min(READ_MAX);
@@ -97,21 +148,29 @@ impl Stream {
         Poll::Ready(Ok((read > 0).then_some(())))
     }
 
-    /// Hands the payload of each whole frame that was read to `handle`.
-    pub(super) fn frames(&mut self, mut handle: impl FnMut(StreamId, &mut [u8])) {
-        while let Some(header) = self.input.first_chunk::<HEADER>() {
-            let len = HEADER + usize::from(u16::from_be_bytes(*header));
-            if self.input.len() < len {
-                break;
-            }
-            handle(self.id, &mut self.input[HEADER..len]);
-            self.input.advance(len);
+    /// The payload of the first frame, if it is whole; [`advance`](Self::advance) takes it off. An error if it is longer
+    /// than `limit`.
+    pub(super) fn frame(&mut self, limit: usize) -> Result<Option<&mut [u8]>, ()> {
+        let Some(header) = self.input.first_chunk::<HEADER>() else { return Ok(None) };
+        let len = usize::from(u16::from_be_bytes(*header));
+        if len > limit {
+            return Err(());
         }
+        Ok(self.input.get_mut(HEADER..HEADER + len))
+    }
+
+    /// Takes off a frame with a payload of this length.
+    pub(super) fn advance(&mut self, payload: usize) {
+        self.input.advance(HEADER + payload);
     }
 
     /// Ends our direction.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.state {
+            // Whether or not the peer took it.
+            State::Open(io) => Pin::new(&mut **io).poll_shutdown(cx).map(|_| ()),
+            State::Connecting(_) => Poll::Ready(()),
+        }
     }
 
     /// Gives back the memory of buffers if less than `idle` bytes moved since the last call.
@@ -126,4 +185,8 @@ impl Stream {
             }
         }
     }
+}
+
+fn connect_error(kind: io::ErrorKind) -> ConnectError {
+    crate::path::connect_error(kind)
 }

@@ -94,7 +94,7 @@ impl Scene {
 fn gathered(world: &World, internet: Network, name: &str, role: Role) -> Gathered {
     let host = world.host(name);
     host.attach(internet, Link::delay(Duration::from_millis(5)));
-    Gathered::new(Arc::new(host), &PathOptions::default(), role).unwrap()
+    Gathered::new(Arc::new(host), &PathOptions::default(), role, false).unwrap()
 }
 
 /// Our side of it.

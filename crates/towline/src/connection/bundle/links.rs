@@ -1,0 +1,124 @@
+//! Which paths are links of the transport, and what each is for.
+
+use std::time::Instant;
+
+use towline_channeler::{AddLinkError, LinkReport, LinkStatus, Route, Side};
+
+use super::Bundle;
+use super::wires::{News, Path};
+use crate::info::LinkInfo;
+use crate::path::{PathKind, Use};
+
+/// What the connection wants of its links.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// Something changed that matters for what links are for.
+    changed: bool,
+    /// A path should become a link, and the peer has not given out an id for it yet.
+    waiting: bool,
+}
+
+impl Bundle {
+    /// Takes in what was found out about paths.
+    pub(super) fn tend_links(&mut self, now: Instant) {
+        while let Some(news) = self.wires.poll_news() {
+            match news {
+                News::Works => self.links.waiting = true,
+                News::Lost(route) => {
+                    self.inner.link_lost(now, route);
+                    self.links.waiting = true;
+                }
+            }
+            self.links.changed = true;
+        }
+        if std::mem::take(&mut self.links.waiting) {
+            self.add_links(now);
+        }
+        if std::mem::take(&mut self.links.changed) {
+            self.assign();
+        }
+    }
+
+    /// A link has another status.
+    pub(super) fn on_link(&mut self, report: &LinkReport) {
+        tracing::debug!(link = %report.link, route = ?report.route, status = ?report.status, "link");
+        self.links.changed = true;
+        self.links.waiting = true;
+    }
+
+    /// Makes the best path of each kind a link, if there is none of that kind that lives. One side does: paths are the same
+    /// seen from both.
+    fn add_links(&mut self, now: Instant) {
+        if self.inner.side() != Side::Initiator {
+            return;
+        }
+        let living = |report: &LinkReport| !matches!(report.status, LinkStatus::Closed | LinkStatus::Dead);
+        let mut covered: Vec<PathKind> =
+            self.inner.links().filter(living).filter_map(|report| self.kind(report.route)).collect();
+        let paths: Vec<Path> = self.wires.paths().copied().collect();
+        for path in paths {
+            if covered.contains(&path.kind) {
+                continue;
+            }
+            match self.inner.add_link(now, path.route) {
+                Ok(link) => {
+                    tracing::debug!(%link, kind = ?path.kind, "link added");
+                    covered.push(path.kind);
+                }
+                // It comes with the next packets.
+                Err(AddLinkError::NoId) => self.links.waiting = true,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells the peer which links are for data, and which are kept in reserve.
+    fn assign(&mut self) {
+        let best = self.best();
+        let links: Vec<LinkReport> = self.inner.links().collect();
+        for report in links {
+            if let Some(kind) = self.kind(report.route) {
+                self.inner.set_available(report.link, !matches!(best, Some(best) if best < kind));
+            }
+        }
+    }
+
+    /// The best kind of path that works.
+    fn best(&self) -> Option<PathKind> {
+        let works = |report: &LinkReport| report.status == LinkStatus::Active;
+        self.inner.links().filter(works).filter_map(|report| self.kind(report.route)).min()
+    }
+
+    fn kind(&self, route: Route) -> Option<PathKind> {
+        self.path(route).map(|path| path.kind)
+    }
+
+    /// The path that a link takes. Whoever received packets on it first may know its own address better or less.
+    fn path(&self, route: Route) -> Option<&Path> {
+        let mut paths = self.wires.paths();
+        match route {
+            Route::Stream(_) => paths.find(|path| path.route == route),
+            Route::Datagram { remote, .. } => paths.find(|path| path.route.remote() == Some(remote)),
+        }
+    }
+
+    /// The links as plain values.
+    pub(crate) fn link_list(&self) -> Vec<LinkInfo> {
+        let best = self.best();
+        let info = |report: LinkReport| {
+            let path = self.path(report.route)?;
+            let works = report.status == LinkStatus::Active;
+            Some(LinkInfo {
+                path: path.info(),
+                kind: path.kind,
+                purpose: Use::of(path.kind, works, best),
+                rtt: report.rtt,
+                rate: report.rate,
+                sent: report.bytes_sent,
+                received: report.bytes_received,
+            })
+        };
+        let living = |report: &LinkReport| report.status != LinkStatus::Closed;
+        self.inner.links().filter(living).filter_map(info).collect()
+    }
+}
