@@ -34,8 +34,8 @@ pub use eras::{DeviceIds, Eras};
 pub use error::{ChannelError, CloseReason, ConnectError, StartError, Step};
 pub use event::Event;
 pub use info::{
-    Carrier, ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, Dialect, EstablishedInfo, Origin,
-    PathInfo, PathTransport, Timeline,
+    Carrier, ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, Dialect, EstablishedInfo, LinkInfo,
+    Origin, PathInfo, PathTransport, Timeline,
 };
 pub use limits::Limits;
 pub use node::{ConnectOptions, Node, Target};
