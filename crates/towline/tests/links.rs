@@ -156,7 +156,8 @@ fn when_tcp_falls_silent_in_the_middle_of_a_transfer_it_finishes_over_udp() {
         links(&connection, 2).await;
         let stall = transfer_through(&mut near, &mut far, 20_000_000, || valve.set(NO_TCP)).await;
         println!("nothing arrived for {stall:?}");
-        assert!(stall < Duration::from_secs(1), "{stall:?}");
+        // A stream is suspect after half a second without an acknowledgement: its kernel may only be repeating.
+        assert!(stall < Duration::from_secs(2), "{stall:?}");
         assert!(of(&connection.links().await, PathKind::DirectUdp).sent > 5_000_000);
         assert_eq!(near.connection(), id);
         ping_pong_between(&mut near, &mut far).await;
@@ -175,7 +176,11 @@ fn when_all_udp_is_dropped_in_the_middle_of_a_transfer_it_finishes_over_tcp() {
         let stall = transfer_through(&mut near, &mut far, 4_000_000, || valve.set(0)).await;
         assert!(stall < Duration::from_secs(1), "{stall:?}");
         let both = links(&connection, 2).await;
-        assert_eq!(of(&both, PathKind::DirectTcp).purpose, Use::Data, "the better kind is taken when it comes");
+        assert_eq!(
+            of(&both, PathKind::DirectTcp).purpose,
+            Use::Data,
+            "the better kind is taken when it comes"
+        );
         let stall = transfer_through(&mut near, &mut far, 20_000_000, || valve.set(NO_UDP)).await;
         println!("nothing arrived for {stall:?}");
         assert!(stall < Duration::from_secs(1), "{stall:?}");

@@ -1,6 +1,6 @@
 //! Which paths are links of the transport, and what each is for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use towline_channeler::{AddLinkError, LinkReport, LinkStatus, Route, Side};
 
@@ -8,6 +8,10 @@ use super::Bundle;
 use super::wires::{News, Path};
 use crate::info::LinkInfo;
 use crate::path::{PathKind, Use};
+
+/// Round trips that a peer gets to answer after one of its paths is gone, and the least of time: a lost question is repeated.
+const PATIENCE: u32 = 12;
+const LEAST_PATIENCE: Duration = Duration::from_millis(400);
 
 /// What the connection wants of its links.
 #[derive(Debug, Default)]
@@ -27,6 +31,7 @@ impl Bundle {
                 News::Lost(route) => {
                     self.inner.link_lost(now, route);
                     self.links.waiting = true;
+                    self.doubt(now);
                 }
             }
             self.links.changed = true;
@@ -36,6 +41,15 @@ impl Bundle {
         }
         if std::mem::take(&mut self.links.changed) {
             self.assign();
+        }
+    }
+
+    /// A path is gone, as when the peer is. Whoever is left on another is asked, and has little time to answer.
+    fn doubt(&mut self, now: Instant) {
+        let living = |report: &LinkReport| report.status == LinkStatus::Active;
+        if let Some(rtt) = self.inner.links().filter(living).map(|report| report.rtt).max() {
+            let patience = (PATIENCE * rtt).max(LEAST_PATIENCE).min(self.bounds.probe_timeout);
+            self.probe_within(now, patience);
         }
     }
 

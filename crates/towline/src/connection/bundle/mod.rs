@@ -335,11 +335,15 @@ impl Bundle {
 
     pub(super) fn probe(&mut self, now: Instant) {
         self.inner.network_changed(now);
+        self.probe_within(now, self.bounds.probe_timeout);
+    }
+
+    fn probe_within(&mut self, now: Instant, patience: Duration) {
         // Not one of those that are counted: when many are unanswered, it is needed most.
         let id = self.next_ping;
         if self.control.say(&Message::Ping(id)) {
             self.next_ping += 1;
-            self.probe = Some((id, now + self.bounds.probe_timeout));
+            self.probe = Some((id, now + patience));
         }
     }
 
@@ -439,7 +443,7 @@ impl Bundle {
         }
         let moved = self.wires.poll_receive(cx, now, &mut self.inner);
         self.tend_links(now);
-        if moved {
+        if self.wires.take_heard() {
             (self.heard, self.asked) = (now, false);
         }
         if let Some(error) = self.inner.closed() {

@@ -106,6 +106,8 @@ pub(crate) struct Wires {
     held: Vec<(Transmit, Vec<u8>)>,
     /// What befell the stream that was lost last.
     failure: Option<CloseReason>,
+    /// Something came from the peer since this was last asked.
+    heard: bool,
 }
 
 impl std::fmt::Debug for Wires {
@@ -148,6 +150,7 @@ impl Wires {
             packets: Vec::new(),
             held: Vec::new(),
             failure: None,
+            heard: false,
         }
     }
 
@@ -195,6 +198,11 @@ impl Wires {
 
     pub(super) fn failure(&self) -> Option<CloseReason> {
         self.failure.clone()
+    }
+
+    /// Whether anything came from the peer since this was last asked.
+    pub(super) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     /// Whether this path works.
@@ -333,7 +341,7 @@ impl Wires {
         number: usize,
         handle: Handle<'_>,
     ) -> bool {
-        let Self { agent, sockets, .. } = self;
+        let Self { agent, sockets, heard, .. } = self;
         let mut moved = false;
         for _ in 0..TURN {
             let received = sockets[number].poll_receive(cx, |datagram| {
@@ -343,6 +351,7 @@ impl Wires {
                     remote: datagram.remote,
                 };
                 let disposition = agent.handle_udp(now, datagram.local, datagram.remote, datagram.bytes);
+                *heard |= !matches!(disposition, Disposition::Dropped(_));
                 match disposition {
                     Disposition::Data | Disposition::Early => handle(route, datagram.ecn, datagram.bytes),
                     Disposition::Consumed => {}
@@ -375,7 +384,7 @@ impl Wires {
         id: StreamId,
         handle: Handle<'_>,
     ) -> bool {
-        let Self { agent, streams, failure, .. } = self;
+        let Self { agent, streams, failure, heard, .. } = self;
         let Some(stream) = streams.get_mut(&id) else { return false };
         match stream.poll_connected(cx) {
             Poll::Pending => return false,
@@ -392,10 +401,13 @@ impl Wires {
         }
         let end = match stream.poll_fill(cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(Some(()))) => match take_frames(agent, now, id, stream, handle) {
-                Ok(()) => return true,
-                Err(TooLong) => CloseReason::Transport(io::ErrorKind::InvalidData),
-            },
+            Poll::Ready(Ok(Some(()))) => {
+                *heard |= stream.proven;
+                match take_frames(agent, now, id, stream, handle) {
+                    Ok(()) => return true,
+                    Err(TooLong) => CloseReason::Transport(io::ErrorKind::InvalidData),
+                }
+            }
             Poll::Ready(Ok(None)) => CloseReason::Truncated,
             // Nobody has confirmed what was sent, for as long as the system was ready to wait.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => CloseReason::Dead,
