@@ -67,7 +67,7 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct Bundle {
     inner: Connection,
-    wires: Wires,
+    wires: Box<Wires>,
     links: Links,
     lanes: Lanes,
     bounds: Bounds,
@@ -93,7 +93,7 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    fn new(now: Instant, inner: Connection, wires: Wires, bounds: Bounds) -> Self {
+    fn new(now: Instant, inner: Connection, wires: Box<Wires>, bounds: Bounds) -> Self {
         let mut bundle = Self {
             inner,
             wires,

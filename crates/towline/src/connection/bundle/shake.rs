@@ -41,14 +41,14 @@ pub(crate) struct Introduction {
 /// The handshake with the device that is introduced. Who is controlling in ICE begins it. `stop` ends it properly: the
 /// peer may hold the connection for established already.
 pub(crate) async fn shake(
-    wires: Wires,
+    wires: Box<Wires>,
     first: &First,
     introduction: Introduction,
     limit: Duration,
     stop: &CancellationToken,
 ) -> Result<Secured, ConnectError> {
     let bounds = introduction.bounds.clone();
-    let mut shaking = Shaking::new(wires, first, introduction)?;
+    let mut shaking = Box::new(Shaking::new(wires, first, introduction)?);
     let stopped = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -66,7 +66,7 @@ pub(crate) async fn shake(
         }
         Err(_) => return Err(ConnectError::TimedOut { step: Step::Tls, waited: limit }),
     }
-    let Shaking { inner: Some(inner), wires, .. } = shaking else {
+    let Shaking { inner: Some(inner), wires, .. } = *shaking else {
         unreachable!("a handshake that is complete is that of a connection")
     };
     let bundle = Bundle::new(towline_net::now(), inner, wires, bounds);
@@ -90,7 +90,7 @@ struct Shaking {
     endpoint: Endpoint,
     /// `None` until the peer has begun.
     inner: Option<Connection>,
-    wires: Wires,
+    wires: Box<Wires>,
     unix_time: i64,
     stray: usize,
     /// The path of the handshake.
@@ -99,7 +99,7 @@ struct Shaking {
 }
 
 impl Shaking {
-    fn new(wires: Wires, first: &First, introduction: Introduction) -> Result<Self, ConnectError> {
+    fn new(wires: Box<Wires>, first: &First, introduction: Introduction) -> Result<Self, ConnectError> {
         let Introduction { key, credentials, peer, device, transport, unix_time, seed, .. } = introduction;
         let now = towline_net::now();
         // Dates are not looked at, as with TLS: a device is known by its key, and clocks are often wrong.

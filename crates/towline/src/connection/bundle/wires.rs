@@ -121,7 +121,7 @@ impl std::fmt::Debug for Wires {
 
 impl Wires {
     /// Begins to look for paths to `remote`, over TCP and UDP.
-    pub(crate) fn new(gathered: Gathered, remote: Description) -> Self {
+    pub(crate) fn new(gathered: Gathered, remote: Description) -> Box<Self> {
         let Gathered { net, mut agent, listeners, datagrams } = gathered;
         let now = towline_net::now();
         agent.set_paths(Paths::Many);
@@ -135,7 +135,7 @@ impl Wires {
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
-        Self {
+        Box::new(Self {
             net,
             agent,
             listeners,
@@ -151,7 +151,7 @@ impl Wires {
             held: Vec::new(),
             failure: None,
             heard: false,
-        }
+        })
     }
 
     /// Looks until there is a path that both sides agree on. Others may follow.
