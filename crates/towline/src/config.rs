@@ -10,6 +10,7 @@ use crate::eras::Eras;
 use crate::limits::Limits;
 use crate::path::HostAddresses;
 use crate::policy::ConnectionPolicy;
+use crate::reach::Reach;
 use crate::revocations::SharedRevocations;
 
 /// Channels above the limit that a peer may open to learn that they are refused.
@@ -36,6 +37,8 @@ pub struct Config {
     pub treated_path: Option<PathBuf>,
     /// Which addresses of this host peers get to see.
     pub addresses: HostAddresses,
+    /// What helps beside them: STUN servers, relays, the router. Nobody is asked who is not named.
+    pub reach: Reach,
     /// Timers and limits of path negotiation.
     pub ice: towline_ice::Config,
     /// Windows and limits of channels. Its limits on channels and budgets are overridden by [`Config::limits`].
@@ -51,9 +54,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// A device on the public OpenDHT network. LAN discovery listens but does not announce.
+    /// A device on the public OpenDHT network. LAN discovery listens but does not announce; the router is asked to let peers in.
     pub fn internet() -> Self {
-        Self { dht: DhtConfig::default().with_bootstrap("bootstrap.jami.net:4222"), ..Self::base() }
+        Self {
+            dht: DhtConfig::default().with_bootstrap("bootstrap.jami.net:4222"),
+            reach: Reach { port_mapping: true, ..Reach::default() },
+            ..Self::base()
+        }
     }
 
     /// A device that finds others on the local network only: no bootstrap node, discovery in both directions.
@@ -85,6 +92,13 @@ impl Config {
         self
     }
 
+    /// The same with other help in reaching and being reached.
+    #[must_use]
+    pub fn with_reach(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
+
     /// The same for other eras of peers.
     #[must_use]
     pub fn with_eras(mut self, eras: Eras) -> Self {
@@ -101,6 +115,7 @@ impl Config {
             eras: Eras::default(),
             treated_path: None,
             addresses: HostAddresses::default(),
+            reach: Reach::default(),
             ice: towline_ice::Config::default(),
             mux: towline_mux::Config {
                 keep_alive: Some(towline_mux::KeepAlive {

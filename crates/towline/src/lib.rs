@@ -22,6 +22,7 @@ mod limits;
 mod node;
 mod path;
 mod policy;
+mod reach;
 mod revocations;
 mod router;
 pub mod signal;
@@ -41,6 +42,7 @@ pub use limits::Limits;
 pub use node::{ConnectOptions, Node, Target};
 pub use path::{HostAddresses, PathKind, Use};
 pub use policy::{ConnectionPolicy, Peer};
+pub use reach::{Reach, Relay, RelaySyntaxError, RelayTransport};
 pub use revocations::SharedRevocations;
 pub use router::{Admit, Overlap, Pattern, PeerKind, Route, Router};
 

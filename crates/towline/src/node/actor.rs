@@ -4,6 +4,7 @@ mod answering;
 mod ending;
 mod memory;
 mod standing;
+mod trickling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use towline_identity::DeviceId;
 use towline_mux::Pool;
 
 use self::memory::Memory;
+use self::trickling::Trickling;
 use super::attempt::{self, Attempted};
 use super::command::{Command, Reply};
 use super::context::Context;
@@ -30,7 +32,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionInfo, Origin};
 use crate::limits::Limits;
-use crate::signal::{Incoming, MAX_ID, Treated};
+use crate::signal::{MAX_ID, Signal, Treated};
 
 /// Buffers of 16 KiB kept for further use, for all connections: 2 MiB.
 const POOLED_BUFFERS: usize = 128;
@@ -50,6 +52,7 @@ pub(super) struct Actor {
     chores: JoinSet<()>,
     memory: Memory,
     known: Acquaintances,
+    trickling: Trickling,
     /// Buffers of all connections.
     pool: Pool,
 }
@@ -76,6 +79,7 @@ impl Actor {
             chores: JoinSet::new(),
             memory: Memory::new(treated),
             known: Acquaintances::default(),
+            trickling: Trickling::default(),
             pool: Pool::new(POOLED_BUFFERS),
         }
     }
@@ -84,7 +88,7 @@ impl Actor {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut signals: mpsc::Receiver<Incoming>,
+        mut signals: mpsc::Receiver<Signal>,
     ) {
         let mut changes = self.ctx.net.changes();
         loop {
@@ -104,7 +108,10 @@ impl Actor {
                     Some(command) => self.handle_command(command),
                     None => return,
                 },
-                Some(incoming) = signals.recv() => self.handle_signal(incoming),
+                Some(signal) = signals.recv() => match signal {
+                    Signal::Request(incoming) => self.handle_signal(incoming),
+                    Signal::Later(device, later) => self.trickling.take(device, later),
+                },
                 () = changes.changed() => self.probe(),
                 () = self.memory.due() => self.memory.save(&self.ctx),
                 Some(_) = self.chores.join_next() => {}
@@ -131,6 +138,7 @@ impl Actor {
 
     /// Finds out which connections have survived a change of the network.
     fn probe(&self) {
+        self.ctx.means.check();
         for connection in self.table.all() {
             connection.probe();
         }
@@ -176,9 +184,10 @@ impl Actor {
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
+        let later = self.trickling.open((device, id, OriginKey::Dialled));
         let task = self.attempts.spawn(async move {
             join_all(first.into_iter().map(Outcome::failed)).await;
-            let result = attempt::dial(ctx, id, device, known, answered, seen, stopped).await;
+            let result = attempt::dial(ctx, id, device, known, answered, later, seen, stopped).await;
             ((device, id, OriginKey::Dialled), result)
         });
         let attempt = Underway { task, stop, progress, stranger: false, yields, over };

@@ -3,29 +3,38 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use towline_ice::{Candidate, Description, Role, Transport};
-use towline_identity::{Chain, DeviceId};
+use towline_ice::{Candidate, CandidateKind, Description, Role, Transport, Trickle};
+use towline_identity::{Chain, DeviceId, PublicKey};
 
 use super::asking::{ask, refuse};
 use super::context::Context;
 use super::known::Known;
 use super::passport::Passport;
 use super::progress::Progress;
-use crate::connection::bundle::{Introduction, Wires, shake};
+use crate::connection::bundle::{Introduction, Later, Wires, shake};
 use crate::connection::secure::{Secured, secure};
 use crate::dht::{FindCertificateError, FoundCertificate};
-use crate::eras::DeviceIds;
+use crate::eras::{DeviceIds, Eras};
 use crate::error::{CloseReason, ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport, Timeline};
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
-use crate::signal::{Incoming, PeerRequest, RefusalReason, StaticKey};
+use crate::signal::{Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
 
 /// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
 /// rounds through the DHT; a node that has run for a while does not wait.
 const PUBLISHED_FIRST: Duration = Duration::from_secs(1);
+
+/// How long a request or an answer waits for what the outside says of us; what comes later follows it.
+const FIRST_WORDS: Duration = Duration::from_millis(100);
+/// Candidates that come later are gathered for this time before they are sent,
+const GATHER: Duration = Duration::from_millis(50);
+/// in at most this many values,
+const MAX_LATER: usize = 4;
+/// and as many wait.
+const LATER_QUEUE: usize = 8;
 
 /// A device that asks may still be publishing its certificate: it is looked for again after these times.
 const LOOK_AGAIN: [Duration; 5] = [
@@ -152,11 +161,14 @@ impl Attempt {
         gathered: Gathered,
         remote: Description,
         keys: Option<(Passport, StaticKey)>,
+        later: Later,
     ) -> Result<Attempted, ConnectError> {
         self.timeline.signalling = self.steps.lap();
         self.reach(ConnectionState::Path);
         let (mut secured, path) = match keys {
-            Some((passport, key)) => self.connect_by_transport(gathered, remote, passport, key).await?,
+            Some((passport, key)) => {
+                self.connect_by_transport(gathered, remote, passport, key, later).await?
+            }
             None => self.connect_by_tls(gathered, remote).await?,
         };
         self.timeline.tls = self.steps.lap();
@@ -180,10 +192,11 @@ impl Attempt {
         remote: Description,
         passport: Passport,
         StaticKey(peer): StaticKey,
+        later: Later,
     ) -> Result<(Secured, PathInfo), ConnectError> {
         let ctx = Arc::clone(&self.ctx);
         let (net, config) = (&ctx.net, &ctx.config);
-        let mut wires = Wires::new(gathered, remote);
+        let mut wires = Wires::new(gathered, remote, later);
         let first = wires.first(config.limits.path_timeout).await.map_err(|error| self.no_path(error))?;
         let path = first.info();
         self.timeline.path = self.steps.lap();
@@ -256,6 +269,7 @@ pub(crate) async fn dial(
     device: DeviceId,
     known: Option<Known>,
     answer: oneshot::Receiver<Incoming>,
+    later: mpsc::Receiver<Trickle>,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {
@@ -266,7 +280,7 @@ pub(crate) async fn dial(
     let _ = tokio::time::timeout(PUBLISHED_FIRST, ctx.registered()).await;
     // The requester is controlled in ICE and the server in TLS.
     let passport = ctx.passport().await;
-    let gathered = gather(&ctx, Role::Controlled, passport.is_some())?;
+    let gathered = gather(&ctx, Role::Controlled, passport.is_some()).await?;
     let request = PeerRequest {
         id: id.0,
         ice_message: gathered.description().to_blob(),
@@ -281,8 +295,10 @@ pub(crate) async fn dial(
     let remote = parse_candidates(&answer)?;
     // It answers on the kind of key that it was asked by.
     known.at = Some(at);
+    let to = Recipient { key: known.chain.public_key().clone(), eras: ctx.config.eras.narrowed_to(known.at) };
+    let later = follow(&ctx, &attempt, to, later, answer.extension.as_ref().is_some_and(|it| it.more));
     let keys = passport.zip(answer.extension.and_then(|extension| extension.channeler));
-    attempt.connect(known, peer, gathered, remote, keys).await
+    attempt.connect(known, peer, gathered, remote, keys, later).await
 }
 
 /// Answers a request. The decision of the policy is made here, once the certificate is known.
@@ -290,6 +306,7 @@ pub(crate) async fn answer(
     ctx: Arc<Context>,
     incoming: Incoming,
     known: Option<Known>,
+    later: mpsc::Receiver<Trickle>,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {
@@ -312,7 +329,7 @@ pub(crate) async fn answer(
     // Who asked for TLS gets that.
     let key = incoming.request.extension.as_ref().and_then(|extension| extension.channeler);
     let passport = if key.is_some() { ctx.passport().await } else { None };
-    let gathered = gather(&ctx, Role::Controlling, passport.is_some())?;
+    let gathered = gather(&ctx, Role::Controlling, passport.is_some()).await?;
     let reply = PeerRequest {
         id: incoming.request.id,
         ice_message: gathered.description().to_blob(),
@@ -320,6 +337,9 @@ pub(crate) async fn answer(
         connection_type: String::new(),
         extension: ctx.extension(passport.as_ref(), &gathered),
     };
+    let to = Recipient { key: incoming.sender.clone(), eras: incoming.answer_at() };
+    let more = incoming.request.extension.as_ref().is_some_and(|extension| extension.more);
+    let later = follow(&ctx, &attempt, to, later, more);
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
         if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.answer_at(), &reply).await {
@@ -330,7 +350,7 @@ pub(crate) async fn answer(
     };
     tokio::select! {
         biased;
-        result = attempt.connect(known, peer, gathered, remote, passport.zip(key)) => result,
+        result = attempt.connect(known, peer, gathered, remote, passport.zip(key), later) => result,
         never = send => match never {},
     }
 }
@@ -372,17 +392,59 @@ impl From<FindCertificateError> for ConnectError {
     }
 }
 
-fn gather(ctx: &Context, role: Role, udp: bool) -> Result<Gathered, ConnectError> {
-    Gathered::new(Arc::clone(&ctx.net), &ctx.path, role, udp)
-        .map_err(|error| ConnectError::NoSocket(error.kind()))
+async fn gather(ctx: &Context, role: Role, udp: bool) -> Result<Gathered, ConnectError> {
+    let mut gathered = Gathered::new(Arc::clone(&ctx.net), &ctx.path, role, udp)
+        .map_err(|error| ConnectError::NoSocket(error.kind()))?;
+    // Of use to Towlines only.
+    if udp {
+        gathered.look_outside(&ctx.means, FIRST_WORDS).await;
+    }
+    Ok(gathered)
+}
+
+/// Where the peer of an attempt listens.
+struct Recipient {
+    key: PublicKey,
+    eras: Eras,
+}
+
+/// Both directions of what follows the first candidates. `more`: the peer may have some.
+fn follow(
+    ctx: &Arc<Context>,
+    attempt: &Attempt,
+    to: Recipient,
+    theirs: mpsc::Receiver<Trickle>,
+    more: bool,
+) -> Later {
+    let (ours, mut waiting) = mpsc::channel::<Trickle>(LATER_QUEUE);
+    let ctx = Arc::clone(ctx);
+    let (id, by_dialler) = (attempt.id.0, attempt.origin == Origin::Dialled);
+    // Ends with the paths that it speaks for.
+    tokio::spawn(async move {
+        for _ in 0..MAX_LATER {
+            let Some(mut trickle) = waiting.recv().await else { return };
+            tokio::time::sleep(GATHER).await;
+            while let Ok(next) = waiting.try_recv() {
+                trickle.candidates.extend(next.candidates);
+                trickle.end |= next.end;
+            }
+            let later = LaterCandidates { id, by_dialler, trickle };
+            if let Err(error) = ctx.signalling.send_later(&to.key, to.eras, &later).await {
+                tracing::debug!(%error, "further candidates could not be stored");
+            }
+        }
+    });
+    Later { ours, theirs, more }
 }
 
 fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> {
     let mut description = parse_blob(&request.ice_message)?;
     let datagrams = request.extension.as_ref().and_then(|extension| extension.datagrams.as_deref());
     if let Some(datagrams) = datagrams {
-        let udp = |candidate: &Candidate| candidate.transport == Transport::Udp;
-        description.candidates.extend(parse_blob(datagrams)?.candidates.into_iter().filter(udp));
+        let more = |candidate: &Candidate| {
+            candidate.transport == Transport::Udp || candidate.kind != CandidateKind::Host
+        };
+        description.candidates.extend(parse_blob(datagrams)?.candidates.into_iter().filter(more));
     }
     Ok(description)
 }

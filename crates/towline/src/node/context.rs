@@ -18,6 +18,7 @@ use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionState};
 use crate::path::{Gathered, PathOptions};
 use crate::policy::Peer;
+use crate::reach::Means;
 use crate::signal::{Extension, Signalling, StaticKey};
 
 /// Shared, read-only.
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(super) passports: Passports,
     pub(crate) config: Config,
     pub(crate) path: PathOptions,
+    pub(crate) means: Means,
     pub(crate) device: DeviceId,
     pub(crate) account: AccountId,
     pub(crate) events: broadcast::Sender<Event>,
@@ -83,7 +85,8 @@ impl Context {
         let channeler = passport.map(|passport| StaticKey(passport.key.public()));
         let datagrams = channeler.and_then(|_| gathered.datagram_description());
         let datagrams = datagrams.map(|description| description.to_blob());
-        self.config.native_dialect.then_some(Extension { refused: None, channeler, datagrams })
+        let more = channeler.is_some() && gathered.expects_more();
+        self.config.native_dialect.then_some(Extension { refused: None, channeler, datagrams, more })
     }
 
     /// What this node shows of itself in the channeler transport, if it is to speak that.

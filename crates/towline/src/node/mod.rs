@@ -38,6 +38,7 @@ use crate::error::{ChannelError, CloseReason, ConnectError, StartError};
 use crate::event::Event;
 use crate::info::ConnectionInfo;
 use crate::path::PathOptions;
+use crate::reach::Means;
 use crate::signal::{Signalling, Treated};
 
 /// Commands waiting for the node's task.
@@ -119,6 +120,7 @@ impl Node {
 
         let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
         let incoming_queue = config.limits.incoming_queue.max(1);
+        let means = Means::start(&net, &config.reach, &mut tasks);
         let ctx = Arc::new(Context {
             net,
             dht,
@@ -127,6 +129,7 @@ impl Node {
             passports: passport::Passports::new(Arc::clone(&identity)),
             config,
             path,
+            means,
             device: identity.device_id(),
             account,
             events,

@@ -5,6 +5,7 @@
 //! `connection/bundle/wires.rs`.
 
 mod kind;
+mod looking;
 mod negotiation;
 
 use std::io;
@@ -17,6 +18,8 @@ use towline_ice::{
     host_candidates,
 };
 use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket};
+
+use crate::reach::Outside;
 
 pub use kind::{PathKind, Use};
 pub(crate) use negotiation::Negotiation;
@@ -47,6 +50,10 @@ pub(crate) struct Gathered {
     /// UDP sockets, one for each family, and their candidates. The agent gets them once the peer is known to take part:
     /// Jami peers see TCP only.
     pub(crate) datagrams: Vec<(Box<dyn UdpSocket>, Vec<Candidate>)>,
+    /// Further candidates of TCP, as others see them; these too are for Towlines only.
+    pub(crate) mapped: Vec<Candidate>,
+    /// What goes on asking how these sockets are seen from outside.
+    pub(crate) outside: Option<Outside>,
 }
 
 /// A selected path, ready to be secured.
@@ -118,7 +125,7 @@ impl Gathered {
             (true, None) => {
                 Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable interface address"))
             }
-            (false, _) => Ok(Self { net, agent, listeners, datagrams }),
+            (false, _) => Ok(Self { net, agent, listeners, datagrams, mapped: Vec::new(), outside: None }),
         }
     }
 
@@ -127,10 +134,15 @@ impl Gathered {
         self.agent.local_description()
     }
 
-    /// Our UDP candidates as a Towline gets them, in the same form; nothing if there are none.
+    /// Our further candidates as a Towline gets them, in the same form; nothing if there are none.
     pub(crate) fn datagram_description(&self) -> Option<Description> {
-        let candidates: Vec<_> =
-            self.datagrams.iter().flat_map(|(_, candidates)| candidates).cloned().collect();
+        let candidates: Vec<_> = self
+            .datagrams
+            .iter()
+            .flat_map(|(_, candidates)| candidates)
+            .chain(&self.mapped)
+            .cloned()
+            .collect();
         (!candidates.is_empty()).then(|| Description { candidates, ..self.description() })
     }
 

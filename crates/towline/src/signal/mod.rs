@@ -4,6 +4,7 @@
 //! keys are in use, made of the short and of the long device id; Towline listens on both, unless it is told otherwise
 //! ([`Eras`]), and answers on the one a request came by, so it meets peers of both eras (`connection.md` 3.3).
 
+mod later;
 mod request;
 mod treated;
 mod treated_file;
@@ -11,11 +12,12 @@ mod treated_file;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use towline_dht::{InfoHash, Query, Value};
-use towline_identity::{Identity, PublicKey};
+use towline_identity::{DeviceId, Identity, PublicKey};
 
 use crate::dht::{CertificateKey, Dht, ListenEvent, PutError};
 use crate::eras::Eras;
 
+pub(crate) use later::LaterCandidates;
 pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, StaticKey, USER_TYPE};
 pub(crate) use treated::Treated;
 pub(crate) use treated_file::save as save_treated;
@@ -40,6 +42,15 @@ impl Incoming {
     }
 }
 
+/// What is addressed to us.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// A request or an answer.
+    Request(Incoming),
+    /// Further candidates of this device.
+    Later(DeviceId, LaterCandidates),
+}
+
 /// Sends requests and answers.
 #[derive(Debug)]
 pub(crate) struct Signalling {
@@ -53,7 +64,7 @@ impl Signalling {
         identity: &Identity,
         eras: Eras,
         tasks: &mut JoinSet<()>,
-    ) -> (Self, mpsc::Receiver<Incoming>) {
+    ) -> (Self, mpsc::Receiver<Signal>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let key = identity.key().public();
         for &at in eras.keys() {
@@ -70,8 +81,28 @@ impl Signalling {
         eras: Eras,
         request: &PeerRequest,
     ) -> Result<usize, PutError> {
+        self.put(to, eras, request.encode(), USER_TYPE).await
+    }
+
+    /// Puts further candidates there.
+    pub(crate) async fn send_later(
+        &self,
+        to: &PublicKey,
+        eras: Eras,
+        later: &LaterCandidates,
+    ) -> Result<usize, PutError> {
+        self.put(to, eras, later.encode(), later::USER_TYPE).await
+    }
+
+    async fn put(
+        &self,
+        to: &PublicKey,
+        eras: Eras,
+        bytes: Vec<u8>,
+        user_type: &str,
+    ) -> Result<usize, PutError> {
         // Id 0: the DHT draws one. Encrypted values hide type and user type, which only the recipient sees.
-        let value = Value::new(0, 0, request.encode()).with_user_type(USER_TYPE);
+        let value = Value::new(0, 0, bytes).with_user_type(user_type);
         let puts =
             eras.keys().iter().map(|&at| self.dht.put_encrypted(request_key(to, at), to, value.clone()));
         let mut outcome = Err(PutError::NotStored);
@@ -94,13 +125,13 @@ fn request_key(recipient: &PublicKey, at: CertificateKey) -> InfoHash {
     }
 }
 
-async fn listen(dht: Dht, key: InfoHash, at: CertificateKey, sender: mpsc::Sender<Incoming>) {
+async fn listen(dht: Dht, key: InfoHash, at: CertificateKey, sender: mpsc::Sender<Signal>) {
     let mut listening = dht.listen(key, Query::default());
     while let Some(event) = listening.next().await {
         let ListenEvent::New(values) = event else { continue };
         for value in values {
-            let Some(incoming) = read(&value, at) else { continue };
-            if sender.send(incoming).await.is_err() {
+            let Some(signal) = read(&value, at) else { continue };
+            if sender.send(signal).await.is_err() {
                 return;
             }
         }
@@ -108,13 +139,20 @@ async fn listen(dht: Dht, key: InfoHash, at: CertificateKey, sender: mpsc::Sende
 }
 
 /// A request must be encrypted to us and signed: anything else at the key is not one.
-fn read(value: &crate::dht::SecureValue, at: CertificateKey) -> Option<Incoming> {
+fn read(value: &crate::dht::SecureValue, at: CertificateKey) -> Option<Signal> {
     let from = value.from.clone()?;
-    if !value.encrypted || value.value.user_type() != USER_TYPE {
+    if !value.encrypted {
+        return None;
+    }
+    if value.value.user_type() == later::USER_TYPE {
+        let later = LaterCandidates::decode(value.value.data())?;
+        return Some(Signal::Later(from.device_id(), later));
+    }
+    if value.value.user_type() != USER_TYPE {
         return None;
     }
     match PeerRequest::decode(value.value.data()) {
-        Ok(request) => Some(Incoming { sender: from, request, at }),
+        Ok(request) => Some(Signal::Request(Incoming { sender: from, request, at })),
         Err(error) => {
             tracing::debug!(from = %from.device_id(), %error, "malformed connection request");
             None

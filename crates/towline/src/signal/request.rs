@@ -16,11 +16,11 @@ pub const USER_TYPE: &str = "peer_request";
 pub const MAX_ID: u64 = 1 << 53;
 
 /// Longest `ice_msg` accepted, in bytes: 31 candidates of at most 200 bytes and the credentials.
-const MAX_ICE_MESSAGE: usize = 16 * 1024;
+pub(super) const MAX_ICE_MESSAGE: usize = 16 * 1024;
 /// Longest `connType` and longest unknown key accepted, in bytes.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
 /// Entries of the outer map; the original has four.
-const MAX_ENTRIES: u32 = 32;
+pub(super) const MAX_ENTRIES: u32 = 32;
 /// Version of the Towline extension.
 const EXTENSION_VERSION: u64 = 1;
 /// Versions of the channeler transport that are read from a peer.
@@ -49,9 +49,11 @@ pub struct Extension {
     /// The sender speaks the channeler transport, in a version that we do, too. If both sides say so, the connection runs
     /// on it, and on TLS otherwise.
     pub channeler: Option<StaticKey>,
-    /// The sender's UDP candidates, as text like [`PeerRequest::ice_message`], for connections on that transport. Jami peers
-    /// see those of TCP only.
+    /// The sender's candidates beside those of [`PeerRequest::ice_message`] and in the same form, for connections on that
+    /// transport: those of UDP, and those that the sender has from others. Jami peers see the host's own of TCP only.
     pub datagrams: Option<String>,
+    /// More candidates may come, as values of their own.
+    pub more: bool,
 }
 
 /// The public half of the key by which the sender is known in the channeler transport. The request is signed by the device
@@ -150,7 +152,8 @@ impl PeerRequest {
             let entries = 1
                 + u32::from(extension.refused.is_some())
                 + 2 * u32::from(extension.channeler.is_some())
-                + u32::from(extension.datagrams.is_some());
+                + u32::from(extension.datagrams.is_some())
+                + u32::from(extension.more);
             encode::write_map_len(buf, entries).expect(infallible);
             encode::write_str(buf, "v").expect(infallible);
             encode::write_uint(buf, EXTENSION_VERSION).expect(infallible);
@@ -168,6 +171,10 @@ impl PeerRequest {
             if let Some(datagrams) = &extension.datagrams {
                 encode::write_str(buf, "udp").expect(infallible);
                 encode::write_str(buf, datagrams).expect(infallible);
+            }
+            if extension.more {
+                encode::write_str(buf, "more").expect(infallible);
+                encode::write_bool(buf, true).expect(infallible);
             }
         }
         out
@@ -241,6 +248,7 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
                 }
             }
             "udp" => extension.datagrams = Some(read_text(reader, MAX_ICE_MESSAGE).ok_or(bad)?.to_owned()),
+            "more" => extension.more = decode::read_bool(reader).map_err(|_| bad)?,
             "key" => {
                 let len = decode::read_bin_len(reader).map_err(|_| bad)? as usize;
                 let bytes = take(reader, len).ok_or(bad)?;
@@ -254,7 +262,7 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
     Ok(extension)
 }
 
-fn read_uint(reader: &mut &[u8], field: &'static str) -> Result<u64, RequestError> {
+pub(super) fn read_uint(reader: &mut &[u8], field: &'static str) -> Result<u64, RequestError> {
     decode::read_int(reader).map_err(|_| RequestError::BadField(field))
 }
 
@@ -264,7 +272,7 @@ fn take<'a>(reader: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
-fn read_text<'a>(reader: &mut &'a [u8], max: usize) -> Option<&'a str> {
+pub(super) fn read_text<'a>(reader: &mut &'a [u8], max: usize) -> Option<&'a str> {
     let len = decode::read_str_len(reader).ok()? as usize;
     if len > max {
         return None;
@@ -273,7 +281,7 @@ fn read_text<'a>(reader: &mut &'a [u8], max: usize) -> Option<&'a str> {
 }
 
 /// Skips one msgpack object of any shape, nested at most eight deep.
-fn skip_value(reader: &mut &[u8], depth: u8) -> Option<()> {
+pub(super) fn skip_value(reader: &mut &[u8], depth: u8) -> Option<()> {
     use rmp::Marker;
     if depth > 8 {
         return None;
@@ -360,6 +368,7 @@ mod tests {
                 refused: Some(RefusalReason::NotAllowed),
                 channeler: None,
                 datagrams: None,
+                more: false,
             }),
             ..original()
         };
@@ -370,7 +379,7 @@ mod tests {
     fn the_key_of_the_transport_travels_in_the_extension() {
         let key = StaticKey([7; 32]);
         let speaks = PeerRequest {
-            extension: Some(Extension { refused: None, channeler: Some(key), datagrams: None }),
+            extension: Some(Extension { channeler: Some(key), ..Extension::default() }),
             ..original()
         };
         let bytes = speaks.encode();
@@ -385,7 +394,8 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(PeerRequest::decode(&bytes[..end]).is_err(), "accepted {end} bytes");
         }
-        let extension = Extension { datagrams: Some("candidates".to_owned()), ..speaks.extension.unwrap() };
+        let datagrams = Some("candidates".to_owned());
+        let extension = Extension { datagrams, more: true, ..speaks.extension.unwrap() };
         let more = PeerRequest { extension: Some(extension), ..original() };
         assert_eq!(PeerRequest::decode(&more.encode()), Ok(more));
     }

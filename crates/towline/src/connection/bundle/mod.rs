@@ -7,6 +7,7 @@ mod control;
 mod ends;
 mod lanes;
 mod links;
+mod outward;
 mod shake;
 mod socket;
 mod stream;
@@ -23,6 +24,7 @@ use towline_mux::{
     Chunk, Code, KeepAlive, MAX_BODY, OpenError, OpenOptions, PeerFault, Pool, Priority, Reason,
 };
 
+pub(crate) use self::outward::Later;
 pub(crate) use self::shake::{Introduction, shake};
 pub(crate) use self::wires::Wires;
 

@@ -40,9 +40,9 @@ impl Socket {
         Self { io, local }
     }
 
-    /// Whether it is the one that sends from this address.
-    pub(super) fn serves(&self, local: SocketAddr) -> bool {
-        self.local.port() == local.port() && self.local.is_ipv4() == local.is_ipv4()
+    /// The address that it is bound to.
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Receives once, and hands each datagram to `take`. Pending when nothing is there; false if the socket is of no more use.

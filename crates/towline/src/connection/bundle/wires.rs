@@ -17,6 +17,7 @@ use towline_ice::{
 };
 use towline_net::{Net, TcpConnect, TcpListener};
 
+use super::outward::{Later, Outward, socket_for};
 use super::socket::Socket;
 use super::stream::{Connected, Stream};
 use crate::error::CloseReason;
@@ -87,9 +88,10 @@ impl Path {
 /// See the module.
 pub(crate) struct Wires {
     net: Arc<dyn Net>,
-    agent: Agent,
+    pub(super) agent: Agent,
     listeners: Vec<Box<dyn TcpListener>>,
-    sockets: Vec<Socket>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) outward: Outward,
     streams: BTreeMap<StreamId, Stream>,
     /// The number of the next stream.
     next: u32,
@@ -120,17 +122,25 @@ impl std::fmt::Debug for Wires {
 }
 
 impl Wires {
-    /// Begins to look for paths to `remote`, over TCP and UDP.
-    pub(crate) fn new(gathered: Gathered, remote: Description) -> Box<Self> {
-        let Gathered { net, mut agent, listeners, datagrams } = gathered;
+    /// Begins to look for paths to `remote`, over TCP and UDP; `later` brings and takes what is found out meanwhile.
+    pub(crate) fn new(gathered: Gathered, remote: Description, later: Later) -> Box<Self> {
+        let Gathered { net, mut agent, listeners, datagrams, mapped, outside } = gathered;
         let now = towline_net::now();
         agent.set_paths(Paths::Many);
+        let outward = Outward::new(outside, later);
+        agent.set_trickle(outward.hears_more());
+        if outward.expects_more() {
+            agent.gathering();
+        }
         let mut sockets = Vec::new();
         for (io, candidates) in datagrams {
             for candidate in candidates {
                 agent.add_local(now, candidate);
             }
             sockets.push(Socket::new(io));
+        }
+        for candidate in mapped {
+            agent.add_local(now, candidate);
         }
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
@@ -140,6 +150,7 @@ impl Wires {
             agent,
             listeners,
             sockets,
+            outward,
             streams: BTreeMap::new(),
             next: 0,
             paths: BTreeMap::new(),
@@ -177,7 +188,7 @@ impl Wires {
                 {
                     return Poll::Ready(Ok(First { path, role }));
                 }
-                match self.agent.poll_timeout() {
+                match self.poll_timeout() {
                     Some(at) if at <= now => {
                         self.handle_timeout(now);
                         moved = true;
@@ -241,8 +252,8 @@ impl Wires {
                     self.streams.remove(&stream);
                 }
                 Action::SendUdp { local, remote, payload } => {
-                    if let Some(socket) = self.sockets.iter().find(|socket| socket.serves(local)) {
-                        socket.send_check(&payload, remote);
+                    if let Some(number) = socket_for(&self.sockets, local) {
+                        self.sockets[number].send_check(&payload, remote);
                     }
                 }
             }
@@ -282,7 +293,7 @@ impl Wires {
                 Route::Stream(stream.number)
             }
             SelectedPath::Udp { local, remote } => {
-                let Some(socket) = self.sockets.iter().position(|socket| socket.serves(local)) else {
+                let Some(socket) = socket_for(&self.sockets, local) else {
                     return;
                 };
                 Route::Datagram { socket: socket as u16, local: Some(local.ip()), remote }
@@ -296,7 +307,8 @@ impl Wires {
 
     /// Accepts, connects and receives. True if anything came.
     pub(super) fn poll_packets(&mut self, cx: &mut Context<'_>, now: Instant, handle: Handle<'_>) -> bool {
-        let mut moved = self.act();
+        let mut moved = self.look_outward(cx, now);
+        moved |= self.act();
         for (route, ecn, mut packet) in std::mem::take(&mut self.early) {
             handle(route, ecn, &mut packet);
             moved = true;
@@ -341,7 +353,7 @@ impl Wires {
         number: usize,
         handle: Handle<'_>,
     ) -> bool {
-        let Self { agent, sockets, heard, .. } = self;
+        let Self { agent, sockets, outward, heard, .. } = self;
         let mut moved = false;
         for _ in 0..TURN {
             let received = sockets[number].poll_receive(cx, |datagram| {
@@ -350,6 +362,9 @@ impl Wires {
                     local: Some(datagram.local.ip()).filter(|ip| !ip.is_unspecified()),
                     remote: datagram.remote,
                 };
+                if outward.takes(now, datagram.local, datagram.remote, datagram.bytes) {
+                    return;
+                }
                 let disposition = agent.handle_udp(now, datagram.local, datagram.remote, datagram.bytes);
                 *heard |= !matches!(disposition, Disposition::Dropped(_));
                 match disposition {
@@ -513,11 +528,12 @@ impl Wires {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.agent.poll_timeout()
+        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout()).min()
     }
 
     /// Checks and keep-alives; also the moment to give back the memory of buffers that were not used since the last one.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.outward.handle_timeout(now);
         if self.agent.poll_timeout().is_none_or(|at| at > now) {
             return;
         }

@@ -69,8 +69,9 @@ impl Actor {
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
+        let later = self.trickling.open((device, id, OriginKey::Answered));
         let task = self.attempts.spawn(async move {
-            let result = attempt::answer(ctx, incoming, known, seen, stopped).await;
+            let result = attempt::answer(ctx, incoming, known, later, seen, stopped).await;
             ((device, id, OriginKey::Answered), result)
         });
         self.answers.insert((device, id), Underway { task, stop, progress, stranger, yields, over });

@@ -1,0 +1,101 @@
+//! Before the first words to a peer: how the sockets of an attempt are seen from outside, as far as that is known soon.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use towline_ice::{Candidate, Transport};
+use towline_net::UdpSocket;
+use towline_portmap::Transport as Mapped;
+
+use super::Gathered;
+use crate::reach::{Base, Finding, Means, Outside};
+
+/// Answers of STUN servers are short.
+const BUFFER: usize = 2048;
+
+impl Gathered {
+    /// Asks how the sockets are seen from outside, and waits at most so long for the answers; later ones follow.
+    pub(crate) async fn look_outside(&mut self, means: &Means, wait: Duration) {
+        let description = self.description();
+        let udp = self.datagrams.iter().flat_map(|(_, candidates)| candidates);
+        let udp = udp.map(|candidate| Base { transport: Mapped::Udp, address: candidate.address });
+        let listening =
+            |candidate: &&Candidate| candidate.transport == Transport::Tcp(towline_ice::TcpType::Passive);
+        let tcp = description.candidates.iter().filter(listening);
+        let tcp = tcp.map(|candidate| Base { transport: Mapped::Tcp, address: candidate.address });
+        let bases: Vec<Base> = udp.chain(tcp).collect();
+        let mut outside = means.begin(&bases, description.credentials.ufrag());
+        let timer = tokio::time::sleep_until(towline_net::now().into());
+        tokio::pin!(timer);
+        let looked = poll_fn(|cx| {
+            loop {
+                let mut moved = self.exchange(cx, &mut outside);
+                while let Some(finding) = outside.poll_finding() {
+                    self.take(finding);
+                }
+                if outside.is_done() {
+                    return Poll::Ready(());
+                }
+                if let Some(at) = outside.poll_timeout() {
+                    if timer.deadline().into_std() != at {
+                        timer.as_mut().reset(at.into());
+                    }
+                    if timer.as_mut().poll(cx).is_ready() {
+                        outside.handle_timeout(towline_net::now());
+                        moved = true;
+                    }
+                }
+                if !moved {
+                    return Poll::Pending;
+                }
+            }
+        });
+        let _ = tokio::time::timeout(wait, looked).await;
+        self.outside = Some(outside);
+    }
+
+    /// Whether more candidates may follow those that are known.
+    pub(crate) fn expects_more(&self) -> bool {
+        self.outside.as_ref().is_some_and(|outside| !outside.is_done())
+    }
+
+    /// Sends questions and takes answers. Nobody else knows the sockets yet.
+    fn exchange(&mut self, cx: &mut Context<'_>, outside: &mut Outside) -> bool {
+        let mut moved = outside.poll(cx);
+        while let Some(ask) = outside.poll_ask() {
+            moved = true;
+            let of_socket = |candidates: &[Candidate]| candidates.iter().any(|own| own.address == ask.local);
+            if let Some((socket, _)) = self.datagrams.iter().find(|(_, candidates)| of_socket(candidates)) {
+                // Lost, as the network might have lost it.
+                let _ = socket.try_send(&ask.payload, ask.remote);
+            }
+        }
+        let mut buf = [0; BUFFER];
+        for (socket, _) in &self.datagrams {
+            while let Poll::Ready(Ok(received)) = socket.poll_recv(cx, &mut buf) {
+                moved = true;
+                outside.handle(towline_net::now(), socket.local_addr(), received.from, &buf[..received.len]);
+            }
+        }
+        moved
+    }
+
+    fn take(&mut self, finding: Finding) {
+        match finding {
+            Finding::Candidate(candidate) => {
+                let of_socket =
+                    |candidates: &[Candidate]| candidates.iter().any(|own| own.address == candidate.base);
+                let udp = candidate.transport == Transport::Udp;
+                match self.datagrams.iter_mut().find(|(_, candidates)| udp && of_socket(candidates)) {
+                    Some((_, candidates)) => candidates.push(candidate),
+                    None => self.mapped.push(candidate),
+                }
+            }
+            Finding::Relay(port) => {
+                let candidate = Candidate::relayed(Transport::Udp, port.local_addr(), 0);
+                self.datagrams.push((Box::new(port), vec![candidate]));
+            }
+        }
+    }
+}
