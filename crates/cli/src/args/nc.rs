@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueHint;
 
-use super::network::{HomeArg, Network, host};
+use super::network::{HomeArg, Network, ReachArgs, host};
 use super::{Dial, seconds};
 use crate::ids::{PeerId, Remote};
 use crate::nc::service::{Host, Service};
@@ -106,6 +106,8 @@ pub(crate) struct NcNetwork {
     /// UDP port of the DHT; 0 takes a free one.
     #[arg(long, default_value = "0", value_name = "PORT")]
     dht_port: u16,
+    #[command(flatten)]
+    reach: ReachArgs,
 }
 
 impl NcNetwork {
@@ -115,7 +117,13 @@ impl NcNetwork {
             (true, Some(named)) => vec![host(&named)?],
             _ => self.bootstrap,
         };
-        Ok(Network { bootstrap, lan: self.lan, loopback: self.loopback, port: self.dht_port })
+        Ok(Network {
+            bootstrap,
+            lan: self.lan,
+            loopback: self.loopback,
+            port: self.dht_port,
+            reach: self.reach,
+        })
     }
 }
 

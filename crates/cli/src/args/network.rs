@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
-use towline::{Config, ConnectionPolicy};
+use towline::{Config, ConnectionPolicy, Relay};
 
 /// Where the identity lies.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,33 @@ pub(crate) struct Network {
     /// UDP port of the DHT; 0 takes a free one.
     #[arg(long, default_value = "0")]
     pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+}
+
+/// What helps to reach and to be reached through NATs. Towlines use it among themselves.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Reach")]
+pub(crate) struct ReachArgs {
+    /// Server that tells this device's address (STUN); may be repeated. Without one nobody is asked.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = server)]
+    stun: Vec<String>,
+    /// Relay (TURN) where no direct path exists; may be repeated, the fastest is used. With ?transport=tcp behind it
+    /// the relay is spoken to on TCP.
+    #[arg(long, value_name = "turn:USER:SECRET@HOST[:PORT]")]
+    relay: Vec<Relay>,
+    /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).
+    #[arg(long)]
+    no_port_mapping: bool,
+}
+
+impl ReachArgs {
+    fn apply(&self, config: &mut Config) {
+        let reach = &mut config.reach;
+        reach.stun.clone_from(&self.stun);
+        reach.relays.clone_from(&self.relay);
+        reach.port_mapping &= !self.no_port_mapping;
+    }
 }
 
 impl Network {
@@ -49,6 +76,7 @@ impl Network {
         if let Some(bind) = &mut config.dht.bind_v6 {
             bind.set_port(self.port);
         }
+        self.reach.apply(&mut config);
         config.with_policy(policy)
     }
 
@@ -83,4 +111,39 @@ pub(super) fn host(text: &str) -> Result<String, String> {
         return Err("expected a host name or address, with :PORT if it is not 4222".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// A server that is asked.
+fn server(text: &str) -> Result<String, String> {
+    host(text).map_err(|_| "expected a host name or address, with :PORT if it is not 3478".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        network: Network,
+    }
+
+    fn reach(args: &[&str]) -> towline::Reach {
+        let program = Program::parse_from([&["program"], args].concat());
+        program.network.config(ConnectionPolicy::default()).reach
+    }
+
+    #[test]
+    fn reach_is_what_the_options_say() {
+        assert!(reach(&[]).port_mapping);
+        assert!(!reach(&["--no-port-mapping"]).port_mapping);
+        assert!(!reach(&["--loopback"]).port_mapping);
+        let told =
+            reach(&["--stun", "stun.example:3479", "--relay", "turn:ann:secret@relay.example?transport=tcp"]);
+        assert_eq!(told.stun, ["stun.example:3479"]);
+        assert_eq!(told.relays[0].to_string(), "turn:ann@relay.example:3478?transport=tcp");
+        assert!(Program::try_parse_from(["program", "--relay", "relay.example"]).is_err());
+    }
 }

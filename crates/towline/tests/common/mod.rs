@@ -1,6 +1,7 @@
 //! What the stories share: identities, nodes on loopback or in the lab, programs that answer.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod home;
 pub mod relay;
 pub mod rogue;
 

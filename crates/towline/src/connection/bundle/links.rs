@@ -112,7 +112,10 @@ impl Bundle {
         let mut paths = self.wires.paths();
         match route {
             Route::Stream(_) => paths.find(|path| path.route == route),
-            Route::Datagram { remote, .. } => paths.find(|path| path.route.remote() == Some(remote)),
+            // A peer has one address for our socket and for that of a relay.
+            Route::Datagram { socket, remote, .. } => paths.find(|path| {
+                matches!(path.route, Route::Datagram { socket: own, remote: its, .. } if (own, its) == (socket, remote))
+            }),
         }
     }
 
