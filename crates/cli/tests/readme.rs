@@ -150,8 +150,11 @@ fn accounts_as_the_readme_of_the_program_says() {
     let _at_alice = alice.start(&online);
     bob.run(&fill(line("towline contact accept")));
     assert!(alice.run(&line("towline presence")).contains("Bob"));
+    let late = line("towline text BOB 'Dinner is late'");
     alice.run(&fill(line("towline text")));
     assert!(said.any(|line| line.unwrap().ends_with("Dinner is ready")));
+    alice.run(&fill(late));
+    assert!(said.any(|line| line.unwrap().ends_with("Dinner is late")));
 
     let added = alice.run(&line("towline account add-device"));
     let phone = added.split_whitespace().find(|word| word.len() == 64).unwrap();

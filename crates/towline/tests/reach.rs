@@ -230,7 +230,7 @@ fn a_connection_moves_from_the_relay_to_a_direct_path_and_back_while_data_flows(
                 .links()
                 .await
                 .iter()
-                .any(|link| !link.kind.is_relayed() && link.purpose == Use::Data)
+                .any(|link| link.kind == PathKind::DirectTcp && link.purpose == Use::Data)
             {
                 pass(Duration::from_millis(100)).await;
             }

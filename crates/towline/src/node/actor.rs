@@ -20,7 +20,7 @@ use towline_mux::Pool;
 
 use self::memory::Memory;
 use self::trickling::Trickling;
-use super::attempt::{self, Attempted};
+use super::attempt::{self, Attempted, Replies};
 use super::command::{Command, Reply};
 use super::context::Context;
 use super::known::Acquaintances;
@@ -185,9 +185,10 @@ impl Actor {
         let progress = Arc::new(Progress::default());
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
         let later = self.trickling.open((device, id, OriginKey::Dialled));
+        let replies = Replies { answer: answered, later };
         let task = self.attempts.spawn(async move {
             join_all(first.into_iter().map(Outcome::failed)).await;
-            let result = attempt::dial(ctx, id, device, known, answered, later, seen, stopped).await;
+            let result = attempt::dial(ctx, id, device, known, replies, seen, stopped).await;
             ((device, id, OriginKey::Dialled), result)
         });
         let attempt = Underway { task, stop, progress, stranger: false, yields, over };

@@ -262,14 +262,22 @@ impl Steps {
     }
 }
 
-/// Dials `device`. `answer` yields the peer's answer when it comes.
+/// What the device that is dialled has to say.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    /// Its answer, when it comes.
+    pub(crate) answer: oneshot::Receiver<Incoming>,
+    /// Its candidates that come later.
+    pub(crate) later: mpsc::Receiver<Trickle>,
+}
+
+/// Dials `device`.
 pub(crate) async fn dial(
     ctx: Arc<Context>,
     id: ConnectionId,
     device: DeviceId,
     known: Option<Known>,
-    answer: oneshot::Receiver<Incoming>,
-    later: mpsc::Receiver<Trickle>,
+    Replies { answer, later }: Replies,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {

@@ -19,7 +19,7 @@ use towline_turn_tokio::{AllocateError, Options, RelaySocket};
 use super::{Relay, RelayTransport};
 
 /// An address that nobody uses is given back after this time.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Datagrams that wait for one user, in bytes; more are lost, as the network might have lost them.
 const MAX_WAITING: usize = 1 << 20;
 /// Longest datagram that is received.

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use towline_ice::{Candidate, Transport, Trickle};
-use towline_net::UdpSocket as _;
+use towline_ice::{Agent, Candidate, Transport, Trickle};
+use towline_net::UdpSocket;
 
 use super::socket::Socket;
 use super::wires::Wires;
@@ -41,14 +41,24 @@ impl Outward {
         Self { outside, later, ended, relays: 0 }
     }
 
-    /// The peer may send further candidates.
-    pub(super) fn hears_more(&self) -> bool {
-        self.later.more
-    }
-
-    /// We may find further candidates.
-    pub(super) fn expects_more(&self) -> bool {
-        !self.ended
+    /// Gives the agent what it needs to know before it hears of the peer: whether more candidates may come from either side,
+    /// and those that Jami peers do not see. Returns the sockets.
+    pub(super) fn prepare(
+        &self,
+        agent: &mut Agent,
+        now: Instant,
+        datagrams: Vec<(Box<dyn UdpSocket>, Vec<Candidate>)>,
+        mapped: Vec<Candidate>,
+    ) -> Vec<Socket> {
+        agent.set_trickle(self.later.more);
+        if !self.ended {
+            agent.gathering();
+        }
+        let (sockets, candidates): (Vec<_>, Vec<_>) = datagrams.into_iter().unzip();
+        for candidate in candidates.into_iter().flatten().chain(mapped) {
+            agent.add_local(now, candidate);
+        }
+        sockets.into_iter().map(Socket::new).collect()
     }
 
     /// Whether a datagram is an answer to one of our questions.

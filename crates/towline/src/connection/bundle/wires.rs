@@ -128,20 +128,7 @@ impl Wires {
         let now = towline_net::now();
         agent.set_paths(Paths::Many);
         let outward = Outward::new(outside, later);
-        agent.set_trickle(outward.hears_more());
-        if outward.expects_more() {
-            agent.gathering();
-        }
-        let mut sockets = Vec::new();
-        for (io, candidates) in datagrams {
-            for candidate in candidates {
-                agent.add_local(now, candidate);
-            }
-            sockets.push(Socket::new(io));
-        }
-        for candidate in mapped {
-            agent.add_local(now, candidate);
-        }
+        let sockets = outward.prepare(&mut agent, now, datagrams, mapped);
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
