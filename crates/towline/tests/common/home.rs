@@ -49,9 +49,11 @@ fn answer(asked: &[u8], from: IpAddr, nat: &NatHandle) -> Option<Vec<u8>> {
         // Asked in PCP.
         [2, opcode, ..] => Some(head(0, opcode, 1)),
         [0, 0] => Some([head(0, 0, 0), outside.octets().to_vec()].concat()),
-        [0, opcode @ 1..=2, _, _, a, b, c, d, e, f, g, h] => {
-            let (inside, wanted) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-            let lifetime = Duration::from_secs(u32::from_be_bytes([e, f, g, h]).into());
+        [0, opcode @ 1..=2, _, _, ref rest @ ..] => {
+            let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
+            let (inside, wanted) = (port(0), port(2));
+            let lifetime = u32::from_be_bytes(*rest.last_chunk()?);
+            let lifetime = Duration::from_secs(lifetime.into());
             let lease = nat.map(&Request {
                 transport: if opcode == 1 { Transport::Udp } else { Transport::Tcp },
                 inside: SocketAddr::new(from, inside),
