@@ -1,0 +1,111 @@
+//! What the agent asks for, and what it found.
+
+use std::time::Instant;
+
+use towline_channeler::Route;
+use towline_ice::{Action, Event, SelectedPath, ValidPair};
+use towline_net::TcpConnect;
+
+use super::super::outward::socket_for;
+use super::super::stream::Stream;
+use super::{News, Path, Wires};
+use crate::path::PathKind;
+
+/// A connection that moves less between two keep-alives is idle: its own keep-alives and pings are less.
+const IDLE_BYTES: usize = 4 * 1024;
+/// Space kept by an idle buffer of packets.
+const IDLE_CAPACITY: usize = 4 * 1024;
+
+impl Wires {
+    /// Does what the agent asks for, and takes in what it found. True if there was anything.
+    pub(super) fn act(&mut self) -> bool {
+        let mut acted = false;
+        while let Some(action) = self.agent.poll_action() {
+            acted = true;
+            match action {
+                Action::Connect { stream, local, remote } => {
+                    let options = TcpConnect { local: Some(local), ..TcpConnect::default() };
+                    let connecting = Stream::connecting(self.number(), self.net.connect_tcp(remote, options));
+                    self.streams.insert(stream, connecting);
+                }
+                Action::SendFrame { stream, payload } => {
+                    if let Some(stream) = self.streams.get_mut(&stream) {
+                        stream.push(&mut payload.to_vec());
+                    }
+                }
+                Action::CloseStream { stream, reason } => {
+                    tracing::trace!(%stream, %reason, "connection closed");
+                    self.streams.remove(&stream);
+                }
+                Action::SendUdp { local, remote, payload } => {
+                    if let Some(number) = socket_for(&self.sockets, local) {
+                        self.sockets[number].send_check(&payload, remote);
+                    }
+                }
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            acted = true;
+            match event {
+                Event::PairValid(valid) => self.on_valid(&valid),
+                Event::PairLost { pair, reason } => {
+                    if let Some(path) = self.paths.remove(&pair) {
+                        tracing::debug!(local = %path.local, remote = %path.remote, %reason, "path lost");
+                        self.news.push_back(News::Lost(path.route));
+                    }
+                }
+                Event::Selected { pair, role, .. } => {
+                    self.selected.get_or_insert((pair, role));
+                }
+                Event::Failed(report) => self.failed = Some(report),
+                other => tracing::trace!(event = ?other, "paths"),
+            }
+        }
+        acted
+    }
+
+    pub(super) fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
+    fn on_valid(&mut self, valid: &ValidPair) {
+        let (local, remote) = (valid.path.local(), valid.path.remote());
+        let route = match valid.path {
+            SelectedPath::Tcp { stream, .. } => {
+                let Some(stream) = self.streams.get_mut(&stream) else { return };
+                stream.proven = true;
+                Route::Stream(stream.number)
+            }
+            SelectedPath::Udp { local, remote } => {
+                let Some(socket) = socket_for(&self.sockets, local) else {
+                    return;
+                };
+                Route::Datagram { socket: socket as u16, local: Some(local.ip()), remote }
+            }
+        };
+        tracing::debug!(%local, %remote, "path works");
+        let path = Path { route, kind: PathKind::of(route.is_stream(), valid.is_relayed()), local, remote };
+        self.paths.insert(valid.pair, path);
+        self.news.push_back(News::Works);
+    }
+
+    pub(in crate::connection::bundle) fn poll_timeout(&self) -> Option<Instant> {
+        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout()).min()
+    }
+
+    /// Checks and keep-alives; also the moment to give back the memory of buffers that were not used since the last one.
+    pub(in crate::connection::bundle) fn handle_timeout(&mut self, now: Instant) {
+        self.outward.handle_timeout(now);
+        if self.agent.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        self.agent.handle_timeout(now);
+        self.act();
+        self.streams.values_mut().for_each(|stream| stream.look(IDLE_BYTES));
+        if self.packets.capacity() > IDLE_CAPACITY {
+            self.packets = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The sockets under a connection: the ICE agent finds paths over them for as long as the connection lives, and the packets of the
+//! transport take those that work.
+
+mod acting;
+mod receiving;
+mod sending;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use towline_channeler::{Ecn, Route, Transmit};
+use towline_ice::{Agent, Description, FailureReport, PairId, Paths, Role, StreamId};
+use towline_net::{Net, TcpListener};
+
+use super::outward::{Later, Outward};
+use super::socket::Socket;
+use super::stream::Stream;
+use crate::error::CloseReason;
+use crate::info::{PathInfo, PathTransport};
+use crate::path::{Gathered, NegotiationError, PathKind};
+
+/// Packets of the peer kept that come before this side knows of a path.
+const MAX_EARLY: usize = 16;
+
+/// A path that works.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    pub(super) route: Route,
+    pub(super) kind: PathKind,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// What the agent found out.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A path works.
+    Works,
+    /// It does not any more.
+    Lost(Route),
+}
+
+/// A packet of the transport, and how it came.
+pub(super) type Handle<'a> = &'a mut dyn FnMut(Route, Option<Ecn>, &mut [u8]);
+
+/// The first path, and which side begins on it.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(super) path: Path,
+    pub(super) role: Role,
+}
+
+impl First {
+    /// For people.
+    pub(crate) fn info(&self) -> PathInfo {
+        self.path.info()
+    }
+}
+
+impl Path {
+    pub(super) fn info(&self) -> PathInfo {
+        let transport = if self.kind.is_tcp() { PathTransport::Tcp } else { PathTransport::Udp };
+        PathInfo { transport, local: self.local, remote: self.remote }
+    }
+}
+
+/// See the module.
+pub(crate) struct Wires {
+    net: Arc<dyn Net>,
+    pub(super) agent: Agent,
+    listeners: Vec<Box<dyn TcpListener>>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) outward: Outward,
+    streams: BTreeMap<StreamId, Stream>,
+    /// The number of the next stream.
+    next: u32,
+    paths: BTreeMap<PairId, Path>,
+    news: VecDeque<News>,
+    /// What was selected first, and the failure of everything.
+    selected: Option<(PairId, Role)>,
+    failed: Option<FailureReport>,
+    /// Packets that came before anybody could take them.
+    early: Vec<(Route, Option<Ecn>, Vec<u8>)>,
+    /// Where packets are written.
+    packets: Vec<u8>,
+    /// Datagrams that there was no room for.
+    held: Vec<(Transmit, Vec<u8>)>,
+    /// What befell the stream that was lost last.
+    failure: Option<CloseReason>,
+    /// Something came from the peer since this was last asked.
+    heard: bool,
+}
+
+impl std::fmt::Debug for Wires {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wires")
+            .field("streams", &self.streams)
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Wires {
+    /// Begins to look for paths to `remote`, over TCP and UDP; `later` brings and takes what is found out meanwhile.
+    pub(crate) fn new(gathered: Gathered, remote: Description, later: Later) -> Box<Self> {
+        let Gathered { net, mut agent, listeners, datagrams, mapped, outside } = gathered;
+        let now = towline_net::now();
+        agent.set_paths(Paths::Many);
+        let outward = Outward::new(outside, later);
+        let sockets = outward.prepare(&mut agent, now, datagrams, mapped);
+        for (candidate, reason) in agent.set_remote(now, remote) {
+            tracing::debug!(%candidate, %reason, "remote candidate not used");
+        }
+        Box::new(Self {
+            net,
+            agent,
+            listeners,
+            sockets,
+            outward,
+            streams: BTreeMap::new(),
+            next: 0,
+            paths: BTreeMap::new(),
+            news: VecDeque::new(),
+            selected: None,
+            failed: None,
+            early: Vec::new(),
+            packets: Vec::new(),
+            held: Vec::new(),
+            failure: None,
+            heard: false,
+        })
+    }
+
+    /// Looks until there is a path that both sides agree on. Others may follow.
+    pub(crate) async fn first(&mut self, limit: Duration) -> Result<First, NegotiationError> {
+        let timer = tokio::time::sleep_until(towline_net::now().into());
+        tokio::pin!(timer);
+        let found = poll_fn(|cx| {
+            loop {
+                let now = towline_net::now();
+                let mut early = std::mem::take(&mut self.early);
+                let mut moved = self.poll_packets(cx, now, &mut |route, ecn, packet| {
+                    if early.len() < MAX_EARLY {
+                        early.push((route, ecn, packet.to_vec()));
+                    }
+                });
+                self.early = early;
+                moved |= self.poll_streams(cx);
+                if let Some(report) = self.failed.take() {
+                    return Poll::Ready(Err(NegotiationError::Failed(report)));
+                }
+                if let Some((pair, role)) = self.selected
+                    && let Some(&path) = self.paths.get(&pair)
+                {
+                    return Poll::Ready(Ok(First { path, role }));
+                }
+                match self.poll_timeout() {
+                    Some(at) if at <= now => {
+                        self.handle_timeout(now);
+                        moved = true;
+                    }
+                    Some(at) => {
+                        timer.as_mut().reset(at.into());
+                        moved |= timer.as_mut().poll(cx).is_ready();
+                    }
+                    None => {}
+                }
+                if !moved {
+                    return Poll::Pending;
+                }
+            }
+        });
+        tokio::time::timeout(limit, found).await.unwrap_or(Err(NegotiationError::TimedOut))
+    }
+
+    pub(super) fn failure(&self) -> Option<CloseReason> {
+        self.failure.clone()
+    }
+
+    /// Whether anything came from the peer since this was last asked.
+    pub(super) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Whether this path works.
+    pub(super) fn has(&self, route: Route) -> bool {
+        self.paths.values().any(|path| path.route == route)
+    }
+
+    /// What the agent found out since the last call.
+    pub(super) fn poll_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// The paths that work.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.paths.values()
+    }
+}

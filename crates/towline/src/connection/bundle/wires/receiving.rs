@@ -1,0 +1,192 @@
+//! Accepting, connecting and receiving.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use towline_channeler::{Connection, Route};
+use towline_ice::framing::{PayloadKind, classify, classify_datagram};
+use towline_ice::{Agent, Disposition, StreamId};
+
+use super::super::stream::{Connected, Stream};
+use super::{Handle, Wires};
+use crate::error::CloseReason;
+
+/// Batches of datagrams that are received from one socket before others get their turn.
+const TURN: usize = 16;
+
+impl Wires {
+    /// Accepts, connects and receives. True if anything came.
+    pub(in crate::connection::bundle) fn poll_packets(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        handle: Handle<'_>,
+    ) -> bool {
+        let mut moved = self.look_outward(cx, now);
+        moved |= self.act();
+        for (route, ecn, mut packet) in std::mem::take(&mut self.early) {
+            handle(route, ecn, &mut packet);
+            moved = true;
+        }
+        moved |= self.accept(cx, now);
+        for number in 0..self.sockets.len() {
+            moved |= self.receive_datagrams(cx, now, number, handle);
+        }
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            moved |= self.receive_stream(cx, now, id, handle);
+        }
+        if moved {
+            self.act();
+        }
+        moved
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut accepted = false;
+        for index in 0..self.listeners.len() {
+            // An error here is that of one connection that vanished; the listener goes on.
+            while let Poll::Ready(Ok(io)) = self.listeners[index].poll_accept(cx) {
+                accepted = true;
+                let (local, remote) = (io.local_addr(), io.peer_addr());
+                match self.agent.handle_tcp_accepted(now, local, remote) {
+                    Ok(id) => {
+                        let stream = Stream::accepted(self.number(), io);
+                        self.streams.insert(id, stream);
+                    }
+                    Err(reason) => tracing::debug!(%remote, %reason, "connection refused"),
+                }
+            }
+        }
+        accepted
+    }
+
+    fn receive_datagrams(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        number: usize,
+        handle: Handle<'_>,
+    ) -> bool {
+        let Self { agent, sockets, outward, heard, .. } = self;
+        let mut moved = false;
+        for _ in 0..TURN {
+            let received = sockets[number].poll_receive(cx, |datagram| {
+                let route = Route::Datagram {
+                    socket: number as u16,
+                    local: Some(datagram.local.ip()).filter(|ip| !ip.is_unspecified()),
+                    remote: datagram.remote,
+                };
+                if outward.takes(now, datagram.local, datagram.remote, datagram.bytes) {
+                    return;
+                }
+                let disposition = agent.handle_udp(now, datagram.local, datagram.remote, datagram.bytes);
+                *heard |= !matches!(disposition, Disposition::Dropped(_));
+                match disposition {
+                    Disposition::Data | Disposition::Early => handle(route, datagram.ecn, datagram.bytes),
+                    Disposition::Consumed => {}
+                    Disposition::Dropped(reason) => {
+                        let stun = classify_datagram(datagram.bytes) == PayloadKind::Stun;
+                        tracing::debug!(remote = %datagram.remote, stun, %reason, "datagram dropped");
+                    }
+                }
+            });
+            match received {
+                Poll::Pending => return moved,
+                Poll::Ready(works) => {
+                    moved |= works;
+                    if !works {
+                        return moved;
+                    }
+                }
+            }
+        }
+        // There may be more.
+        cx.waker().wake_by_ref();
+        moved
+    }
+
+    /// Moves one TCP connection on and reads from it once.
+    fn receive_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        id: StreamId,
+        handle: Handle<'_>,
+    ) -> bool {
+        let Self { agent, streams, failure, heard, .. } = self;
+        let Some(stream) = streams.get_mut(&id) else { return false };
+        match stream.poll_connected(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Connected::Open) => {}
+            Poll::Ready(Connected::Now(local)) => {
+                agent.handle_tcp_connected(now, id, local);
+                return true;
+            }
+            Poll::Ready(Connected::Failed(error)) => {
+                streams.remove(&id);
+                agent.handle_tcp_failed(now, id, error);
+                return true;
+            }
+        }
+        let end = match stream.poll_fill(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(Some(()))) => {
+                *heard |= stream.proven;
+                match take_frames(agent, now, id, stream, handle) {
+                    Ok(()) => return true,
+                    Err(TooLong) => CloseReason::Transport(io::ErrorKind::InvalidData),
+                }
+            }
+            Poll::Ready(Ok(None)) => CloseReason::Truncated,
+            // Nobody has confirmed what was sent, for as long as the system was ready to wait.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => CloseReason::Dead,
+            Poll::Ready(Err(error)) => CloseReason::Transport(error.kind()),
+        };
+        if stream.proven {
+            *failure = Some(end);
+        }
+        streams.remove(&id);
+        agent.handle_tcp_closed(now, id);
+        true
+    }
+
+    pub(in crate::connection::bundle) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        inner: &mut Connection,
+    ) -> bool {
+        self.poll_packets(cx, now, &mut |route, ecn, packet| inner.handle(now, route, ecn, packet))
+    }
+}
+
+/// A frame that is longer than may be, as long as its sender is not proven.
+struct TooLong;
+
+/// Sorts the whole frames that were read.
+fn take_frames(
+    agent: &mut Agent,
+    now: Instant,
+    id: StreamId,
+    stream: &mut Stream,
+    handle: Handle<'_>,
+) -> Result<(), TooLong> {
+    let (route, proven) = (Route::Stream(stream.number), stream.proven);
+    let limit = if proven { usize::from(u16::MAX) } else { agent.frame_limit(id) };
+    while let Some(payload) = stream.frame(limit).map_err(|()| TooLong)? {
+        let len = payload.len();
+        if proven && classify(payload) != PayloadKind::Stun {
+            handle(route, None, payload);
+        } else {
+            match agent.handle_tcp_frame(now, id, payload) {
+                Disposition::Early | Disposition::Data => handle(route, None, payload),
+                Disposition::Dropped(reason) => tracing::debug!(stream = %id, %reason, "frame dropped"),
+                Disposition::Consumed => {}
+            }
+        }
+        stream.advance(len);
+    }
+    Ok(())
+}
