@@ -40,6 +40,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ice-stun", run: ice::stun, limit: 1500, words: ice::ATTRIBUTES },
     Target { name: "ice-blob", run: ice::blob, limit: 8192, words: ice::WORDS },
     Target { name: "ice-framing", run: ice::framing, limit: 8192, words: &[] },
+    Target { name: "ice-trickle", run: ice::trickle, limit: 8192, words: ice::WORDS },
+    Target { name: "ice-party", run: ice::party, limit: 256, words: ice::MAPPINGS },
     Target { name: "ice-agent", run: ice::agent, limit: 8192, words: ice::ATTRIBUTES },
     Target {
         name: "identity-certificates",
@@ -93,6 +95,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "turn-client", run: turn::client, limit: 8192, words: turn::ATTRIBUTES },
     Target { name: "turn-server", run: turn::server, limit: 8192, words: turn::ATTRIBUTES },
     Target { name: "towline-request", run: towline::request, limit: 4096, words: towline::KEYS },
+    Target { name: "towline-later", run: towline::later, limit: 4096, words: towline::KEYS },
+    Target { name: "towline-relay", run: towline::relay, limit: 1024, words: towline::RELAYS },
 ];
 
 /// Time starts anywhere; from there it moves only as a target says.

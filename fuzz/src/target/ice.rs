@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use towline_ice::framing::{Decoder, classify, classify_datagram};
+use towline_ice::punch::Party;
 use towline_ice::stun::Message;
-use towline_ice::{Agent, Candidate, Config, Description, Role, TcpType, Transport, framing};
+use towline_ice::{Agent, Candidate, Config, Description, Role, TcpType, Transport, Trickle, framing};
 
 use super::{chunks, datagrams, epoch};
 
@@ -64,6 +65,37 @@ pub(super) fn blob(input: &[u8]) {
     let again = Description::from_blob(text.as_bytes()).expect("our own text is well-formed");
     assert!(again.skipped.is_empty(), "we wrote lines that we skip: {:?}", again.skipped);
     assert_eq!(again.description, parsed.description);
+}
+
+/// Words of a device about its NAT.
+pub(super) const MAPPINGS: &[&[u8]] = &[
+    b"open ",
+    b"independent-preserving ",
+    b"by-address-",
+    b"by-port-",
+    b"preserving ",
+    b"random ",
+    b"sequential:1 ",
+    b"sequential:-32768 ",
+    b"198.51.100.1:7000",
+    b"[2001:db8::1]:65535",
+];
+
+/// Candidates that come later: what was read is written and read to the same again.
+pub(super) fn trickle(input: &[u8]) {
+    let Ok(trickle) = Trickle::from_text(input) else { return };
+    assert_eq!(Trickle::from_text(trickle.to_text().as_bytes()), Ok(trickle));
+}
+
+/// What a device says about its NAT: it is written as it was read, and foretells no more than it is asked for.
+pub(super) fn party(input: &[u8]) {
+    let Some(party) = std::str::from_utf8(input).ok().and_then(|text| text.parse::<Party>().ok()) else {
+        return;
+    };
+    assert_eq!(party.to_string().parse(), Ok(party));
+    let foretold = party.predict(8);
+    assert!((1..=8).contains(&foretold.len()), "{foretold:?}");
+    assert!(foretold.iter().all(|next| next.port() != 0 && next.ip() == party.outside.ip()), "{foretold:?}");
 }
 
 /// However the stream is cut, the same frames come out, and no more than one frame is held.

@@ -1,6 +1,7 @@
-//! What another device says by way of the DHT before there is a connection.
+//! What another device says by way of the DHT before there is a connection, and what a user says about relays.
 
-use towline::signal::PeerRequest;
+use towline::Relay;
+use towline::signal::{LaterCandidates, PeerRequest};
 
 /// Keys of the request and of our extension.
 pub(super) const KEYS: &[&[u8]] = &[
@@ -10,6 +11,10 @@ pub(super) const KEYS: &[&[u8]] = &[
     b"\xa8connType",
     b"\xa2tl",
     b"\xa1v",
+    b"\xa4dial",
+    b"\xa4cand",
+    b"\xa3udp",
+    b"\xa4more",
     b"\xa2no",
     b"\xc2",
     b"\xc3",
@@ -22,4 +27,27 @@ pub(super) const KEYS: &[&[u8]] = &[
 pub(super) fn request(input: &[u8]) {
     let Ok(request) = PeerRequest::decode(input) else { return };
     assert_eq!(PeerRequest::decode(&request.encode()).as_ref(), Ok(&request));
+}
+
+/// Candidates that follow a request.
+pub(super) fn later(input: &[u8]) {
+    let Ok(later) = LaterCandidates::decode(input) else { return };
+    assert_eq!(LaterCandidates::decode(&later.encode()).as_ref(), Ok(&later));
+}
+
+/// Parts of a relay's name.
+pub(super) const RELAYS: &[&[u8]] =
+    &[b"turn:", b"@", b"?transport=udp", b"?transport=tcp", b":3478", b"[::1]", b"ann:secret", b":0"];
+
+/// A relay as text: all of it can be written again, and what is shown of it does not depend on the secret.
+pub(super) fn relay(input: &[u8]) {
+    let Some(relay) = std::str::from_utf8(input).ok().and_then(|text| text.parse::<Relay>().ok()) else {
+        return;
+    };
+    let shown = relay.to_string();
+    let bare = shown.strip_prefix("turn:").and_then(|rest| rest.strip_prefix(relay.user.as_str()));
+    let whole = format!("turn:{}:{}{}", relay.user, relay.secret, bare.expect("it begins with the user"));
+    assert_eq!(whole.parse().as_ref(), Ok(&relay));
+    let other = Relay { secret: "other".to_owned(), ..relay };
+    assert_eq!(other.to_string(), shown);
 }

@@ -6,23 +6,27 @@
 use rmp::{decode, encode};
 use towline_ice::Trickle;
 
-use super::request::{MAX_ENTRIES, MAX_ICE_MESSAGE, MAX_ID, MAX_TEXT, read_text, read_uint, skip_value};
-
-/// The `user_type` of the DHT value.
-pub(super) const USER_TYPE: &str = "towline_candidates";
+use super::request::{
+    MAX_ENTRIES, MAX_ICE_MESSAGE, MAX_ID, MAX_TEXT, RequestError, read_text, read_uint, skip_value,
+};
 
 /// Further candidates of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LaterCandidates {
+pub struct LaterCandidates {
     /// The id of the request.
-    pub(crate) id: u64,
+    pub id: u64,
     /// The sender is who asked.
-    pub(crate) by_dialler: bool,
-    pub(crate) trickle: Trickle,
+    pub by_dialler: bool,
+    /// The candidates, and the description of the sender's that they belong to.
+    pub trickle: Trickle,
 }
 
 impl LaterCandidates {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// The `user_type` of the DHT value.
+    pub const USER_TYPE: &str = "towline_candidates";
+
+    /// The msgpack bytes.
+    pub fn encode(&self) -> Vec<u8> {
         let text = self.trickle.to_text();
         let mut out = Vec::with_capacity(32 + text.len());
         let (buf, infallible) = (&mut out, "writing to a vector does not fail");
@@ -36,24 +40,35 @@ impl LaterCandidates {
         out
     }
 
-    /// `None` if it is malformed: nothing comes of it then.
-    pub(super) fn decode(mut reader: &[u8]) -> Option<Self> {
+    /// Reads such a value. Keys may come in any order and unknown ones are skipped; sizes are bounded.
+    pub fn decode(mut reader: &[u8]) -> Result<Self, RequestError> {
         let reader = &mut reader;
-        let entries = decode::read_map_len(reader).ok().filter(|entries| *entries <= MAX_ENTRIES)?;
+        let entries = decode::read_map_len(reader).ok().filter(|entries| *entries <= MAX_ENTRIES);
         let (mut id, mut by_dialler, mut trickle) = (None, None, None);
-        for _ in 0..entries {
-            match read_text(reader, MAX_TEXT)? {
-                "id" => id = Some(read_uint(reader, "id").ok()?),
-                "dial" => by_dialler = Some(decode::read_bool(reader).ok()?),
-                "cand" => {
-                    let text = read_text(reader, MAX_ICE_MESSAGE)?;
-                    trickle = Some(Trickle::from_text(text.as_bytes()).ok()?);
+        for _ in 0..entries.ok_or(RequestError::NotAMap)? {
+            match read_text(reader, MAX_TEXT).ok_or(RequestError::BadUnknown)? {
+                "id" => id = Some(read_uint(reader, "id")?),
+                "dial" => {
+                    let flag = decode::read_bool(reader);
+                    by_dialler = Some(flag.map_err(|_| RequestError::BadField("dial"))?);
                 }
-                _ => skip_value(reader, 0)?,
+                "cand" => {
+                    let text = read_text(reader, MAX_ICE_MESSAGE);
+                    let read = text.and_then(|text| Trickle::from_text(text.as_bytes()).ok());
+                    trickle = Some(read.ok_or(RequestError::BadField("cand"))?);
+                }
+                _ => skip_value(reader, 0).ok_or(RequestError::BadUnknown)?,
             }
         }
-        let id = id.filter(|id| (1..=MAX_ID).contains(id))?;
-        Some(Self { id, by_dialler: by_dialler?, trickle: trickle? })
+        let id = id.ok_or(RequestError::Missing("id"))?;
+        if !(1..=MAX_ID).contains(&id) {
+            return Err(RequestError::IdRange);
+        }
+        Ok(Self {
+            id,
+            by_dialler: by_dialler.ok_or(RequestError::Missing("dial"))?,
+            trickle: trickle.ok_or(RequestError::Missing("cand"))?,
+        })
     }
 }
 
@@ -81,9 +96,12 @@ mod tests {
     fn what_is_cut_or_of_no_attempt_is_nothing() {
         let bytes = sample().encode();
         for end in 0..bytes.len() {
-            assert_eq!(LaterCandidates::decode(&bytes[..end]), None, "{end} bytes");
+            assert!(LaterCandidates::decode(&bytes[..end]).is_err(), "{end} bytes");
         }
-        assert_eq!(LaterCandidates::decode(&LaterCandidates { id: 0, ..sample() }.encode()), None);
-        assert_eq!(LaterCandidates::decode(&[0x80]), None);
+        let refused = |bytes: &[u8]| LaterCandidates::decode(bytes).unwrap_err();
+        assert_eq!(refused(&LaterCandidates { id: 0, ..sample() }.encode()), RequestError::IdRange);
+        assert_eq!(refused(&[0x80]), RequestError::Missing("id"));
+        assert_eq!(refused(&[0xdf, 0xff, 0xff, 0xff, 0xff]), RequestError::NotAMap);
+        assert_eq!(refused(b"\x81\xa4cand\xa0"), RequestError::BadField("cand"));
     }
 }

@@ -17,7 +17,7 @@ use towline_identity::{DeviceId, Identity, PublicKey};
 use crate::dht::{CertificateKey, Dht, ListenEvent, PutError};
 use crate::eras::Eras;
 
-pub(crate) use later::LaterCandidates;
+pub use later::LaterCandidates;
 pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, StaticKey, USER_TYPE};
 pub(crate) use treated::Treated;
 pub(crate) use treated_file::save as save_treated;
@@ -91,7 +91,7 @@ impl Signalling {
         eras: Eras,
         later: &LaterCandidates,
     ) -> Result<usize, PutError> {
-        self.put(to, eras, later.encode(), later::USER_TYPE).await
+        self.put(to, eras, later.encode(), LaterCandidates::USER_TYPE).await
     }
 
     async fn put(
@@ -144,9 +144,14 @@ fn read(value: &crate::dht::SecureValue, at: CertificateKey) -> Option<Signal> {
     if !value.encrypted {
         return None;
     }
-    if value.value.user_type() == later::USER_TYPE {
-        let later = LaterCandidates::decode(value.value.data())?;
-        return Some(Signal::Later(from.device_id(), later));
+    if value.value.user_type() == LaterCandidates::USER_TYPE {
+        return match LaterCandidates::decode(value.value.data()) {
+            Ok(later) => Some(Signal::Later(from.device_id(), later)),
+            Err(error) => {
+                tracing::debug!(from = %from.device_id(), %error, "malformed further candidates");
+                None
+            }
+        };
     }
     if value.value.user_type() != USER_TYPE {
         return None;

@@ -1,0 +1,4 @@
+//! `ice-party` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| towline_fuzz::run_one("ice-party", input));
