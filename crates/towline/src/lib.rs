@@ -23,6 +23,7 @@ mod node;
 mod path;
 mod policy;
 mod reach;
+mod report;
 mod revocations;
 mod router;
 pub mod signal;
@@ -43,6 +44,7 @@ pub use node::{ConnectOptions, Node, Target};
 pub use path::{HostAddresses, PathKind, Use};
 pub use policy::{ConnectionPolicy, Peer};
 pub use reach::{Reach, Relay, RelaySyntaxError, RelayTransport};
+pub use report::{CandidateReport, Cause, PairReport, Report, Side, StepReport};
 pub use revocations::SharedRevocations;
 pub use router::{Admit, Overlap, Pattern, PeerKind, Route, Router};
 

@@ -15,6 +15,7 @@ use super::bundle::Bundle;
 use super::session::Session;
 use crate::error::CloseReason;
 use crate::info::{ChannelInfo, LinkInfo};
+use crate::report::View;
 
 /// A channel of one connection. Never used again in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,6 +218,14 @@ impl Carrier {
         match self {
             Self::Session(_) => Vec::new(),
             Self::Bundle(bundle) => bundle.link_list(),
+        }
+    }
+
+    /// What the agent sees; nothing with TLS, where it has done its work.
+    pub(crate) fn view(&self) -> Option<View> {
+        match self {
+            Self::Session(_) => None,
+            Self::Bundle(bundle) => Some(bundle.view()),
         }
     }
 

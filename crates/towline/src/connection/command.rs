@@ -11,6 +11,7 @@ use crate::connection::carrier::ChannelId;
 use crate::connection::flow::Half;
 use crate::error::{ChannelError, CloseReason};
 use crate::info::{ChannelInfo, LinkInfo};
+use crate::report::View;
 
 /// Commands to one connection. Everything a program does with a channel passes through here, in order.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     List { reply: oneshot::Sender<Vec<ChannelInfo>> },
     /// List the links.
     Links { reply: oneshot::Sender<Vec<LinkInfo>> },
+    /// What the agent sees; nothing, if there is none.
+    View { reply: oneshot::Sender<Option<View>> },
     /// Measure the round trip.
     Ping { reply: oneshot::Sender<Duration> },
     /// The network changed: make sure that the peer is still there.

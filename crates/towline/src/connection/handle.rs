@@ -16,6 +16,7 @@ use crate::info::{
     ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, LinkInfo, Origin,
 };
 use crate::policy::Peer;
+use crate::report::{Journal, Report};
 
 /// An established connection to a device. Cheap to clone; the connection lives until it is closed or lost, and its
 /// handles do not keep it open beyond the node.
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     /// As it was when it came up; counters are filled in on reading.
     pub(crate) info: EstablishedInfo,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) line: Line,
 }
 
@@ -92,6 +94,15 @@ impl Connection {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// All that is known of it: how it came to be, the candidates of both sides, what each pair of them did, which path carries
+    /// data and why not the others, and what keeps it from a better one.
+    pub async fn report(&self) -> Report {
+        let (reply, view) = oneshot::channel();
+        let asked = self.shared.line.commands.send(Command::View { reply }).await;
+        let view = if asked.is_ok() { view.await.ok().flatten() } else { None };
+        self.shared.journal.report(towline_net::now(), view, self.links().await)
     }
 
     /// Measures the round trip. `None` if the peer cannot answer, or the connection is gone.

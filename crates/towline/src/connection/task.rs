@@ -174,6 +174,9 @@ impl Task {
             Command::Links { reply } => {
                 let _ = reply.send(carrier.links());
             }
+            Command::View { reply } => {
+                let _ = reply.send(carrier.view());
+            }
             Command::Ping { reply } => {
                 // Where it cannot be sent the reply is dropped, which the caller sees.
                 if let Some(id) = carrier.ping(now) {

@@ -24,6 +24,7 @@ use super::attempt::{self, Attempted, Replies};
 use super::command::{Command, Reply};
 use super::context::Context;
 use super::known::Acquaintances;
+use super::past::Past;
 use super::progress::Progress;
 use super::table::Table;
 use super::underway::{AttemptKey, Dial, OriginKey, Outcome, Underway};
@@ -32,6 +33,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionInfo, Origin};
 use crate::limits::Limits;
+use crate::report::{Journal, Report};
 use crate::signal::{MAX_ID, Signal, Treated};
 
 /// Buffers of 16 KiB kept for further use, for all connections: 2 MiB.
@@ -53,6 +55,7 @@ pub(super) struct Actor {
     memory: Memory,
     known: Acquaintances,
     trickling: Trickling,
+    past: Past,
     /// Buffers of all connections.
     pool: Pool,
 }
@@ -80,6 +83,7 @@ impl Actor {
             memory: Memory::new(treated),
             known: Acquaintances::default(),
             trickling: Trickling::default(),
+            past: Past::default(),
             pool: Pool::new(POOLED_BUFFERS),
         }
     }
@@ -128,6 +132,9 @@ impl Actor {
             }
             Command::CloseWith { target, done } => self.close_with(target, done),
             Command::EnforcePolicy { done } => self.enforce_policy(done),
+            Command::Report { device, reply } => {
+                let _ = reply.send(self.report(device));
+            }
             Command::Attempts { reply } => {
                 let _ = reply.send(self.list_attempts());
             }
@@ -182,7 +189,8 @@ impl Actor {
         let yields = !first.is_empty();
         let (over, _) = watch::channel(());
         let stop = CancellationToken::new();
-        let progress = Arc::new(Progress::default());
+        let journal = Journal::new(device, id, Origin::Dialled, towline_net::now());
+        let progress = Arc::new(Progress::new(journal));
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
         let later = self.trickling.open((device, id, OriginKey::Dialled));
         let replies = Replies { answer: answered, later };
@@ -219,21 +227,26 @@ impl Actor {
                 None => return,
             },
         };
-        let waiters = match origin {
-            OriginKey::Answered => self.answers.remove(&(device, id)).map(|_| Vec::new()),
+        let over = match origin {
+            OriginKey::Answered => self.answers.remove(&(device, id)).map(|answer| (Vec::new(), answer)),
             OriginKey::Dialled if self.dials.get(&device).is_some_and(|dial| dial.id == id) => {
-                self.dials.remove(&device).map(|dial| dial.waiters)
+                self.dials.remove(&device).map(|dial| (dial.waiters, dial.attempt))
             }
             OriginKey::Dialled => None,
         };
-        match (waiters, result) {
-            (Some(waiters), Ok(attempted)) => {
+        match (over, result) {
+            (Some((waiters, _)), Ok(attempted)) => {
                 let connection = self.establish(attempted);
                 for waiter in waiters {
                     let _ = waiter.send(Ok(connection.clone()));
                 }
             }
-            (Some(waiters), Err(error)) => self.attempt_failed((device, id, origin), waiters, &error),
+            (Some((waiters, attempt)), Err(error)) => {
+                let journal = Arc::clone(&attempt.progress.journal);
+                journal.fail(towline_net::now(), error.clone());
+                self.past.keep(device, journal);
+                self.attempt_failed((device, id, origin), waiters, &error);
+            }
             // It was to end, and had just succeeded.
             (None, Ok(mut attempted)) => {
                 self.chores.spawn(async move { attempted.secured.carrier.end(&CloseReason::Here).await });
@@ -275,6 +288,14 @@ impl Actor {
         let answer = self.answers.iter().find(|(_, answer)| answer.task.id() == task);
         dial.map(|(device, dial)| (*device, dial.id, OriginKey::Dialled))
             .or_else(|| answer.map(|((device, id), _)| (*device, *id, OriginKey::Answered)))
+    }
+
+    /// What is known of an attempt at a device.
+    fn report(&self, device: DeviceId) -> Option<Report> {
+        let dial = self.dials.get(&device).map(|dial| &*dial.attempt.progress.journal);
+        let answer = || self.answers_to(device).last().map(|answer| &*answer.progress.journal);
+        let journal = dial.or_else(answer).or_else(|| self.past.of(device))?;
+        Some(journal.report(towline_net::now(), None, Vec::new()))
     }
 
     fn list_attempts(&self) -> Vec<ConnectionInfo> {

@@ -21,6 +21,7 @@ use crate::error::{CloseReason, ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport, Timeline};
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
+use crate::report::Journal;
 use crate::signal::{Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
 
 /// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
@@ -56,6 +57,7 @@ pub(crate) struct Attempted {
     pub(crate) known: Known,
     pub(crate) path: PathInfo,
     pub(crate) timeline: Timeline,
+    pub(crate) journal: Arc<Journal>,
     /// Whether the policy admits the peer. One that was dialled may stand without.
     pub(crate) admitted: bool,
     /// The age of the policy when that was found.
@@ -121,6 +123,7 @@ impl Attempt {
         let peer = ctx.peer(&known.chain)?;
         self.progress.met(&peer);
         self.timeline.certificate = self.steps.lap();
+        self.progress.journal.enter(self.steps.last, Step::Signalling);
         Ok((known, peer))
     }
 
@@ -164,6 +167,7 @@ impl Attempt {
         later: Later,
     ) -> Result<Attempted, ConnectError> {
         self.timeline.signalling = self.steps.lap();
+        self.progress.journal.enter(self.steps.last, Step::Path);
         self.reach(ConnectionState::Path);
         let (mut secured, path) = match keys {
             Some((passport, key)) => {
@@ -181,8 +185,9 @@ impl Attempt {
                 return Err(error);
             }
         };
-        let Self { id, origin, timeline, .. } = self;
-        Ok(Attempted { id, origin, secured, peer, known, path, timeline, admitted, judged })
+        let Self { id, origin, timeline, progress, .. } = self;
+        let journal = Arc::clone(&progress.journal);
+        Ok(Attempted { id, origin, secured, peer, known, path, timeline, journal, admitted, judged })
     }
 
     /// On the channeler transport: both know each other's keys for it. Paths go on being looked for afterwards.
@@ -196,10 +201,11 @@ impl Attempt {
     ) -> Result<(Secured, PathInfo), ConnectError> {
         let ctx = Arc::clone(&self.ctx);
         let (net, config) = (&ctx.net, &ctx.config);
-        let mut wires = Wires::new(gathered, remote, later);
+        let mut wires = Wires::new(gathered, remote, later, Arc::clone(&self.progress.journal));
         let first = wires.first(config.limits.path_timeout).await.map_err(|error| self.no_path(error))?;
         let path = first.info();
         self.timeline.path = self.steps.lap();
+        self.progress.journal.enter(self.steps.last, Step::Tls);
         self.reach(ConnectionState::Securing);
         let introduction = Introduction {
             key: passport.key,
@@ -223,10 +229,13 @@ impl Attempt {
     ) -> Result<(Secured, PathInfo), ConnectError> {
         let ctx = Arc::clone(&self.ctx);
         let limits = &ctx.config.limits;
-        let selected =
-            gathered.negotiate(remote, limits.path_timeout).await.map_err(|error| self.no_path(error))?;
+        let selected = gathered
+            .negotiate(remote, &self.progress.journal, limits.path_timeout)
+            .await
+            .map_err(|error| self.no_path(error))?;
         let path = PathInfo { transport: PathTransport::Tcp, local: selected.local, remote: selected.remote };
         self.timeline.path = self.steps.lap();
+        self.progress.journal.enter(self.steps.last, Step::Tls);
         self.reach(ConnectionState::Securing);
         let mux = ctx.config.mux();
         let secured = secure(selected, &ctx.tls, mux, self.device, limits.tls_timeout, &self.stop).await?;

@@ -8,6 +8,7 @@ use super::target::Target;
 use crate::connection::Connection;
 use crate::error::ConnectError;
 use crate::info::ConnectionInfo;
+use crate::report::Report;
 
 /// Where the outcome of a dial goes.
 pub(super) type Reply = oneshot::Sender<Result<Connection, ConnectError>>;
@@ -36,6 +37,11 @@ pub(super) enum Command {
     },
     Attempts {
         reply: oneshot::Sender<Vec<ConnectionInfo>>,
+    },
+    /// The attempt at a device that is under way, or failed last.
+    Report {
+        device: DeviceId,
+        reply: oneshot::Sender<Option<Report>>,
     },
     ConnectivityChanged,
     Shutdown {

@@ -7,6 +7,7 @@ mod command;
 mod context;
 mod known;
 mod passport;
+mod past;
 mod progress;
 mod table;
 mod target;
@@ -39,6 +40,7 @@ use crate::event::Event;
 use crate::info::ConnectionInfo;
 use crate::path::PathOptions;
 use crate::reach::Means;
+use crate::report::Report;
 use crate::signal::{Signalling, Treated};
 
 /// Commands waiting for the node's task.
@@ -272,6 +274,19 @@ impl Node {
             list.extend(attempts.await.unwrap_or_default());
         }
         list
+    }
+
+    /// All that is known of the way to a device: of the connection to it, or else of the attempt that is under way, as far as that has
+    /// come, or else of the last one that failed. `None` if there was none lately.
+    ///
+    /// The [causes](Report::causes) of a failure show here within seconds, long before [`dial`](Self::dial) gives up.
+    pub async fn report(&self, device: DeviceId) -> Option<Report> {
+        if let Some(connection) = self.connection(device) {
+            return Some(connection.report().await);
+        }
+        let (reply, report) = oneshot::channel();
+        self.inner.commands.send(Command::Report { device, reply }).await.ok()?;
+        report.await.ok().flatten()
     }
 
     /// Handles to the established connections.

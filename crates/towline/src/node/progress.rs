@@ -1,15 +1,18 @@
 //! How far an attempt has come, for whoever lists attempts and for whoever decides about others.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use towline_identity::AccountId;
 
 use crate::info::ConnectionState;
 use crate::policy::Peer;
+use crate::report::Journal;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
+    /// What it has met with.
+    pub(super) journal: Arc<Journal>,
     state: AtomicU8,
     account: OnceLock<AccountId>,
     /// The request is out: the device may know of the attempt.
@@ -19,6 +22,16 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn new(journal: Journal) -> Self {
+        Self {
+            journal: Arc::new(journal),
+            state: AtomicU8::new(0),
+            account: OnceLock::new(),
+            asked: AtomicBool::new(false),
+            crossed: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn state(&self) -> ConnectionState {
         match self.state.load(Ordering::Relaxed) {
             0 => ConnectionState::Signalling,

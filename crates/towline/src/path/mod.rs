@@ -20,6 +20,7 @@ use towline_ice::{
 use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket};
 
 use crate::reach::Outside;
+use crate::report::Journal;
 
 pub use kind::{PathKind, Use};
 pub(crate) use negotiation::Negotiation;
@@ -150,9 +151,10 @@ impl Gathered {
     pub(crate) async fn negotiate(
         self,
         remote: Description,
+        journal: &Arc<Journal>,
         limit: Duration,
     ) -> Result<Selected, NegotiationError> {
-        let negotiation = Negotiation::new(self, remote);
+        let negotiation = Negotiation::new(self, remote, Arc::clone(journal));
         match tokio::time::timeout(limit, negotiation).await {
             Ok(Ok(selected)) => Ok(selected),
             Ok(Err(report)) => Err(NegotiationError::Failed(report)),

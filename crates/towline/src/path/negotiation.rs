@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -15,6 +16,7 @@ use towline_ice::{
 use towline_net::{BoxFuture, Net, TcpConnect, TcpListener, TcpStream};
 
 use super::{Gathered, Selected, connect_error};
+use crate::report::{Journal, View};
 
 /// Bytes read from a stream at once while negotiating: checks are small.
 const READ_SIZE: usize = 4096;
@@ -57,7 +59,7 @@ impl Link {
 
 /// Runs until the agent selects a path or gives up.
 pub(crate) struct Negotiation {
-    net: std::sync::Arc<dyn Net>,
+    net: Arc<dyn Net>,
     /// Taken out with the selected path.
     agent: Option<Agent>,
     listeners: Vec<Box<dyn TcpListener>>,
@@ -65,17 +67,25 @@ pub(crate) struct Negotiation {
     /// Open connections that were not selected.
     losers: Vec<Box<dyn TcpStream>>,
     timer: Pin<Box<Sleep>>,
+    journal: Arc<Journal>,
 }
 
 impl Negotiation {
-    pub(super) fn new(gathered: Gathered, remote: Description) -> Self {
+    pub(super) fn new(gathered: Gathered, remote: Description, journal: Arc<Journal>) -> Self {
         let Gathered { net, mut agent, listeners, .. } = gathered;
         let now = towline_net::now();
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
         let timer = Box::pin(tokio::time::sleep_until(now.into()));
-        Self { net, agent: Some(agent), listeners, links: BTreeMap::new(), losers: Vec::new(), timer }
+        let (links, losers) = (BTreeMap::new(), Vec::new());
+        Self { net, agent: Some(agent), listeners, links, losers, timer, journal }
+    }
+
+    /// Writes down how things look.
+    fn note(&mut self) {
+        let view = View { ice: self.agent().report(), nat: None };
+        self.journal.view(towline_net::now(), view);
     }
 
     fn agent(&mut self) -> &mut Agent {
@@ -126,6 +136,7 @@ impl Negotiation {
                     else {
                         continue;
                     };
+                    self.note();
                     let agent = self.agent.take().expect("there until the future is done");
                     let losers = std::mem::take(&mut self.losers);
                     return Some(Ok(Selected {
@@ -141,7 +152,10 @@ impl Negotiation {
                         losers,
                     }));
                 }
-                Event::Failed(report) => return Some(Err(report)),
+                Event::Failed(report) => {
+                    self.note();
+                    return Some(Err(report));
+                }
                 other => tracing::trace!(event = ?other, "negotiation"),
             }
         }
@@ -281,6 +295,9 @@ impl Future for Negotiation {
             match this.agent().poll_timeout() {
                 Some(at) if at <= now => {
                     this.agent().handle_timeout(now);
+                    if this.journal.wants_view(now) {
+                        this.note();
+                    }
                     moved = true;
                 }
                 Some(at) => {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use towline_ice::gather::{GatherAction, GatherEvent, Gatherer};
+use towline_ice::gather::{GatherAction, GatherEvent, Gatherer, NatReport};
 use towline_ice::{Candidate, TcpType, Transport};
 use towline_net::BoxFuture;
 use towline_portmap::{MappingState, PortMapping};
@@ -124,6 +124,11 @@ impl Outside {
             Some(gatherer) if !gatherer.is_done() => gatherer.handle_udp(now, local, from, datagram),
             _ => false,
         }
+    }
+
+    /// What the servers said.
+    pub(crate) fn nat(&self) -> Option<NatReport> {
+        self.gatherer.as_ref().map(Gatherer::nat_report)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

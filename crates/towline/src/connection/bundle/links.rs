@@ -8,6 +8,7 @@ use super::Bundle;
 use super::wires::{News, Path};
 use crate::info::LinkInfo;
 use crate::path::{PathKind, Use};
+use crate::report::View;
 
 /// Round trips that a peer gets to answer after one of its paths is gone, and the least of time: a lost question is repeated.
 const PATIENCE: u32 = 12;
@@ -117,6 +118,11 @@ impl Bundle {
                 matches!(path.route, Route::Datagram { socket: own, remote: its, .. } if (own, its) == (socket, remote))
             }),
         }
+    }
+
+    /// What the agent sees.
+    pub(crate) fn view(&self) -> View {
+        self.wires.view()
     }
 
     /// The links as plain values.

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use towline_ice::gather::NatReport;
 use towline_ice::{Agent, Candidate, Transport, Trickle};
 use towline_net::UdpSocket;
 
@@ -70,6 +71,11 @@ impl Outward {
         datagram: &[u8],
     ) -> bool {
         !self.ended && self.outside.as_mut().is_some_and(|outside| outside.handle(now, local, from, datagram))
+    }
+
+    /// What servers say of us.
+    pub(super) fn nat(&self) -> Option<NatReport> {
+        self.outside.as_ref()?.nat()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

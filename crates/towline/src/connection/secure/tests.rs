@@ -17,7 +17,9 @@ use towline_net::TcpStream;
 use towline_tls::{Options, Session, TlsError};
 
 use super::*;
+use crate::info::{ConnectionId, Origin};
 use crate::path::{Gathered, PathOptions};
+use crate::report::Journal;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// What the peer says as soon as it can.
@@ -61,6 +63,10 @@ struct Peer {
     our_role: Role,
 }
 
+fn journal() -> Arc<Journal> {
+    Arc::new(Journal::new(device(0), ConnectionId(1), Origin::Dialled, towline_net::now()))
+}
+
 impl Scene {
     async fn new(world: &World, role: Role) -> Self {
         let internet = world.internet();
@@ -68,9 +74,10 @@ impl Scene {
         let ours = gathered(world, internet, "ours", role);
         let theirs = gathered(world, internet, "theirs", peer_role);
         let (our_description, their_description) = (ours.description(), theirs.description());
+        let journal = journal();
         let (ours, theirs) = tokio::join!(
-            ours.negotiate(their_description, LIMIT),
-            theirs.negotiate(our_description.clone(), LIMIT)
+            ours.negotiate(their_description, &journal, LIMIT),
+            theirs.negotiate(our_description.clone(), &journal, LIMIT)
         );
         let (ours, mut theirs) = (ours.unwrap(), theirs.unwrap());
         theirs.stream.write_all(&theirs.unsent).await.unwrap();

@@ -7,11 +7,12 @@ use tokio_util::sync::CancellationToken;
 use towline_identity::DeviceId;
 
 use super::Actor;
-use crate::info::ConnectionId;
+use crate::info::{ConnectionId, Origin};
 use crate::node::attempt;
 use crate::node::progress::Progress;
 use crate::node::underway::{OriginKey, Underway};
 use crate::policy::ConnectionPolicy;
+use crate::report::Journal;
 use crate::signal::Incoming;
 
 impl Actor {
@@ -67,7 +68,8 @@ impl Actor {
         let known = self.known.get(device).cloned();
         let (over, _) = watch::channel(());
         let stop = CancellationToken::new();
-        let progress = Arc::new(Progress::default());
+        let journal = Journal::new(device, id, Origin::Answered, towline_net::now());
+        let progress = Arc::new(Progress::new(journal));
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
         let later = self.trickling.open((device, id, OriginKey::Answered));
         let task = self.attempts.spawn(async move {

@@ -25,12 +25,14 @@ const CONNECTION_QUEUE: usize = 1024 + 2 * 65_536;
 impl Actor {
     /// Starts the task of a connection that stands and puts it on the table.
     pub(super) fn establish(&mut self, attempted: Attempted) -> Connection {
-        let Attempted { id, origin, secured, peer, known, path, timeline, admitted, judged } = attempted;
+        let Attempted { id, origin, secured, peer, known, path, timeline, journal, admitted, judged } =
+            attempted;
         let device = peer.device;
         self.known.remember(known);
         let dialect = secured.dialect;
         let security = secured.security;
         let kind = secured.carrier.kind();
+        journal.stand(towline_net::now(), kind == crate::info::Carrier::Channeler);
         let carrier = secured.carrier.with_pool(self.pool.clone());
         let (sender, commands) = mpsc::channel(CONNECTION_QUEUE);
         let share = Arc::new(SendShare::new(self.limits.channel_send_buffer / 2));
@@ -60,8 +62,9 @@ impl Actor {
             received: 0,
             channels: 0,
         };
-        let connection =
-            Connection { shared: Arc::new(Shared { id, peer, origin, admitted, info, counters, line }) };
+        let connection = Connection {
+            shared: Arc::new(Shared { id, peer, origin, admitted, info, counters, journal, line }),
+        };
         let all = self.table.insert(connection.clone());
         for other in all.iter().filter(|other| other.id() != id) {
             // An older connection that is dead is found out now, not when somebody needs it.

@@ -103,6 +103,7 @@ impl Wires {
         }
         self.agent.handle_timeout(now);
         self.act();
+        self.note(now);
         self.streams.values_mut().for_each(|stream| stream.look(IDLE_BYTES));
         if self.packets.capacity() > IDLE_CAPACITY {
             self.packets = Vec::new();

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use towline_channeler::{Ecn, Route, Transmit};
 use towline_ice::{Agent, Description, FailureReport, PairId, Paths, Role, StreamId};
@@ -22,6 +22,7 @@ use super::stream::Stream;
 use crate::error::CloseReason;
 use crate::info::{PathInfo, PathTransport};
 use crate::path::{Gathered, NegotiationError, PathKind};
+use crate::report::{Journal, View};
 
 /// Packets of the peer kept that come before this side knows of a path.
 const MAX_EARLY: usize = 16;
@@ -93,6 +94,8 @@ pub(crate) struct Wires {
     failure: Option<CloseReason>,
     /// Something came from the peer since this was last asked.
     heard: bool,
+    /// Where the attempt writes down how things look.
+    journal: Arc<Journal>,
 }
 
 impl std::fmt::Debug for Wires {
@@ -106,7 +109,12 @@ impl std::fmt::Debug for Wires {
 
 impl Wires {
     /// Begins to look for paths to `remote`, over TCP and UDP; `later` brings and takes what is found out meanwhile.
-    pub(crate) fn new(gathered: Gathered, remote: Description, later: Later) -> Box<Self> {
+    pub(crate) fn new(
+        gathered: Gathered,
+        remote: Description,
+        later: Later,
+        journal: Arc<Journal>,
+    ) -> Box<Self> {
         let Gathered { net, mut agent, listeners, datagrams, mapped, outside } = gathered;
         let now = towline_net::now();
         agent.set_paths(Paths::Many);
@@ -115,7 +123,7 @@ impl Wires {
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
-        Box::new(Self {
+        let wires = Box::new(Self {
             net,
             agent,
             listeners,
@@ -132,7 +140,10 @@ impl Wires {
             held: Vec::new(),
             failure: None,
             heard: false,
-        })
+            journal,
+        });
+        wires.note(now);
+        wires
     }
 
     /// Looks until there is a path that both sides agree on. Others may follow.
@@ -151,6 +162,7 @@ impl Wires {
                 self.early = early;
                 moved |= self.poll_streams(cx);
                 if let Some(report) = self.failed.take() {
+                    self.journal.view(now, self.view());
                     return Poll::Ready(Err(NegotiationError::Failed(report)));
                 }
                 if let Some((pair, role)) = self.selected
@@ -175,6 +187,18 @@ impl Wires {
             }
         });
         tokio::time::timeout(limit, found).await.unwrap_or(Err(NegotiationError::TimedOut))
+    }
+
+    /// How things look now.
+    pub(in crate::connection::bundle) fn view(&self) -> View {
+        View { ice: self.agent.report(), nat: self.outward.nat() }
+    }
+
+    /// Writes down how things look, if it is time.
+    fn note(&self, now: Instant) {
+        if self.journal.wants_view(now) {
+            self.journal.view(now, self.view());
+        }
     }
 
     pub(super) fn failure(&self) -> Option<CloseReason> {
