@@ -3,11 +3,12 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interop::jami::Namespace;
 use interop::{Peer, require};
-use towline_emulator::towline_nat::{Allocation, Config, Filtering, Mapping, Refusal, Taken};
+use towline_emulator::towline_link::Link;
+use towline_emulator::towline_nat::{Allocation, Config, Filtering, Mapping, Refusal, Refused, Rules, Taken};
 use towline_emulator::{Router, Running, Wire};
 
 const HOME: &str = "192.168.1.10";
@@ -158,6 +159,13 @@ fn every_kind_is_told_from_outside() {
     }
     let (passed, dropped) = running.counts();
     assert!(passed > 27 * 10 && dropped >= 9 * 3, "{passed} passed, {dropped} dropped");
+    // A refused datagram did not pass, though something goes back.
+    running.with(|router, _| router.set_rules(Rules { refused_out: Refused::Reject, ..Rules::no_udp() }));
+    let client = two.client();
+    client.connect(servers[0].local_addr().unwrap()).unwrap();
+    client.send(b"?").unwrap();
+    assert_eq!(client.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(running.counts(), (passed, dropped + 1));
 }
 
 /// A megabyte, which arrives as it was.
@@ -198,6 +206,70 @@ fn connections_errors_and_refusals_pass_between_kernels() {
             two.world.within(|| Ok(TcpStream::connect_timeout(&to, PATIENCE).unwrap_err().kind())).unwrap();
         assert_eq!(knock, ErrorKind::ConnectionRefused, "{unsolicited:?}");
     }
+}
+
+/// What comes of datagrams of this length that are sent from home at once: their numbers, in the order in which they came.
+fn volley(two: &Two, server: &UdpSocket, count: u16, length: usize) -> Vec<u16> {
+    let client = two.client();
+    for number in 0..count {
+        let mut datagram = vec![0; length];
+        datagram[..2].copy_from_slice(&number.to_be_bytes());
+        client.send_to(&datagram, server.local_addr().unwrap()).unwrap();
+    }
+    server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let (mut came, mut buf) = (Vec::new(), [0; 2000]);
+    while server.recv_from(&mut buf).is_ok() {
+        came.push(u16::from_be_bytes([buf[0], buf[1]]));
+    }
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    came
+}
+
+#[test]
+fn the_line_is_what_it_is_said_to_be() {
+    if require(&[Peer::Kernel]).is_none() {
+        return;
+    }
+    const MS: Duration = Duration::from_millis(1);
+    let (two, running) = Two::emulated();
+    let [server, ..] = two.servers();
+    let line = |link: Link| running.set_line(link.clone(), link, [4; 32]);
+
+    line(Link::delay(40 * MS));
+    let (client, start) = (two.client(), Instant::now());
+    let at = seen(&client, &server);
+    server.send_to(b"!", at).unwrap();
+    client.recv(&mut [0]).unwrap();
+    assert!(start.elapsed() >= 80 * MS, "{:?}", start.elapsed());
+
+    line(Link { loss: 0.5, ..Link::delay(MS) });
+    let came = volley(&two, &server, 200, 100);
+    assert!((60..140).contains(&came.len()), "{}", came.len());
+    assert!(came.is_sorted());
+
+    line(Link { jitter: 30 * MS, reorder: true, duplicate: 0.2, ..Link::delay(MS) });
+    let came = volley(&two, &server, 200, 100);
+    assert!((220..260).contains(&came.len()) && !came.is_sorted(), "{came:?}");
+
+    line(Link { mtu: 1300, ..Link::delay(MS) });
+    assert_eq!(volley(&two, &server, 10, 1300 - 28).len(), 10);
+    assert_eq!(volley(&two, &server, 10, 1300 - 27).len(), 0, "nobody says why");
+
+    // A megabyte at two megabytes per second, but for what the queue has taken.
+    line(Link { rate: Some(2_000_000), queue: 100_000, ..Link::delay(MS) });
+    let listener = two.world.within(|| Ok(TcpListener::bind((WORLD[0], 80))?)).unwrap();
+    let mut client = two.home.within(|| Ok(TcpStream::connect((WORLD[0], 80))?)).unwrap();
+    let mut server_end = listener.accept().unwrap().0;
+    let start = Instant::now();
+    transfer(&mut client, &mut server_end);
+    assert!(start.elapsed() >= 450 * MS, "{:?}", start.elapsed());
+
+    line(Link::delay(MS));
+    running.set_outage(true);
+    assert_eq!(volley(&two, &server, 10, 100).len(), 0);
+    running.set_outage(false);
+    assert_eq!(volley(&two, &server, 10, 100).len(), 10);
+    transfer(&mut server_end, &mut client);
 }
 
 /// What the kernel does with `masquerade`, which most homes have, is what our presets say.

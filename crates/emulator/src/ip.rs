@@ -215,7 +215,7 @@ pub(crate) fn reset(about: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn checks_hold(packet: &[u8]) {
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(sum(&pseudo), 0, "transport");
     }
 
-    fn end(text: &str) -> SocketAddr {
+    pub(crate) fn end(text: &str) -> SocketAddr {
         text.parse().expect("an address")
     }
 
@@ -251,13 +251,15 @@ mod tests {
         packet
     }
 
-    fn datagram() -> Vec<u8> {
+    /// From 192.168.1.10:5000 to 198.51.100.1:3478.
+    pub(crate) fn datagram() -> Vec<u8> {
         let mut body = vec![0x13, 0x88, 0x0d, 0x96, 0, 13, 0, 0];
         body.extend(b"hello");
         packet(17, &body)
     }
 
-    fn segment(flags: u8) -> Vec<u8> {
+    /// From 192.168.1.10:5000 to 198.51.100.1:80.
+    pub(crate) fn segment(flags: u8) -> Vec<u8> {
         packet(6, &[0x13, 0x88, 0, 80, 0, 0, 0, 9, 0, 0, 0, 7, 0x50, flags, 1, 0, 0, 0, 0, 0, b'x', b'y'])
     }
 

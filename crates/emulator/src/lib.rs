@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(target_os = "linux")]
+mod batch;
+#[cfg(any(target_os = "linux", test))]
+mod crossing;
 mod ip;
 mod router;
 #[cfg(target_os = "linux")]
@@ -8,4 +12,5 @@ mod wire;
 pub use crate::router::{Fate, Router};
 #[cfg(target_os = "linux")]
 pub use crate::wire::{Running, Wire};
+pub use towline_link;
 pub use towline_nat;

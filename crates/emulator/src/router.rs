@@ -48,6 +48,14 @@ impl Router {
         self.firewall.as_mut()
     }
 
+    /// Filters by these rules from now on. A router without a firewall gets one, which knows no sessions yet.
+    pub fn set_rules(&mut self, rules: Rules) {
+        match &mut self.firewall {
+            Some(firewall) => firewall.set_rules(rules),
+            None => self.firewall = Some(Firewall::new(rules)),
+        }
+    }
+
     /// A packet passes: is changed, and goes where the answer says.
     pub fn pass(&mut self, now: Duration, way: Way, packet: &mut [u8]) -> Fate {
         let Some(content) = ip::read(packet) else { return Fate::Drop(None) };
@@ -96,12 +104,11 @@ impl Router {
     }
 
     fn hold(&mut self, header: Header, packet: &[u8]) {
-        let Some(nat) = self.nat.as_ref().filter(|nat| nat.poll_timeout().is_some()) else { return };
-        self.held.retain(|(known, _)| *known != header);
-        if self.held.len() >= nat.config().limits.waiting {
-            self.held.pop_front();
+        let Some(nat) = &self.nat else { return };
+        self.held.retain(|(known, _)| *known != header && nat.is_refusing(known));
+        if nat.is_refusing(&header) {
+            self.held.push_back((header, packet.to_vec()));
         }
-        self.held.push_back((header, packet.to_vec()));
     }
 
     fn error(&mut self, now: Duration, way: Way, quoted: Header, packet: &mut [u8]) -> Fate {
@@ -133,9 +140,14 @@ impl Router {
 
     /// A packet that goes outside now: somebody is told late that nobody answers.
     pub fn late(&mut self, now: Duration) -> Option<Vec<u8>> {
-        let refused = self.nat.as_mut()?.poll_refused(now)?;
-        let at = self.held.iter().position(|(held, _)| *held == refused)?;
-        let (_, packet) = self.held.remove(at)?;
-        ip::unreachable(&packet)
+        while let Some(refused) = self.nat.as_mut()?.poll_refused(now) {
+            let held = self.held.iter().position(|(held, _)| *held == refused);
+            if let Some((_, packet)) = held.and_then(|at| self.held.remove(at))
+                && let Some(answer) = ip::unreachable(&packet)
+            {
+                return Some(answer);
+            }
+        }
+        None
     }
 }

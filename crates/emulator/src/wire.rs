@@ -11,18 +11,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, ppoll},
+    sys::time::TimeSpec,
+};
+use towline_link::Link;
 use towline_nat::Way;
-use tun_rs::{DeviceBuilder, GROTable, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
+use tun_rs::{DeviceBuilder, SyncDevice, VIRTIO_NET_HDR_LEN};
 
-use crate::router::{Fate, Router};
+use crate::{
+    batch::{Incoming, Outgoing},
+    crossing::{Crossing, Due, Side, Step},
+    router::Router,
+};
 
-/// Longest packet of a TUN device.
-const LONGEST: usize = 65_535;
-/// Packets that the device may give at once: 64 KiB in segments of 256 bytes.
-const PACKETS: usize = 2 * IDEAL_BATCH_SIZE;
-/// How often a thread that has nothing to do looks whether it is to end, in milliseconds.
-const GLANCE: u8 = 50;
+/// How often a thread that has nothing to do looks whether it is to end.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Two TUN devices with a router between them. The caller moves them into namespaces and gives them addresses and routes.
 pub struct Wire {
@@ -39,16 +43,17 @@ impl fmt::Debug for Wire {
 
 #[derive(Debug)]
 struct Shared {
-    router: Mutex<Router>,
+    crossing: Mutex<Crossing>,
     start: Instant,
     stop: AtomicBool,
     passed: AtomicU64,
-    dropped: AtomicU64,
+    /// Packets that a device did not take.
+    refused: AtomicU64,
 }
 
 impl Shared {
-    fn router(&self) -> MutexGuard<'_, Router> {
-        self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    fn crossing(&self) -> MutexGuard<'_, Crossing> {
+        self.crossing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,11 +77,11 @@ impl Wire {
     /// When no thread can be started.
     pub fn run(self, router: Router) -> io::Result<Running> {
         let shared = Arc::new(Shared {
-            router: Mutex::new(router),
+            crossing: Mutex::new(Crossing::new(router)),
             start: Instant::now(),
             stop: AtomicBool::new(false),
             passed: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         });
         let wire = Arc::new(self);
         let mut running = Running { shared, threads: Vec::new() };
@@ -89,109 +94,81 @@ impl Wire {
         Ok(running)
     }
 
-    /// Carries packets of one direction. Ends when it is told to.
+    /// Carries what comes from one side. Ends when it is told to.
     fn carry(&self, way: Way, shared: &Shared) {
-        let (from, to) = match way {
-            Way::Out => (&self.inside, &self.outside),
-            Way::In => (&self.outside, &self.inside),
-        };
-        let mut batch = Batch::new(self.mtu);
+        let from = if way == Way::Out { &self.inside } else { &self.outside };
+        let mut incoming = Incoming::new(self.mtu);
+        let mut leaving = Leaving { inside: Outgoing::new(), outside: Outgoing::new() };
         while !shared.stop.load(Ordering::Relaxed) {
-            match batch.receive(from) {
-                Ok(()) => batch.pass(way, shared, from, to),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
-                    // Interrupted or not: the device is tried again.
-                    let _ = poll(&mut fds, PollTimeout::from(GLANCE));
+            match incoming.receive(from) {
+                Ok(packets) => {
+                    let mut crossing = shared.crossing();
+                    let now = shared.start.elapsed();
+                    for slot in packets {
+                        match crossing.take(now, way, &mut slot[VIRTIO_NET_HDR_LEN..]) {
+                            Step::Leave(side) => leaving.to(side).take(slot),
+                            Step::Answer(side, answer) => leaving.to(side).copy(&answer, false),
+                            Step::Wait | Step::Lost => {}
+                        }
+                    }
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(way, shared),
                 // A device that is down gives EIO until it is up; what cannot be cut into packets is lost.
                 Err(_) => thread::sleep(Duration::from_millis(1)),
             }
-            if way == Way::In {
-                self.answer_late(shared);
+            // What came at once goes first: nothing was on its way before it.
+            self.send(&mut leaving, shared);
+            while leaving.fill(way, shared) {
+                self.send(&mut leaving, shared);
             }
+            self.send(&mut leaving, shared);
         }
     }
 
-    fn answer_late(&self, shared: &Shared) {
+    /// Waits until a packet comes, or is due.
+    fn wait(&self, way: Way, shared: &Shared) {
+        let from = if way == Way::Out { &self.inside } else { &self.outside };
+        let due = shared.crossing().poll_timeout(way);
         let now = shared.start.elapsed();
-        let mut router = shared.router();
-        if router.poll_timeout().is_some_and(|at| at <= now) {
-            while let Some(answer) = router.late(now) {
-                let packet = [&[0; VIRTIO_NET_HDR_LEN][..], &answer].concat();
-                // Late or never: nobody asks for it.
-                let _ = self.outside.send(&packet);
-            }
+        let rest = due.map_or(GLANCE, |at| at.saturating_sub(now).min(GLANCE));
+        let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+        // Interrupted or not: the device is tried again.
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(rest)), None);
+    }
+
+    fn send(&self, leaving: &mut Leaving, shared: &Shared) {
+        for (outgoing, device) in [(&mut leaving.inside, &self.inside), (&mut leaving.outside, &self.outside)]
+        {
+            let (passed, refused) = outgoing.send(device);
+            shared.passed.fetch_add(passed, Ordering::Relaxed);
+            shared.refused.fetch_add(refused, Ordering::Relaxed);
         }
     }
 }
 
-/// Packets that are carried together: the system gives and takes many of one connection at once.
-struct Batch {
-    /// What came from the device, before it is cut into packets.
-    raw: Vec<u8>,
-    /// A packet each, behind room for the header of the device.
-    packets: Vec<Vec<u8>>,
-    sizes: Vec<usize>,
-    count: usize,
-    room: usize,
-    joined: GROTable,
+/// What a thread sends next.
+struct Leaving {
+    inside: Outgoing,
+    outside: Outgoing,
 }
 
-impl Batch {
-    fn new(mtu: u16) -> Self {
-        let room = VIRTIO_NET_HDR_LEN + usize::from(mtu);
-        let packet = || {
-            // Packets of a connection are joined in the first of them.
-            let mut packet = Vec::with_capacity(VIRTIO_NET_HDR_LEN + LONGEST);
-            packet.resize(room, 0);
-            packet
-        };
-        Self {
-            raw: vec![0; VIRTIO_NET_HDR_LEN + LONGEST],
-            packets: (0..PACKETS).map(|_| packet()).collect(),
-            sizes: vec![0; PACKETS],
-            count: 0,
-            room,
-            joined: GROTable::default(),
+impl Leaving {
+    fn to(&mut self, side: Side) -> &mut Outgoing {
+        match side {
+            Side::Inside => &mut self.inside,
+            Side::Outside => &mut self.outside,
         }
     }
 
-    fn receive(&mut self, from: &SyncDevice) -> io::Result<()> {
-        self.count =
-            from.recv_multiple(&mut self.raw, &mut self.packets, &mut self.sizes, VIRTIO_NET_HDR_LEN)?;
-        Ok(())
-    }
-
-    /// Sends on what may go on, and back what is to go back.
-    fn pass(&mut self, way: Way, shared: &Shared, from: &SyncDevice, to: &SyncDevice) {
-        let (mut kept, mut back) = (0, Vec::new());
-        let mut router = shared.router();
+    /// Adds what is due. Returns whether there may be more than there was room for.
+    fn fill(&mut self, way: Way, shared: &Shared) -> bool {
+        let mut crossing = shared.crossing();
         let now = shared.start.elapsed();
-        for at in 0..self.count {
-            let packet = &mut self.packets[at];
-            packet.truncate(VIRTIO_NET_HDR_LEN + self.sizes[at]);
-            match router.pass(now, way, &mut packet[VIRTIO_NET_HDR_LEN..]) {
-                Fate::Forward => {
-                    self.packets.swap(kept, at);
-                    kept += 1;
-                }
-                Fate::Turn => back.push(packet.clone()),
-                Fate::Drop(_) => {}
-                Fate::Answer(_, answer) => back.push([&[0; VIRTIO_NET_HDR_LEN][..], &answer].concat()),
-            }
+        while !self.inside.is_full() && !self.outside.is_full() {
+            let Some(Due { side, packet, carried }) = crossing.due(now, way) else { return false };
+            self.to(side).copy(&packet, carried);
         }
-        drop(router);
-        let mut send = |device: &SyncDevice, packets: &mut [Vec<u8>]| {
-            let sent = device.send_multiple(&mut self.joined, packets, VIRTIO_NET_HDR_LEN);
-            sent.map_or(0, |_| packets.len() as u64)
-        };
-        let passed = send(to, &mut self.packets[..kept]) + send(from, &mut back);
-        shared.passed.fetch_add(passed, Ordering::Relaxed);
-        shared.dropped.fetch_add((self.count as u64).saturating_sub(passed), Ordering::Relaxed);
-        for packet in &mut self.packets[..self.count] {
-            packet.resize(self.room, 0);
-        }
+        true
     }
 }
 
@@ -206,12 +183,26 @@ impl Running {
     /// Acts on the router while it works. Packets wait meanwhile.
     pub fn with<T>(&self, act: impl FnOnce(&mut Router, Duration) -> T) -> T {
         let now = self.shared.start.elapsed();
-        act(&mut self.shared.router(), now)
+        act(&mut self.shared.crossing().router, now)
     }
 
-    /// Packets that went on, and packets that did not.
+    /// Makes the line between the router and the outside like this, up and down; before, it carries everything at once. What is on
+    /// its way arrives as it would have. All that is left to chance follows from the seed and the packets.
+    ///
+    /// Packets come in bursts of 64 KiB, as the system gives them: a shorter queue loses the end of each.
+    pub fn set_line(&self, up: Link, down: Link, seed: [u8; 32]) {
+        self.shared.crossing().set_line(up, down, seed);
+    }
+
+    /// Lets the line lose everything, or ends that.
+    pub fn set_outage(&self, out: bool) {
+        self.shared.crossing().set_outage(out);
+    }
+
+    /// Packets that went on, and packets that did not. Those on the line are neither yet, and answers of the router are no packets.
     pub fn counts(&self) -> (u64, u64) {
-        (self.shared.passed.load(Ordering::Relaxed), self.shared.dropped.load(Ordering::Relaxed))
+        let dropped = self.shared.crossing().lost() + self.shared.refused.load(Ordering::Relaxed);
+        (self.shared.passed.load(Ordering::Relaxed), dropped)
     }
 }
 

@@ -56,7 +56,7 @@ impl State {
     pub(crate) fn mss(&self, node: NodeId, from: SocketAddr, to: SocketAddr) -> usize {
         match self.route(node, Some(from.ip()), to.ip()) {
             Some(port) if !self.owns(node, to.ip()) => {
-                self.ports[port.0].up.link.mtu - ip_header(to.is_ipv6()) - TCP_HEADER
+                self.ports[port.0].up.link().mtu - ip_header(to.is_ipv6()) - TCP_HEADER
             }
             _ => LOOPBACK_MSS,
         }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use towline_nat::{Reply, Transport, Way};
 
 use crate::{
-    link::Drop,
+    link::{self, Drop},
     middlebox::{Unanswered, Verdict},
     node::{NodeId, PortId, Role},
     packet::{Body, Kind, Packet, Segment},
@@ -43,8 +43,11 @@ impl State {
     pub(crate) fn transmit(&mut self, from: PortId, mut packet: Packet) {
         let now = self.now();
         let port = &mut self.ports[from.0];
-        let arrival =
-            if port.enabled { port.up.send(now, &mut packet, &mut self.chance) } else { Err(Drop::Outage) };
+        let arrival = if port.enabled {
+            link::send(&mut port.up, now, &mut packet, &mut self.chance)
+        } else {
+            Err(Drop::Outage)
+        };
         match arrival {
             Ok(at) => {
                 if port.up.repeats(&mut self.chance) {
@@ -93,7 +96,7 @@ impl State {
         let arrival = if port.side != side {
             Err(Drop::Partition)
         } else if port.enabled {
-            port.down.send(now, &mut packet, &mut self.chance)
+            link::send(&mut port.down, now, &mut packet, &mut self.chance)
         } else {
             Err(Drop::Outage)
         };

@@ -7,13 +7,13 @@ use std::{
 };
 
 use rand::Rng;
+use towline_link::{Direction, Link};
 use towline_net::{
     BoxFuture, Changes, Interface, InterfaceAddress, Net, TcpConnect, TcpListener, TcpStream, UdpBind,
     UdpSocket,
 };
 
 use crate::{
-    link::{Direction, Link},
     network::Network,
     node::{FIRST_INDEX, LOOPBACK_INDEX, NodeId, Port, PortId},
     shared::{State, World},
@@ -100,12 +100,18 @@ impl Host {
     ///
     /// This and the methods that follow: if there is no such interface, or it is the loopback interface.
     pub fn set_link(&self, interface: u32, up: Link, down: Link) {
-        self.port(interface, |port| (port.up.link, port.down.link) = (up, down));
+        self.port(interface, |port| {
+            port.up.set_link(up);
+            port.down.set_link(down);
+        });
     }
 
     /// Lets the links of an interface swallow everything, or ends that. The host is not told.
     pub fn set_outage(&self, interface: u32, out: bool) {
-        self.port(interface, |port| (port.up.out, port.down.out) = (out, out));
+        self.port(interface, |port| {
+            port.up.set_outage(out);
+            port.down.set_outage(out);
+        });
     }
 
     /// Takes an interface down or up; the host is told.

@@ -23,7 +23,7 @@ mod world;
 
 pub use crate::{
     host::Host,
-    link::{Burst, Drop, Link},
+    link::Drop,
     middlebox::{Middlebox, Plain, Unanswered, Verdict},
     nat::{BoxEvent, FirewallBox, FirewallHandle, NatBox, NatHandle},
     network::{Network, Plan},
@@ -37,5 +37,7 @@ pub use crate::{
     trace::{Event, Record, Trace},
     world::Router,
 };
+pub use towline_link;
+pub use towline_link::{Burst, Link};
 pub use towline_nat;
 pub use towline_nat::Way;

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, time::Duration};
 
 use rand::rngs::StdRng;
 use tokio::sync::watch;
+use towline_link::Direction;
 use towline_net::InterfaceAddress;
 
-use crate::{link::Direction, middlebox::Middlebox, tcp, udp};
+use crate::{middlebox::Middlebox, tcp, udp};
 
 /// A host or a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

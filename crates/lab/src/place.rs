@@ -3,11 +3,11 @@
 use std::{fmt, net::Ipv4Addr, str::FromStr, time::Duration};
 
 use thiserror::Error;
+use towline_link::Link;
 use towline_nat::{Config, Families, Filtering, Rules};
 
 use crate::{
     host::Host,
-    link::Link,
     middlebox::{Middlebox, Plain},
     nat::{FirewallBox, FirewallHandle, NatBox, NatHandle},
     network::{Network, Plan},

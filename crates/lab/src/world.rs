@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use rand::{SeedableRng, rngs::StdRng};
+use towline_link::Link;
 
 use crate::{
     host::Host,
-    link::Link,
     middlebox::Middlebox,
     network::{Network, Plan, Segment},
     node::{Node, NodeId, PortId, Role, SegmentId, Sockets},
@@ -65,7 +65,8 @@ impl Router {
     pub fn set_outage(&self, out: bool) {
         self.world.with(|state| {
             let port = &mut state.ports[self.outside.0];
-            (port.up.out, port.down.out) = (out, out);
+            port.up.set_outage(out);
+            port.down.set_outage(out);
         });
     }
 
@@ -73,7 +74,8 @@ impl Router {
     pub fn set_link(&self, up: Link, down: Link) {
         self.world.with(|state| {
             let port = &mut state.ports[self.outside.0];
-            (port.up.link, port.down.link) = (up, down);
+            port.up.set_link(up);
+            port.down.set_link(down);
         });
     }
 }

@@ -301,8 +301,7 @@ impl Nat {
             Refusal::Reset => Verdict::Reject(reason, Reply::Reset),
             Refusal::Unreachable => Verdict::Reject(reason, Reply::Unreachable),
             Refusal::Late(after) => {
-                let known = self.waiting.iter().any(|(_, waiting)| waiting == header);
-                if !known && self.waiting.len() < self.config.limits.waiting {
+                if !self.is_refusing(header) && self.waiting.len() < self.config.limits.waiting {
                     self.waiting.push_back((now + after, *header));
                 }
                 Verdict::Drop(reason)
@@ -321,6 +320,11 @@ impl Nat {
     /// When [`poll_refused`](Self::poll_refused) has something.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.waiting.front().map(|(at, _)| *at)
+    }
+
+    /// Whether the refusal of this segment waits.
+    pub fn is_refusing(&self, header: &Header) -> bool {
+        self.waiting.iter().any(|(_, waiting)| waiting == header)
     }
 
     /// A segment from outside whose sender is to be told now, by ICMP, that its destination is unreachable.

@@ -21,6 +21,7 @@ const MAP: &[(&str, Floor)] = &[
     ("towline-identity", Floor::Ground),
     ("towline-dht", Floor::Protocol),
     ("towline-ice", Floor::Protocol),
+    ("towline-link", Floor::Protocol),
     ("towline-mux", Floor::Protocol),
     ("towline-nat", Floor::Protocol),
     ("towline-sip", Floor::Protocol),
@@ -45,7 +46,7 @@ const MAP: &[(&str, Floor)] = &[
 ];
 
 /// What the packages beside the house may use of it in their production code; the others may use all.
-const LAB_USES: &[&str] = &["towline-net", "towline-nat"];
+const LAB_USES: &[&str] = &["towline-net", "towline-link", "towline-nat"];
 
 /// Dependencies that go another way, with the reason.
 const MAY_ALSO: &[(&str, &str, &str)] = &[

@@ -10,6 +10,7 @@ pub(crate) const PROTOCOL: &[&str] = &[
     "towline-account",
     "towline-dht",
     "towline-ice",
+    "towline-link",
     "towline-mux",
     "towline-nat",
     "towline-sip",
