@@ -77,7 +77,9 @@ pub struct Config {
     /// The least RTO of the first transmission of a UDP check; doubles with each. Default 500 ms; with more than ten UDP
     /// pairs open it is Ta for each of them (RFC 8445 section 14.3).
     pub udp_rto: Duration,
-    /// Transmissions of one UDP check. Default 7 (Rc of RFC 8489 section 6.2.1).
+    /// Transmissions of one UDP check. Default 5: with the wait for the answer to the last one a pair is given up after
+    /// 15.5 s, like a connect. Rc of RFC 8489 section 6.2.1 is 7 and makes 39.5 s, longer than people wait for a path; a check
+    /// of the peer begins ours anew.
     pub udp_transmissions: u32,
     /// How long a check over TCP, or the last transmission over UDP, waits for its answer.
     /// Default 8 s = 16 × 500 ms (spec 4.5; Rm of RFC 8489).
@@ -131,8 +133,8 @@ pub struct Config {
     /// With [`Paths::Many`]: how long the pairs of before a restart stay after a new one was selected, for what is under
     /// way on them. Default 2 s.
     pub linger: Duration,
-    /// With [`Paths::Many`]: after how long a pair that failed is tried again; doubles with each failure, up to eight
-    /// times as long. Default 10 s.
+    /// With [`Paths::Many`], once there is a path: after how long a pair that failed is tried again; doubles with each
+    /// failure, up to eight times as long. Default 10 s.
     pub recheck: Duration,
     /// How often a pair that never worked is tried again so. Default 3: nobody asked that address to take part.
     pub rechecks: u32,
@@ -154,7 +156,7 @@ impl Default for Config {
             so_retries: 20,
             so_retry_delay: Duration::from_millis(250),
             udp_rto: Duration::from_millis(500),
-            udp_transmissions: 7,
+            udp_transmissions: 5,
             response_timeout: Duration::from_secs(8),
             nomination_delay: Duration::from_millis(50),
             aggressive_settle: Duration::from_millis(100),

@@ -280,7 +280,7 @@ fn an_address_that_never_answers_is_not_asked_for_ever() {
     setup.run(Duration::from_mins(30));
     let report = setup.a.agent.report();
     let pair = report.pairs.iter().find(|p| p.remote.ip().to_string() == "192.0.2.9").unwrap();
-    assert_eq!(pair.checks_sent, 7 * 4, "once, and three times again");
+    assert_eq!(pair.checks_sent, 5 * 4, "once, and three times again");
 }
 
 #[test]
@@ -292,6 +292,47 @@ fn a_pair_given_up_stays_so() {
     setup.run(Duration::from_secs(1));
     assert_eq!(udp_links(&setup.a), 0);
     setup.agree(true);
+    // The peer goes on asking, until it notices; that makes nothing of it.
+    let mut times = setup.a.keepalives.len();
+    setup.run(Duration::from_secs(20));
+    times = setup.a.keepalives.len() - times;
+    assert_eq!(udp_links(&setup.a), 0);
+    assert!(times > 0, "the selected pair lives");
+}
+
+#[test]
+fn a_pair_that_failed_may_be_given_up_for_good() {
+    let mut setup = Setup::connected(&Config::parallel());
+    let opened = |s: &Setup| links(&s.a).into_iter().filter(|l| l.path.is_tcp()).count();
+    assert_eq!(opened(&setup), 2);
+    let connects = setup.net.connects.len();
+    // Each side gives up the connection that the other side has opened and prefers not to have; who opened it hears so.
+    for side in [&mut setup.a, &mut setup.b] {
+        let theirs = side.selected().unwrap();
+        let other = links(side).into_iter().find(|l| l.path.is_tcp() && l.path != theirs).unwrap();
+        side.agent.give_up(setup.net.now, other.pair);
+        side.agent.give_up(setup.net.now, other.pair);
+    }
+    setup.run(Duration::from_mins(3));
+    assert_eq!(opened(&setup), 1);
+    assert_eq!(setup.net.connects.len(), connects, "nobody tries again");
+    setup.agree(true);
+}
+
+#[test]
+fn an_attempt_at_many_paths_fails_too_when_none_works() {
+    let config = Config { trickle: false, ..Config::parallel() };
+    let mut setup = Setup::new(true, true, &config);
+    setup.net.tcp_rule = Box::new(|_, _| Rule::Swallow);
+    setup.net.udp_loss = 100;
+    setup.exchange();
+    setup.run(Duration::from_mins(1));
+    for (side, patience) in [(&setup.a, 5), (&setup.b, 10)] {
+        let report = side.failure().unwrap();
+        assert_eq!(report.to_string(), "no candidate pair answered: 1 TCP connect timed out, 1 UDP silent");
+        let (when, _) = side.events.last().unwrap();
+        assert_eq!(*when - setup.net.start, ms(15_500) + Duration::from_secs(patience));
+    }
 }
 
 #[test]

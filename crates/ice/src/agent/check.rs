@@ -191,6 +191,8 @@ impl Agent {
                 }
                 self.checks_due(now);
             }
+            // Given up by the driver: unless the peer has chosen it, a check of the peer changes nothing.
+            State::Failed(PairError::Superseded) if !pair.nomination.is_nominated() => {}
             State::Waiting | State::Failed(_) if pair.link == Link::Udp || pair.link.stream().is_some() => {
                 self.pair_mut(id).again = None;
                 self.send_check(now, id, Purpose::Ordinary);

@@ -180,9 +180,11 @@ impl Agent {
     }
 
     /// Gives up a pair, and its connection: the driver has no use for it. False when there is none, or it has failed
-    /// already. A pair given up is not tried again from this side.
+    /// already. A pair given up is not tried again from this side, one that has failed neither.
     pub fn give_up(&mut self, now: Instant, id: PairId) -> bool {
-        if self.pairs.get(&id).is_none_or(|p| matches!(p.state, State::Failed(_))) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return false };
+        pair.again = None;
+        if matches!(pair.state, State::Failed(_)) {
             return false;
         }
         self.fail_pair(now, id, PairError::Superseded);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, RngExt};
 
 use super::check::Purpose;
-use super::pair::{Link, State, Upkeep};
+use super::pair::{Link, Pair, State, Upkeep};
 use super::{Agent, Event, LossReason, PairId, Phase};
 use crate::config::Paths;
 use crate::report::PairError;
@@ -37,9 +37,11 @@ impl Agent {
         self.pairs.values().filter_map(|p| Some(p.upkeep?.due())).min()
     }
 
-    /// When the next failed pair is tried again.
+    /// When the next failed pair is tried again: once there is a path, or was one. The first attempt ends when every pair has
+    /// had its turn.
     pub(super) fn next_recheck(&self) -> Option<Instant> {
-        self.pairs.values().filter_map(|p| p.again).min()
+        let tries = self.connected || self.pairs.values().any(Pair::is_valid);
+        tries.then(|| self.pairs.values().filter_map(|p| p.again).min()).flatten()
     }
 
     pub(super) fn upkeep_due(&mut self, now: Instant) {
@@ -110,6 +112,9 @@ impl Agent {
     }
 
     pub(super) fn rechecks_due(&mut self, now: Instant) {
+        if self.next_recheck().is_none_or(|at| at > now) {
+            return;
+        }
         let due: Vec<_> =
             self.pairs.values().filter(|p| p.again.is_some_and(|at| at <= now)).map(|p| p.id).collect();
         for id in due {
