@@ -13,14 +13,17 @@ use towline::net::{Net, TcpConnect, UdpBind, now};
 use towline::{ConnectError, ConnectionState, Event, Node, Step};
 use towline_lab::{Host, Kind, Link, Middlebox, Packet, Record, Verdict, Way};
 
-/// Lets no TCP connection in from outside.
+/// Lets no TCP connection in from outside, and datagrams of the DHT only.
 #[derive(Debug)]
-struct NoIncoming;
+struct NoIncoming {
+    dht: SocketAddr,
+}
 
 impl Middlebox for NoIncoming {
     fn pass(&mut self, _: Duration, way: Way, packet: &mut Packet) -> Verdict {
         match (way, packet.kind()) {
             (Way::In, Kind::Syn) => Verdict::Refuse,
+            (Way::In, Kind::Udp) if packet.from != self.dht => Verdict::Refuse,
             _ => Verdict::Forward,
         }
     }
@@ -31,7 +34,8 @@ fn sheltered(lab: &Lab, name: &str) -> Host {
     let home = lab.world.lan();
     let host = lab.world.host(name);
     host.attach(home, Link::ethernet());
-    lab.world.router(format!("router of {name}"), home, lab.internet, Link::fibre(), NoIncoming);
+    let wall = NoIncoming { dht: lab.bootstrap };
+    lab.world.router(format!("router of {name}"), home, lab.internet, Link::fibre(), wall);
     host
 }
 

@@ -26,22 +26,35 @@ pub(super) struct Links {
 impl Bundle {
     /// Takes in what was found out about paths.
     pub(super) fn tend_links(&mut self, now: Instant) {
-        while let Some(news) = self.wires.poll_news() {
-            match news {
-                News::Works => self.links.waiting = true,
-                News::Lost(route) => {
-                    self.inner.link_lost(now, route);
-                    self.links.waiting = true;
+        loop {
+            while let Some(news) = self.wires.poll_news() {
+                self.take_news(now, news);
+            }
+            if std::mem::take(&mut self.links.waiting) {
+                self.add_links(now);
+            }
+            if !std::mem::take(&mut self.links.changed) {
+                return;
+            }
+            self.assign();
+            self.thin_out(now);
+        }
+    }
+
+    fn take_news(&mut self, now: Instant, news: News) {
+        self.links.changed = true;
+        match news {
+            News::Selected => {}
+            News::Works => self.links.waiting = true,
+            News::Lost(route) => {
+                self.links.waiting = true;
+                let living = |report: &LinkReport| report.status != LinkStatus::Closed;
+                let was_link = self.inner.links().filter(living).any(|report| report.route == route);
+                self.inner.link_lost(now, route);
+                if was_link {
                     self.doubt(now);
                 }
             }
-            self.links.changed = true;
-        }
-        if std::mem::take(&mut self.links.waiting) {
-            self.add_links(now);
-        }
-        if std::mem::take(&mut self.links.changed) {
-            self.assign();
         }
     }
 
@@ -108,16 +121,10 @@ impl Bundle {
         self.path(route).map(|path| path.kind)
     }
 
-    /// The path that a link takes. Whoever received packets on it first may know its own address better or less.
+    /// The path that a link takes.
     fn path(&self, route: Route) -> Option<&Path> {
-        let mut paths = self.wires.paths();
-        match route {
-            Route::Stream(_) => paths.find(|path| path.route == route),
-            // A peer has one address for our socket and for that of a relay.
-            Route::Datagram { socket, remote, .. } => paths.find(|path| {
-                matches!(path.route, Route::Datagram { socket: own, remote: its, .. } if (own, its) == (socket, remote))
-            }),
-        }
+        let of_route = || self.wires.paths().filter(|path| path.is_of(route));
+        of_route().find(|path| path.route == route).or_else(|| of_route().next())
     }
 
     /// What the agent sees.

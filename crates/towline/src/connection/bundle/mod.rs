@@ -11,6 +11,7 @@ mod outward;
 mod shake;
 mod socket;
 mod stream;
+mod thinning;
 mod wires;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ pub(crate) use self::wires::Wires;
 use self::control::{Control, Message};
 use self::lanes::{Lanes, Stage, from_transport, to_transport};
 use self::links::Links;
+use self::thinning::Thinning;
 use super::carrier::{Event, Filled, PingId, WriteError};
 use crate::error::CloseReason;
 use crate::info::ChannelInfo;
@@ -71,6 +73,7 @@ pub(crate) struct Bundle {
     inner: Connection,
     wires: Box<Wires>,
     links: Links,
+    thinning: Thinning,
     lanes: Lanes,
     bounds: Bounds,
     pool: Pool,
@@ -100,6 +103,7 @@ impl Bundle {
             inner,
             wires,
             links: Links::default(),
+            thinning: Thinning::new(now),
             lanes: Lanes::default(),
             bounds,
             pool: Pool::default(),
@@ -475,8 +479,8 @@ impl Bundle {
 
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         let probe = self.probe.map(|(_, at)| at);
-        let silence = self.silence();
-        [self.inner.poll_timeout(), self.wires.poll_timeout(), probe, silence].into_iter().flatten().min()
+        let own = [probe, self.silence(), self.thinning.poll_timeout()];
+        [self.inner.poll_timeout(), self.wires.poll_timeout()].into_iter().chain(own).flatten().min()
     }
 
     /// When the peer is to be asked for a sign of life, or given up. The transport keeps its datagram links alive by itself,
@@ -491,6 +495,7 @@ impl Bundle {
             self.inner.handle_timeout(now);
         }
         self.wires.handle_timeout(now);
+        self.handle_thinning(now);
         if self.probe.is_some_and(|(_, at)| at <= now) {
             self.probe = None;
             self.events.push_back(Event::Dead);

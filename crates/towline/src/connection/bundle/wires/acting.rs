@@ -18,7 +18,7 @@ const IDLE_CAPACITY: usize = 4 * 1024;
 
 impl Wires {
     /// Does what the agent asks for, and takes in what it found. True if there was anything.
-    pub(super) fn act(&mut self) -> bool {
+    pub(in crate::connection::bundle) fn act(&mut self) -> bool {
         let mut acted = false;
         while let Some(action) = self.agent.poll_action() {
             acted = true;
@@ -56,6 +56,8 @@ impl Wires {
                 }
                 Event::Selected { pair, role, .. } => {
                     self.selected.get_or_insert((pair, role));
+                    self.current = Some(pair);
+                    self.news.push_back(News::Selected);
                 }
                 Event::Failed(report) => self.failed = Some(report),
                 other => tracing::trace!(event = ?other, "paths"),
@@ -86,7 +88,8 @@ impl Wires {
             }
         };
         tracing::debug!(%local, %remote, "path works");
-        let path = Path { route, kind: PathKind::of(route.is_stream(), valid.is_relayed()), local, remote };
+        let kind = PathKind::of(route.is_stream(), valid.is_relayed());
+        let path = Path { route, kind, local, remote, priority: valid.priority };
         self.paths.insert(valid.pair, path);
         self.news.push_back(News::Works);
     }

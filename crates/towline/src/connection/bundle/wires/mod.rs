@@ -34,15 +34,19 @@ pub(super) struct Path {
     pub(super) kind: PathKind,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// The greater the better, among paths of one kind. Both sides count alike.
+    pub(super) priority: u64,
 }
 
 /// What the agent found out.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum News {
     /// A path works.
     Works,
     /// It does not any more.
     Lost(Route),
+    /// Both sides agree on one, the first or a better one.
+    Selected,
 }
 
 /// A packet of the transport, and how it came.
@@ -67,6 +71,17 @@ impl Path {
         let transport = if self.kind.is_tcp() { PathTransport::Tcp } else { PathTransport::Udp };
         PathInfo { transport, local: self.local, remote: self.remote }
     }
+
+    /// Whether packets of this route take this path. Whoever received packets first may know its own address better or less,
+    /// and a peer has one address for our socket and for that of a relay.
+    pub(super) fn is_of(&self, route: Route) -> bool {
+        match (self.route, route) {
+            (Route::Datagram { socket, remote, .. }, Route::Datagram { socket: own, remote: its, .. }) => {
+                (socket, remote) == (own, its)
+            }
+            (path, route) => path == route,
+        }
+    }
 }
 
 /// See the module.
@@ -81,8 +96,9 @@ pub(crate) struct Wires {
     next: u32,
     paths: BTreeMap<PairId, Path>,
     news: VecDeque<News>,
-    /// What was selected first, and the failure of everything.
+    /// What was selected first, what is now, and the failure of everything.
     selected: Option<(PairId, Role)>,
+    current: Option<PairId>,
     failed: Option<FailureReport>,
     /// Packets that came before anybody could take them.
     early: Vec<(Route, Option<Ecn>, Vec<u8>)>,
@@ -134,6 +150,7 @@ impl Wires {
             paths: BTreeMap::new(),
             news: VecDeque::new(),
             selected: None,
+            current: None,
             failed: None,
             early: Vec::new(),
             packets: Vec::new(),
@@ -218,6 +235,22 @@ impl Wires {
     /// What the agent found out since the last call.
     pub(super) fn poll_news(&mut self) -> Option<News> {
         self.news.pop_front()
+    }
+
+    /// The path that both sides agree on now.
+    pub(super) fn selected(&self) -> Option<(PairId, Path)> {
+        let pair = self.current?;
+        Some((pair, *self.paths.get(&pair)?))
+    }
+
+    /// Lets nobody connect any more.
+    pub(super) fn stop_listening(&mut self) {
+        self.listeners = Vec::new();
+    }
+
+    /// The paths that work, and which pair of candidates each is.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (PairId, &Path)> {
+        self.paths.iter().map(|(&pair, path)| (pair, path))
     }
 
     /// The paths that work.
