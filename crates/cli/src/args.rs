@@ -263,7 +263,8 @@ pub(crate) struct Demo {
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  towline lab\n  towline lab link-death\n  towline lab loss --seed 7\n  \
-                  towline lab nat symmetric port-restricted --seed 3"
+                  towline lab nat symmetric port-restricted --seed 3\n  towline lab reach symmetric open\n  \
+                  towline lab matrix --seeds 5\n  towline lab matrix --cell symmetric,double-nat"
 )]
 pub(crate) struct Lab {
     #[command(subcommand)]
@@ -288,6 +289,43 @@ pub(crate) enum LabNetwork {
         #[command(flatten)]
         seed: Seed,
     },
+    /// Two whole devices, wherever they are: what each learns, what it tries, and how one reaches the other.
+    Reach {
+        /// Where the device is that dials.
+        #[arg(value_name = "PLACE")]
+        alice: Place,
+        /// Where the other is.
+        #[arg(value_name = "PLACE")]
+        bob: Place,
+        #[command(flatten)]
+        seed: Seed,
+    },
+    /// Dials between all places, many times: how many find a direct path, how soon, and what serves the others.
+    Matrix {
+        /// Dials for each pair of places; the two take turns.
+        #[arg(long, value_name = "NUMBER", default_value = "50", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        seeds: u64,
+        /// Only this pair of places. May be repeated.
+        #[arg(long = "cell", value_name = "PLACE,PLACE")]
+        cells: Vec<Cell>,
+        /// Print the table in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+/// Two places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell(pub(crate) [Place; 2]);
+
+impl std::str::FromStr for Cell {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (a, b) = text.split_once(',').ok_or("two places are named as PLACE,PLACE")?;
+        let place = |name: &str| name.parse().map_err(|error: towline_lab::UnknownPlace| error.to_string());
+        Ok(Self([place(a)?, place(b)?]))
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]

@@ -113,6 +113,89 @@ fn a_hole_punch_is_drawn_and_explained() {
 }
 
 #[test]
+fn a_dial_is_drawn_and_repeated_by_its_seed() {
+    let args = ["reach", "port-restricted", "full-cone", "--seed", "3"];
+    let told = lab(&args).success();
+    for part in [
+        "port-restricted and full-cone, seed 3: alice dials bob by its key",
+        "└─ alice's router 45.0.6.1: one mapping for all",
+        "station-1 45.0.4.1",
+        "+ alice's router maps Udp 192.168.1.11:",
+        "bob knows where the other may be, and tries",
+        "alice: udp from 192.168.1.11:",
+        "carries data: no better kind of path works",
+        "Direct after ",
+    ] {
+        assert!(told.out.contains(part), "{part} is not in\n{}", told.out);
+    }
+    assert_eq!(told.out, lab(&args).success().out, "the same seed tells the same story");
+    let other = lab(&["reach", "port-restricted", "full-cone", "--seed", "4", "--json"]).success().events();
+    let end = other.last().unwrap();
+    assert_eq!(end["event"], "lab_reach");
+    assert!(!told.out.contains(end["trace"].as_str().unwrap()), "another seed, another story");
+}
+
+/// What is to be seen between two places.
+#[derive(Debug, PartialEq)]
+enum Expected {
+    Direct,
+    Relayed,
+    /// Who cannot send UDP cannot join the DHT.
+    Nothing,
+}
+
+fn expected(a: &str, b: &str) -> Expected {
+    let either = |names: &[&str]| names.contains(&a) || names.contains(&b);
+    let symmetric = either(&["symmetric", "sequential-symmetric"]);
+    if either(&["udp-blocked", "web-only"]) {
+        Expected::Nothing
+    } else if symmetric && !either(&["open", "full-cone"]) {
+        Expected::Relayed
+    } else {
+        Expected::Direct
+    }
+}
+
+#[test]
+fn the_matrix_keeps_its_floors() {
+    let events = lab(&["matrix", "--seeds", "2", "--json"]).success().events();
+    let matrix = events.last().unwrap();
+    assert_eq!(matrix["places"].as_array().unwrap().len(), 8);
+    let cells = matrix["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 36);
+    assert_eq!(events.len(), 37, "each is told when it is complete");
+    for cell in cells {
+        let place = |number: usize| cell["places"][number].as_str().unwrap();
+        let count = |what: &str| cell[what]["count"].as_u64().unwrap_or_default();
+        let slowest = |what: &str| cell[what]["p99_ms"].as_f64().unwrap_or_default();
+        let seen = match (count("connected"), count("direct"), cell["relayed"].as_u64().unwrap()) {
+            (2, 2, 0) => Expected::Direct,
+            (2, 0, 2) => Expected::Relayed,
+            (0, 0, 0) => Expected::Nothing,
+            _ => panic!("not all alike: {cell}"),
+        };
+        assert_eq!(seen, expected(place(0), place(1)), "{cell}");
+        assert!(slowest("direct") < 4000.0 && slowest("connected") < 4000.0, "{cell}");
+    }
+}
+
+#[test]
+fn a_cell_of_the_matrix_is_played_alone_and_its_misses_are_told() {
+    let args = ["matrix", "--cell", "symmetric,port-restricted", "--seeds", "2"];
+    let told = lab(&args).success();
+    assert!(
+        told.out.contains("lab reach symmetric port-restricted --seed 1: no direct path"),
+        "{}",
+        told.out
+    );
+    let table = lab(&[&args[..], &["--markdown"]].concat()).success();
+    assert!(table.out.contains("\n| symmetric | port-restricted | 0 % |"), "{}", table.out);
+    lab(&["matrix", "--cell", "symmetric"]).fails_with(2);
+    lab(&["matrix", "--cell", "symmetric,moon"]).fails_with(2);
+    lab(&["matrix", "--seeds", "0"]).fails_with(2);
+}
+
+#[test]
 fn places_are_listed() {
     let listed = lab(&["nat", "--json"]).success().events();
     let places = listed[0]["places"].as_array().unwrap();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Weight;
+use super::matrix::{LabCell, LabMatrix};
 use crate::text::bytes;
 
 /// Widest bar, in characters.
@@ -34,10 +35,28 @@ pub(crate) enum LabEvent {
     Places { places: Vec<LabPlace> },
     /// What stands between two devices.
     #[serde(rename = "lab_network")]
-    Network { seed: u64, rendezvous: String, sides: Vec<LabSide> },
+    Network {
+        seed: u64,
+        /// What is going to happen.
+        about: String,
+        /// What is on the internet between them.
+        internet: String,
+        /// Where two devices are told about each other, if that is by one host.
+        rendezvous: Option<String>,
+        sides: Vec<LabSide>,
+    },
     /// Whether they reached each other.
     #[serde(rename = "lab_punch")]
     Punch(LabPunch),
+    /// What came of a dial.
+    #[serde(rename = "lab_reach")]
+    Reach(LabReach),
+    /// A cell of `lab matrix` is complete.
+    #[serde(rename = "lab_cell")]
+    Cell(LabCell),
+    /// All of them are.
+    #[serde(rename = "lab_matrix")]
+    Matrix(LabMatrix),
 }
 
 /// A place for a device.
@@ -75,6 +94,23 @@ pub(crate) struct LabPunch {
     /// After both knew where to send to.
     pub(crate) ms: Option<f64>,
     pub(crate) why_not: Vec<String>,
+    /// A hash over everything that moved: the same for the same seed.
+    pub(crate) trace: String,
+}
+
+/// What came of a dial. Times are from its beginning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LabReach {
+    /// Until words had gone there and back on a channel.
+    pub(crate) connected_ms: Option<f64>,
+    /// Until a path from device to device carried what both send.
+    pub(crate) direct_ms: Option<f64>,
+    /// What carried the first words.
+    pub(crate) first: Option<String>,
+    /// What carried data at the end.
+    pub(crate) last: Option<String>,
+    /// Why there is no connection.
+    pub(crate) why_not: Option<String>,
     /// A hash over everything that moved: the same for the same seed.
     pub(crate) trace: String,
 }
@@ -131,12 +167,17 @@ impl LabEvent {
             Self::Places { places } => {
                 let list = places.iter().map(|place| format!("    {:<22} {}", place.name, place.about));
                 format!(
-                    "  nat PLACE [PLACE], a hole punch between two of:\n{}",
+                    "  matrix       dials between all places, many times\n\
+                     \u{20} reach PLACE PLACE, a dial between two whole devices, and\n\
+                     \u{20} nat PLACE [PLACE], a hole punch between two of:\n{}",
                     list.collect::<Vec<_>>().join("\n")
                 )
             }
-            Self::Network { seed, rendezvous, sides } => network(*seed, rendezvous, sides),
+            Self::Network { seed, about, internet, sides, .. } => network(*seed, about, internet, sides),
             Self::Punch(punch) => punch.summary(),
+            Self::Reach(reach) => reach.summary(),
+            Self::Cell(cell) => cell.row(),
+            Self::Matrix(matrix) => matrix.summary(),
         };
         (Weight::Result, text)
     }
@@ -157,10 +198,9 @@ fn scene(scenario: &str, seed: u64, about: &str, lines: &[LabLine]) -> String {
 }
 
 /// Two devices, the routers before them, and the internet between.
-fn network(seed: u64, rendezvous: &str, sides: &[LabSide]) -> String {
+fn network(seed: u64, about: &str, internet: &str, sides: &[LabSide]) -> String {
     let places: Vec<_> = sides.iter().map(|side| side.place.as_str()).collect();
-    let mut lines =
-        vec![format!("{}, seed {seed}: a UDP hole punch by a rendezvous\n", places.join(" and "))];
+    let mut lines = vec![format!("{}, seed {seed}: {about}\n", places.join(" and "))];
     for (number, side) in sides.iter().enumerate() {
         let mut drawn = vec![format!("  {} {}", side.name, side.addresses.join(", "))];
         for (depth, gate) in side.gates.iter().enumerate() {
@@ -175,7 +215,7 @@ fn network(seed: u64, rendezvous: &str, sides: &[LabSide]) -> String {
         }
         let indent = " ".repeat(4 + 3 * side.gates.len());
         if number == 0 {
-            drawn.push(format!("{indent}╞═ internet, with the rendezvous at {rendezvous}"));
+            drawn.push(format!("{indent}╞═ internet, with {internet}"));
         } else {
             drawn.reverse();
         }
@@ -183,6 +223,31 @@ fn network(seed: u64, rendezvous: &str, sides: &[LabSide]) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+impl LabReach {
+    fn summary(&self) -> String {
+        let mut lines = vec![String::new()];
+        let kind = |kind: &Option<String>| kind.clone().unwrap_or_else(|| "nothing".to_owned());
+        match (self.connected_ms, self.direct_ms) {
+            (Some(connected), direct) => {
+                lines
+                    .push(format!("Connected {connected:.1} ms after the dial, over {}.", kind(&self.first)));
+                lines.push(match direct {
+                    Some(direct) => {
+                        format!("Direct after {direct:.1} ms; at the end over {}.", kind(&self.last))
+                    }
+                    None => format!("No direct path within 10 s; at the end over {}.", kind(&self.last)),
+                });
+            }
+            (None, _) => {
+                let why = self.why_not.as_deref().unwrap_or("nobody knows why");
+                lines.push(format!("Not connected: {why}."));
+            }
+        }
+        lines.push(format!("Trace {}.", self.trace));
+        lines.join("\n")
+    }
 }
 
 impl LabPunch {

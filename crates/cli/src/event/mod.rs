@@ -4,6 +4,7 @@
 
 mod account;
 mod lab;
+mod matrix;
 mod relay;
 
 use std::path::PathBuf;
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{bytes, duration, printable, rate};
 
-pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, LabSample, LabSide};
+pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, LabReach, LabSample, LabSide};
+
+pub(crate) use matrix::{LabCell, LabMatrix, LabMiss, LabSpread};
 
 pub(crate) use relay::RelayEvent;
 

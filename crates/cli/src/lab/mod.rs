@@ -1,8 +1,13 @@
 //! `towline lab`: scenes on a simulated network, in virtual time, drawn as text.
 
+mod keys;
+mod matrix;
 mod nat;
+mod reach;
 mod scenario;
 mod stage;
+mod town;
+mod trial;
 mod watch;
 
 use std::sync::Arc;
@@ -19,15 +24,28 @@ use crate::output::Output;
 pub(crate) use scenario::Name;
 
 pub(crate) async fn run(args: Lab, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
-    if let Some(LabNetwork::Nat { alice, bob, seed }) = args.network {
-        let Some(alice) = alice else {
+    // A runtime of its own, with a clock of its own, and therefore a thread of its own.
+    let curtain = Curtain::default();
+    let (fallen, own) = (Arc::clone(&curtain.0), output.clone());
+    match args.network {
+        None => {}
+        Some(LabNetwork::Nat { alice: None, .. }) => {
             output.say(&nat::places().into());
             return Ok(());
-        };
-        let output = output.clone();
-        let play =
-            tokio::task::spawn_blocking(move || nat::play(alice, bob.unwrap_or(alice), seed.seed, &output));
-        return interrupt.stops(ended(play)).await;
+        }
+        Some(LabNetwork::Nat { alice: Some(alice), bob, seed }) => {
+            let play = move || nat::play(alice, bob.unwrap_or(alice), seed.seed, &own);
+            return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
+        }
+        Some(LabNetwork::Reach { alice, bob, seed }) => {
+            let play = move || reach::play([alice, bob], seed.seed, &own);
+            return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
+        }
+        Some(LabNetwork::Matrix { seeds, cells, markdown }) => {
+            let request = matrix::Request { seeds, cells, markdown };
+            let play = move || matrix::play(&request, &own, &fallen);
+            return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
+        }
     }
     let Some(name) = args.scenario else {
         for name in Name::value_variants() {
@@ -37,11 +55,7 @@ pub(crate) async fn run(args: Lab, output: &Output, interrupt: Interrupt) -> Res
         output.say(&nat::places().into());
         return Ok(());
     };
-    let output = output.clone();
-    let curtain = Curtain::default();
-    let fallen = Arc::clone(&curtain.0);
-    // A runtime of its own, with a clock of its own, and therefore a thread of its own.
-    let play = tokio::task::spawn_blocking(move || stage::play(name, args.seed.seed, &output, fallen));
+    let play = tokio::task::spawn_blocking(move || stage::play(name, args.seed.seed, &own, fallen));
     interrupt.stops(ended(play)).await
 }
 

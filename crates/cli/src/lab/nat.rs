@@ -33,7 +33,16 @@ pub(super) fn play(alice: Place, bob: Place, seed: u64, output: &Output) -> Resu
     let played = options.run(|world| {
         Box::pin(async move {
             let pair = world.behind(alice, bob);
-            output.say(&network(&world, &pair, [alice, bob], seed).into());
+            let sides = sides(&world, [(&pair.a, alice), (&pair.b, bob)]);
+            let rendezvous = addresses(&pair.rendezvous)[0].to_string();
+            let network = LabEvent::Network {
+                seed,
+                about: "a UDP hole punch by a rendezvous".to_owned(),
+                internet: format!("the rendezvous at {rendezvous}"),
+                rendezvous: Some(rendezvous),
+                sides,
+            };
+            output.say(&network.into());
             let punch = world.punch(&pair).await;
             for (at, text) in timeline(&world, &pair) {
                 output.say(&LabEvent::Note { at: at.as_secs_f64(), text }.into());
@@ -44,7 +53,7 @@ pub(super) fn play(alice: Place, bob: Place, seed: u64, output: &Output) -> Resu
     played.map_err(|error| Failure::Internal(format!("the scene did not end: {error}")))
 }
 
-fn addresses(host: &Host) -> Vec<IpAddr> {
+pub(super) fn addresses(host: &Host) -> Vec<IpAddr> {
     let interfaces = host.interfaces().unwrap_or_default();
     let own = interfaces.iter().filter(|interface| !interface.loopback);
     own.flat_map(|interface| interface.addresses.iter().map(|own| own.addr)).collect()
@@ -54,7 +63,8 @@ fn words(addresses: &[IpAddr]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }
 
-fn network(world: &World, pair: &Pair, places: [Place; 2], seed: u64) -> LabEvent {
+/// The two devices, and the routers before them.
+pub(super) fn sides(world: &World, sites: [(&Site, Place); 2]) -> Vec<LabSide> {
     let side = |(site, place): (&Site, Place)| {
         let about = Surroundings::from(place).gates;
         let gates = site.gateways.iter().zip(about).map(|(gateway, gate)| LabGate {
@@ -69,8 +79,7 @@ fn network(world: &World, pair: &Pair, places: [Place; 2], seed: u64) -> LabEven
             gates: gates.collect(),
         }
     };
-    let sides = [&pair.a, &pair.b].into_iter().zip(places).map(side).collect();
-    LabEvent::Network { seed, rendezvous: addresses(&pair.rendezvous)[0].to_string(), sides }
+    sites.map(side).to_vec()
 }
 
 fn outcome(world: &World, punch: Punch) -> LabEvent {

@@ -1,0 +1,190 @@
+//! One dial between two whole devices, and what came of it.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use towline::{Channel, Connection, DeviceId, LinkInfo, Node, PathKind, Use};
+use towline_lab::towline_nat::Families;
+use towline_lab::{Link, Options, Place, Surroundings, World};
+
+use super::keys;
+use super::town::{Device, Town};
+use crate::failure::Failure;
+
+/// Time to become reachable by the DHT.
+const JOINING: Duration = Duration::from_secs(20);
+/// Longest dial.
+const DIALLING: Duration = Duration::from_secs(30);
+/// A path from device to device counts if it carries data within this time from the beginning of the dial.
+pub(super) const SOON: Duration = Duration::from_secs(10);
+/// How long it is watched further: a better kind of path may follow.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+/// How often links are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// Virtual time a trial may take.
+pub(super) const LONGEST: Duration = Duration::from_mins(5);
+/// What is sent there and back, so that a path is known to carry something.
+const WORDS: [u8; 5] = *b"hello";
+
+/// Two devices before the dial.
+pub(super) struct Trial {
+    /// When the world began.
+    pub(super) start: Instant,
+    pub(super) town: Town,
+    pub(super) alice: Device,
+    pub(super) bob: Device,
+}
+
+/// What came of a dial. Times are from its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// When words had gone there and back on a channel, or why they did not.
+    pub(super) connected: Result<Duration, String>,
+    /// What carried them.
+    pub(super) first: Option<PathKind>,
+    /// When a path from device to device carried what both send.
+    pub(super) direct: Option<Duration>,
+    /// What carried data at the end.
+    pub(super) last: Option<PathKind>,
+    /// When the dial began, from the beginning of the world.
+    pub(super) begun: Duration,
+    /// A hash over everything that moved.
+    pub(super) trace: u64,
+}
+
+impl Outcome {
+    /// Only a relay carries data.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.last.is_some_and(PathKind::is_relayed)
+    }
+}
+
+/// Plays a trial from the first device to the second.
+pub(super) fn play(places: [Place; 2], seed: u64) -> Result<Outcome, Failure> {
+    let options = Options { limit: LONGEST, timeline: 0, ..Options::new(seed) };
+    let played = options.run(|world| {
+        Box::pin(async move {
+            let trial = Trial::set(&world, places, seed).await?;
+            Ok(trial.dial(&world).await)
+        })
+    });
+    played.map_err(|error| Failure::Internal(format!("a trial did not end: {error}")))?
+}
+
+/// The lines of the two devices: what is left to chance beside the NATs.
+fn lines(seed: u64) -> [Link; 2] {
+    let ms = |count: u64| Duration::from_millis(count);
+    // Steps that have no common divisor with the numbers of possibilities: all combinations come.
+    let line = |step: u64| Link {
+        jitter: ms(seed.wrapping_mul(step) % 5),
+        loss: 0.002,
+        ..Link::delay(ms(3 + seed.wrapping_mul(step) % 41))
+    };
+    [line(7), line(23)]
+}
+
+impl Trial {
+    /// Builds the network and starts the devices.
+    pub(super) async fn set(world: &World, places: [Place; 2], seed: u64) -> Result<Self, Failure> {
+        let start = Instant::now();
+        let ipv6 = places.iter().any(|place| Surroundings::from(*place).families != Families::V4);
+        let town = Town::build(world, ipv6).await?;
+        let [near, far] = lines(seed);
+        let alice = town.device("alice", places[0], near, keys::device(0)?).await?;
+        let bob = town.device("bob", places[1], far, keys::device(1)?).await?;
+        Ok(Self { start, town, alice, bob })
+    }
+
+    /// `alice` dials `bob`, as soon as both are reachable.
+    pub(super) async fn dial(&self, world: &World) -> Outcome {
+        let (alice, bob) = (&self.alice.node, &self.bob.node);
+        let mut outcome = Outcome {
+            connected: Err(String::new()),
+            first: None,
+            direct: None,
+            last: None,
+            begun: Duration::ZERO,
+            trace: 0,
+        };
+        outcome.connected = match joined([alice, bob]).await {
+            Ok(()) => {
+                outcome.begun = self.start.elapsed();
+                self.dial_now(&mut outcome).await
+            }
+            Err(why) => Err(why),
+        };
+        outcome.trace = world.trace().hash();
+        outcome
+    }
+
+    async fn dial_now(&self, outcome: &mut Outcome) -> Result<Duration, String> {
+        let (alice, bob) = (&self.alice.node, &self.bob.node);
+        let answering = tokio::spawn(answer(bob.clone()));
+        let begun = Instant::now();
+        let greeted = timeout(DIALLING, greet(alice, bob.device())).await;
+        // The channel stays open for as long as paths are watched.
+        let _channel = greeted.unwrap_or_else(|_| Err(format!("nothing after {DIALLING:?}")))?;
+        let took = begun.elapsed();
+        let stands = alice.connection(bob.device()).zip(bob.connection(alice.device()));
+        let (near, far) = stands.ok_or("the connection ended at once")?;
+        outcome.first = carrying(&near).await;
+        if timeout_at(begun + SOON, both_direct(&near, &far)).await.is_ok() {
+            outcome.direct = Some(begun.elapsed());
+            sleep(AFTERWARDS).await;
+        }
+        outcome.last = carrying(&near).await;
+        answering.abort();
+        Ok(took)
+    }
+}
+
+/// Waits until both are reachable by the DHT.
+async fn joined(nodes: [&Node; 2]) -> Result<(), String> {
+    for (node, name) in nodes.into_iter().zip(["alice", "bob"]) {
+        let joined = timeout(JOINING, node.registered()).await;
+        joined.map_err(|_| format!("{name} did not get into the DHT"))?;
+    }
+    Ok(())
+}
+
+/// Opens a channel, and sends words there and back.
+async fn greet(node: &Node, device: DeviceId) -> Result<Channel, String> {
+    let mut channel = node.connect(device, "trial").await.map_err(|error| error.to_string())?;
+    let mut heard = WORDS;
+    let exchanged = async {
+        channel.write_all(&WORDS).await?;
+        channel.read_exact(&mut heard).await
+    };
+    exchanged.await.map_err(|error| error.to_string())?;
+    if heard == WORDS { Ok(channel) } else { Err("what came back is not what was sent".to_owned()) }
+}
+
+/// Sends back what comes on each channel.
+async fn answer(node: Node) {
+    while let Some(incoming) = node.incoming().await {
+        // What cannot be answered any more, nobody waits for.
+        let Ok(channel) = incoming.accept().await else { continue };
+        tokio::spawn(async move {
+            let (mut reader, mut writer) = channel.split();
+            let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        });
+    }
+}
+
+/// Ready when what both send goes from device to device.
+async fn both_direct(near: &Connection, far: &Connection) {
+    loop {
+        let (of_near, of_far) = (carrying(near).await, carrying(far).await);
+        if [of_near, of_far].iter().all(|kind| kind.is_some_and(|kind| !kind.is_relayed())) {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// What kind of path carries data.
+pub(super) async fn carrying(connection: &Connection) -> Option<PathKind> {
+    let carries = |link: &LinkInfo| link.purpose == Use::Data;
+    connection.links().await.iter().filter(|link| carries(link)).map(|link| link.kind).min()
+}
