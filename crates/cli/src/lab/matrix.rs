@@ -29,6 +29,9 @@ const PLACES: [Place; 8] = [
 /// Trials of a cell that are told one by one if they found no direct path and others did.
 const MOST_MISSES: usize = 5;
 
+/// Trials that wait to be put together; who has played more waits.
+const WAITING: usize = 64;
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -48,9 +51,9 @@ pub(super) fn play(request: &Request, output: &Output, stop: &Arc<AtomicBool>) -
         request.cells.iter().map(|cell| cell.0).collect()
     };
     let (begun, next) = (Instant::now(), AtomicUsize::new(0));
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(WAITING);
     let seeds = request.seeds as usize;
-    let work = |tell: mpsc::Sender<(usize, Played)>| {
+    let work = |tell: mpsc::SyncSender<(usize, Played)>| {
         while !stop.load(Ordering::Relaxed) {
             let job = next.fetch_add(1, Ordering::Relaxed);
             let Some(places) = cells.get(job / seeds) else { return };

@@ -122,7 +122,7 @@ impl Town {
         let ways = [(PORTS[0], RelayTransport::Udp), (PORTS[1], RelayTransport::Tcp)];
         let relays = self.addresses.iter().flat_map(|ip| ways.map(|(port, way)| relay(ip, port, way)));
         let stun = self.addresses.iter().map(|ip| SocketAddr::new(*ip, PORTS[0]).to_string());
-        config.with_reach(Reach { stun: stun.collect(), relays: relays.collect(), port_mapping: false })
+        config.with_reach(Reach { stun: stun.collect(), relays: relays.collect(), ..Reach::default() })
     }
 }
 
