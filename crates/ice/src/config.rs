@@ -54,6 +54,14 @@ impl Default for TargetLimits {
     }
 }
 
+impl TargetLimits {
+    /// For all agents of a program together ([`SharedTargets`](crate::SharedTargets)): 100 packets per second, 200 at once and 2,048
+    /// in all, to each of 4,096 addresses.
+    pub fn of_program() -> Self {
+        Self { rate: 100, burst: 200, max_packets: 2048, max_targets: 4096, ..Self::default() }
+    }
+}
+
 /// Timers and limits of an agent; the defaults are for two devices on any network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

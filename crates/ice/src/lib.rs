@@ -19,7 +19,7 @@ mod trickle;
 
 pub use agent::{
     Action, Agent, CloseReason, Disposition, DropReason, Event, LossReason, PairId, Refused, Role,
-    SelectedPath, StreamId, ValidPair,
+    SelectedPath, SharedTargets, StreamId, ValidPair,
 };
 pub use blob::{BlobError, Description, ParsedBlob, SkipReason, SkippedLine};
 pub use candidate::{Candidate, CandidateKind, Foundation, TcpType, Transport, host_candidates};

@@ -14,6 +14,7 @@ use towline_net::{
 };
 
 use crate::{
+    ills::{Names, PATIENCE},
     network::Network,
     node::{FIRST_INDEX, LOOPBACK_INDEX, NodeId, Port, PortId},
     shared::{State, World},
@@ -283,12 +284,26 @@ impl Net for Host {
 
     /// Addresses, and names of hosts of the world.
     fn resolve(&self, host_port: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        let found = resolve(&self.world, host_port);
+        let names = self.world.with(|state| state.sockets(self.node).ills.names);
+        let found = match names {
+            _ if host_port.parse::<SocketAddr>().is_ok() => resolve(&self.world, host_port),
+            Names::Answered => resolve(&self.world, host_port),
+            Names::Unknown => Err(failed(io::ErrorKind::NotFound, "the name has no address")),
+            Names::Silent => {
+                return Box::pin(async {
+                    tokio::time::sleep(PATIENCE).await;
+                    Err(failed(io::ErrorKind::TimedOut, "no name server answered"))
+                });
+            }
+        };
         Box::pin(std::future::ready(found))
     }
 
     fn unix_time(&self) -> Duration {
-        self.world.with(|state| state.options.unix_start + state.now())
+        self.world.with(|state| {
+            let clock = state.sockets(self.node).ills.clock;
+            clock.unwrap_or(state.options.unix_start) + state.now()
+        })
     }
 
     fn fill_random(&self, out: &mut [u8]) {

@@ -3,6 +3,7 @@
 mod deliver;
 mod forward;
 mod host;
+mod ills;
 mod link;
 mod middlebox;
 mod nat;
@@ -23,6 +24,7 @@ mod world;
 
 pub use crate::{
     host::Host,
+    ills::Names,
     link::Drop,
     middlebox::{Middlebox, Plain, Unanswered, Verdict},
     nat::{BoxEvent, FirewallBox, FirewallHandle, NatBox, NatHandle},

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use towline_link::Direction;
 use towline_net::InterfaceAddress;
 
-use crate::{middlebox::Middlebox, tcp, udp};
+use crate::{ills::Ills, middlebox::Middlebox, tcp, udp};
 
 /// A host or a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +75,7 @@ pub(crate) struct Sockets {
     pub(crate) next_port: u16,
     pub(crate) entropy: StdRng,
     pub(crate) generation: watch::Sender<u64>,
+    pub(crate) ills: Ills,
 }
 
 /// First of the ports that are taken where none is asked for (RFC 6335).
@@ -99,6 +100,7 @@ impl Sockets {
             next_port: EPHEMERAL,
             entropy,
             generation: watch::Sender::new(0),
+            ills: Ills::default(),
         }
     }
 }

@@ -126,6 +126,14 @@ impl Packet {
         }
     }
 
+    /// What a UDP datagram carries.
+    pub fn datagram(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Datagram(data) => Some(data),
+            Body::Segment(_) | Body::Unreachable(_) => None,
+        }
+    }
+
     /// Bytes of payload.
     pub fn payload_len(&self) -> usize {
         match &self.body {

@@ -94,6 +94,7 @@ impl State {
                 return Err(failed(io::ErrorKind::NotFound, "no interface has this index"));
             }
         }
+        self.sockets(node).check_room()?;
         let id = self.next_id();
         let sockets = self.sockets(node);
         let mut local = options.addr;
@@ -140,6 +141,7 @@ impl State {
 
     pub(crate) fn listen(&mut self, node: NodeId, mut addr: SocketAddr) -> io::Result<(u64, SocketAddr)> {
         self.check_local(node, addr.ip())?;
+        self.sockets(node).check_room()?;
         let id = self.next_id();
         let sockets = self.sockets(node);
         let taken = |sockets: &Sockets, port: u16| {
@@ -196,6 +198,7 @@ impl State {
             return Err(failed(io::ErrorKind::InvalidInput, "not a destination for this local address"));
         }
         self.check_local(node, bound.ip())?;
+        self.sockets(node).check_room()?;
         // As the systems have it: "any" as a destination is this host.
         let mut to = to;
         if to.ip().is_unspecified() {

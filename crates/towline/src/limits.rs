@@ -37,6 +37,10 @@ pub struct Limits {
     pub channel_name: usize,
     /// Longest certificate chain of a device that is dialled or dials, in bytes of PEM.
     pub certificate_chain: usize,
+    /// What all attempts and connections together may send to an IP address that has answered none of them: checks, and TCP
+    /// connects. Peers choose these addresses. Each of them is bounded further by
+    /// [`Config::ice`](crate::Config::ice).
+    pub targets: towline_ice::TargetLimits,
     /// Wait for the peer's certificate.
     pub certificate_timeout: Duration,
     /// Wait for the answer to a connection request.
@@ -69,6 +73,7 @@ impl Default for Limits {
             connection_receive_budget: 16 * 1024 * 1024,
             channel_name: 1024,
             certificate_chain: 64 * 1024,
+            targets: towline_ice::TargetLimits::of_program(),
             certificate_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(30),
             path_timeout: Duration::from_secs(30),

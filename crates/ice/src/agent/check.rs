@@ -1,5 +1,6 @@
 //! Checks of ours: sending, repeating, and their answers (RFC 8445 section 7.2, spec 4.5, 4.7).
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -124,7 +125,13 @@ impl Agent {
     /// answered.
     fn may_send(&mut self, now: Instant, id: PairId) -> bool {
         let (_, remote) = self.addresses(self.pair(id));
-        self.pair(id).link != Link::Udp || self.targets.allow(now, remote.ip())
+        self.pair(id).link != Link::Udp || self.may_send_to(now, remote.ip())
+    }
+
+    /// The same of a packet or a connect to this address.
+    pub(super) fn may_send_to(&mut self, now: Instant, ip: IpAddr) -> bool {
+        self.targets.allow(now, ip)
+            && (self.targets.is_proven(ip) || self.shared.as_ref().is_none_or(|shared| shared.allow(now, ip)))
     }
 
     fn transmit(&mut self, id: PairId, packet: Bytes) {
@@ -218,7 +225,11 @@ impl Agent {
         message.verify_integrity(remote.password().as_bytes())?;
         let check = self.checks.remove(&message.transaction).expect("it was found above");
         // Only an answer shows that somebody lives there; a check may come from anywhere.
-        self.targets.prove(self.source(arrival).ip());
+        let ip = self.source(arrival).ip();
+        self.targets.prove(ip);
+        if let Some(shared) = &self.shared {
+            shared.prove(ip);
+        }
         self.prove(arrival, id);
         if message.class == Class::Success {
             let pair = self.pair_mut(id);

@@ -126,7 +126,7 @@ impl Agent {
     }
 
     fn connect(&mut self, now: Instant, id: PairId) {
-        if !self.targets.allow(now, self.addresses(self.pair(id)).1.ip()) {
+        if !self.may_send_to(now, self.addresses(self.pair(id)).1.ip()) {
             return self.fail_pair(now, id, PairError::NotTried);
         }
         let stream = self.new_stream();

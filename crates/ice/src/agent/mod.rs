@@ -56,6 +56,7 @@ use nomination::Phase;
 use pair::{Link, Pair, State, pair_priority};
 use restart::{Generation, Previous};
 use stream::Stream;
+pub use targets::SharedTargets;
 use targets::Targets;
 
 /// Switches of role within one session, after which a peer that keeps contradicting is not followed any more.
@@ -101,6 +102,7 @@ pub struct Agent {
     checks: BTreeMap<TransactionId, Check>,
     pacer: Pacer,
     targets: Targets,
+    shared: Option<SharedTargets>,
     phase: Phase,
     // A path has been selected: the roles are in use, and no attempt can fail any more.
     connected: bool,
@@ -135,6 +137,7 @@ impl Agent {
             checks: BTreeMap::new(),
             pacer: Pacer::new(config.pacing, config.burst, now),
             targets: Targets::new(config.targets),
+            shared: None,
             phase: Phase::Gathering,
             connected: false,
             next_stream: 0,
@@ -146,6 +149,12 @@ impl Agent {
             events: VecDeque::new(),
             config,
         }
+    }
+
+    /// Has what goes to addresses that have not answered count with what other agents send there, beside
+    /// [`Config::targets`].
+    pub fn share_targets(&mut self, shared: SharedTargets) {
+        self.shared = Some(shared);
     }
 
     /// Says how many paths stay in use, once it is known what the peer can do; later than the first selection it has no

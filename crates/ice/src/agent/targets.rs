@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::TargetLimits;
@@ -48,8 +49,8 @@ impl Targets {
             refilled: now,
             last: now,
         });
-        target.last = now;
         if target.proven {
+            target.last = now;
             return true;
         }
         let interval = Duration::from_secs(1) / limits.rate.max(1);
@@ -65,6 +66,7 @@ impl Targets {
         }
         target.tokens -= 1;
         target.sent += 1;
+        target.last = now;
         true
     }
 
@@ -73,6 +75,61 @@ impl Targets {
         if let Some(target) = self.targets.get_mut(&ip.to_canonical()) {
             target.proven = true;
         }
+    }
+
+    /// Whether it did.
+    pub(super) fn is_proven(&self, ip: IpAddr) -> bool {
+        self.targets.get(&ip.to_canonical()).is_some_and(|target| target.proven)
+    }
+
+    /// Makes the account of an address anew that was left alone for long, and room for it in place of the one left alone for the
+    /// longest.
+    fn renew(&mut self, now: Instant, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        let idle = |target: &Target| now.saturating_duration_since(target.last) >= self.limits.memory;
+        if self.targets.get(&ip).is_some_and(idle) {
+            self.targets.remove(&ip);
+        }
+        if !self.targets.contains_key(&ip) && self.targets.len() >= self.limits.max_targets {
+            let oldest = self.targets.iter().min_by_key(|(_, target)| target.last).map(|(ip, _)| *ip);
+            self.targets.remove(&oldest.unwrap_or(ip));
+        }
+    }
+}
+
+/// What all agents of a program send together to an IP address that has answered none of them: many small requests must not
+/// add up to an attack either.
+///
+/// A handle: its clones share the accounts. An address that answered an agent with proof, or to which nothing was sent for
+/// [`TargetLimits::memory`], is held for innocent again.
+#[derive(Debug, Clone)]
+pub struct SharedTargets(Arc<Mutex<Targets>>);
+
+impl Default for SharedTargets {
+    fn default() -> Self {
+        Self::new(TargetLimits::of_program())
+    }
+}
+
+impl SharedTargets {
+    /// Accounts within these limits. Where there would be more addresses than may be told apart, the one that was left
+    /// alone for the longest is forgotten.
+    pub fn new(limits: TargetLimits) -> Self {
+        Self(Arc::new(Mutex::new(Targets::new(limits))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Targets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn allow(&self, now: Instant, ip: IpAddr) -> bool {
+        let mut targets = self.lock();
+        targets.renew(now, ip);
+        targets.allow(now, ip)
+    }
+
+    pub(super) fn prove(&self, ip: IpAddr) {
+        self.lock().prove(ip);
     }
 }
 
@@ -97,6 +154,23 @@ mod tests {
         assert!(targets.allow(start, ip(2)), "another address has its own account");
         targets.prove(ip(1));
         assert!((0..1000).all(|_| targets.allow(start, ip(1))));
+    }
+
+    #[test]
+    fn shared_accounts_are_renewed_by_rest_and_by_proof() {
+        let limits = TargetLimits { max_packets: 20, max_targets: 2, ..TargetLimits::default() };
+        let (start, ip) = (Instant::now(), |n: u8| IpAddr::from([192, 0, 2, n]));
+        let shared = SharedTargets::new(limits);
+        let spend = |at, n| (0..100).filter(|_| shared.clone().allow(at, ip(n))).count();
+        assert_eq!((spend(start, 1), spend(start, 1)), (20, 0));
+        // Asking in vain is no sending.
+        assert_eq!(spend(start + limits.memory / 2, 1), 0);
+        assert_eq!(spend(start + limits.memory, 1), 20);
+        shared.prove(ip(1));
+        assert_eq!(spend(start + limits.memory, 1), 100);
+        assert_eq!(spend(start + limits.memory, 2), 20);
+        assert_eq!(spend(start + limits.memory + Duration::from_secs(1), 3), 20, "in place of the oldest");
+        assert_eq!(shared.lock().targets.len(), 2);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use towline_ice::SharedTargets;
 use towline_identity::{AccountId, Chain, DeviceId, Identity, PublicKey};
 use towline_mux::{OpenOptions, Priority};
 use towline_net::Net;
@@ -120,7 +121,11 @@ impl Node {
         tasks.spawn(register(dht.clone(), config.eras, events.clone(), registered));
         tasks.spawn(watch_lan(discovery.clone(), events.clone()));
 
-        let path = PathOptions { addresses: config.addresses, ice: config.ice.clone() };
+        let path = PathOptions {
+            addresses: config.addresses,
+            ice: config.ice.clone(),
+            targets: SharedTargets::new(config.limits.targets),
+        };
         let incoming_queue = config.limits.incoming_queue.max(1);
         let means = Means::start(&net, &config.reach, &mut tasks);
         let ctx = Arc::new(Context {

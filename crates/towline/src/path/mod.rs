@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use towline_ice::{
-    Agent, Candidate, ConnectError, Description, FailureReport, Preference, Role, StreamId, Transport,
-    host_candidates,
+    Agent, Candidate, ConnectError, Description, FailureReport, Preference, Role, SharedTargets, StreamId,
+    Transport, host_candidates,
 };
 use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket};
 
@@ -41,6 +41,8 @@ pub enum HostAddresses {
 pub(crate) struct PathOptions {
     pub(crate) addresses: HostAddresses,
     pub(crate) ice: towline_ice::Config,
+    /// What goes where nobody answers, of all attempts of the node.
+    pub(crate) targets: SharedTargets,
 }
 
 /// The sockets and candidates of one attempt, before the peer's are known.
@@ -86,6 +88,7 @@ impl Gathered {
         // Among TCP pairs alone, as with Jami peers, it makes no difference.
         let ice = towline_ice::Config { preference: Preference::TcpFirst, ..options.ice.clone() };
         let mut agent = Agent::new(ice, role, now, net.seed());
+        agent.share_targets(options.targets.clone());
         let addresses = addresses(net.as_ref(), options.addresses)?;
         let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
         let mut last_error = None;

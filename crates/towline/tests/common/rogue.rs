@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use towline::dht::{CertificateAnnouncement, CertificateKey, Dht, InfoHash, ListenEvent, Query, Value};
 use towline::identity::{Identity, PublicKey};
-use towline::signal::{PeerRequest, USER_TYPE};
+use towline::signal::{LaterCandidates, PeerRequest, USER_TYPE};
 use towline::{Eras, Node};
 
 use super::Lab;
@@ -48,6 +48,12 @@ impl Rogue {
     /// Writes at the key of the recipient's long id.
     pub async fn put(&self, to: &PublicKey, body: Vec<u8>) {
         self.put_at(CertificateKey::Long, to, body).await;
+    }
+
+    /// Writes further candidates there.
+    pub async fn put_later(&self, to: &PublicKey, later: &LaterCandidates) {
+        let value = Value::new(0, 0, later.encode()).with_user_type(LaterCandidates::USER_TYPE);
+        self.dht.put_encrypted(key_of(to, CertificateKey::Long), to, value).await.unwrap();
     }
 
     pub async fn put_at(&self, at: CertificateKey, to: &PublicKey, body: Vec<u8>) {
