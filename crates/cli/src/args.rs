@@ -8,6 +8,7 @@ mod nc;
 mod network;
 mod online;
 mod relay;
+mod why;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub(crate) use nc::Nc;
 pub(crate) use network::{HomeArg, Network, limit_steps};
 pub(crate) use online::{Online, Presence, Text};
 pub(crate) use relay::Relay;
+pub(crate) use why::Why;
 
 /// Dial a device by its key, and move files or streams over named channels.
 #[derive(Debug, Parser)]
@@ -97,6 +99,8 @@ pub(crate) enum Command {
     Listen(Listen),
     /// Reach TCP services of other devices, or let others reach those of this one.
     Nc(Box<Nc>),
+    /// Tell how a device is reached, or why it is not.
+    Why(Why),
     /// Make certificates in files, and print their ids.
     Cert(Cert),
     /// Show everything at work: two devices on this computer find each other and move two files.

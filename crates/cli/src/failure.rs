@@ -1,7 +1,7 @@
 //! How a command fails: each kind has an exit code that does not change between versions.
 
 use towline::signal::RefusalReason;
-use towline::{ChannelError, Code, ConnectError};
+use towline::{Cause, ChannelError, Code, ConnectError};
 
 /// Why a command ended without having done its work.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +70,7 @@ impl Failure {
     }
 
     /// What a failure to connect means to the user.
-    pub(crate) fn connecting(error: &ConnectError, hint: Option<&str>) -> Self {
+    pub(crate) fn connecting(error: &ConnectError, cause: Option<&Cause>) -> Self {
         match error {
             ConnectError::OwnDevice(_) | ConnectError::BadName { .. } => Self::Usage(error.to_string()),
             ConnectError::NodeClosed | ConnectError::Busy { .. } => Self::Internal(error.to_string()),
@@ -89,8 +89,10 @@ impl Failure {
             }
             _ => {
                 let step = error.step().to_string();
-                let hint = hint.map(|hint| format!("\n  {hint}")).unwrap_or_default();
-                let message = format!("cannot reach the device, the step \"{step}\" failed: {error}{hint}");
+                let cause = cause
+                    .map(|cause| format!("\n  Cause ({}): {cause}.\n  {}", cause.side(), cause.advice()));
+                let cause = cause.unwrap_or_default();
+                let message = format!("cannot reach the device, the step \"{step}\" failed: {error}{cause}");
                 Self::Unreachable { step, message }
             }
         }

@@ -72,6 +72,7 @@ async fn run(command: Command, output: &Output, interrupt: Interrupt) -> Result<
         Command::Receive(args) => commands::receive::run(args, output, interrupt).await,
         Command::Pipe(args) => commands::pipe::run(args, output, interrupt).await,
         Command::Listen(args) => commands::listen::run(args, output, interrupt).await,
+        Command::Why(args) => commands::why::run(args, output, interrupt).await,
         Command::Nc(args) => nc::run(*args, output, interrupt).await,
         Command::Cert(args) => interrupt.stops(cert::run(args, output)).await,
         Command::Demo(args) => demo::run(args, output, interrupt).await,

@@ -64,7 +64,10 @@ impl Session {
         while let Some(result) = dials.next().await {
             let began = towline::net::now();
             let opened = match result {
-                Ok(device) => self.node().connect(device, name).await.map_err(|error| self.explain(&error)),
+                Ok(device) => match self.node().connect(device, name).await {
+                    Ok(channel) => Ok(channel),
+                    Err(error) => Err(self.explain(device, &error).await),
+                },
                 Err(failure) => Err(failure),
             };
             match opened {
@@ -77,12 +80,23 @@ impl Session {
 
     fn dials(&self, devices: &[Device]) -> FuturesUnordered<impl Future<Output = Result<DeviceId, Failure>>> {
         let dial = async |device: &Device| {
-            if let Some(key) = &device.key {
-                self.node().find(key).await.map_err(|error| self.explain(&error))?;
+            if let Some(key) = &device.key
+                && let Err(error) = self.node().find(key).await
+            {
+                return Err(self.explain(device.id, &error).await);
             }
             self.dial(device.id).await.map(|_| device.id)
         };
         devices.iter().map(dial).collect()
+    }
+
+    /// The ids of the devices that are meant; at least one.
+    pub(crate) async fn devices_meant(
+        &self,
+        remote: &Remote,
+        output: &Output,
+    ) -> Result<Vec<DeviceId>, Failure> {
+        Ok(self.devices(remote, output).await?.iter().map(|device| device.id).collect())
     }
 
     /// The devices that are meant; at least one.
@@ -185,7 +199,7 @@ fn not_found(id: ShortId) -> Failure {
 }
 
 /// One failure for all devices: that of who answered, if any did.
-fn summary(mut failures: Vec<Failure>) -> Failure {
+pub(crate) fn summary(mut failures: Vec<Failure>) -> Failure {
     let all = failures.len();
     let telling = failures.iter().position(|failure| matches!(failure, Failure::Refused(_))).unwrap_or(0);
     let failure = failures.swap_remove(telling);

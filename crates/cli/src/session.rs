@@ -6,12 +6,11 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
-use towline::dht::Status;
 use towline::discovery::DiscoveryMode;
 use towline::identity::Identity;
 use towline::{
     Config, ConnectError, Connection, ConnectionInfo, ConnectionState, DeviceId, Dialect, Event as NodeEvent,
-    Node, Origin, PathTransport, PeerKind, StartError, Step,
+    Node, Origin, PathTransport, PeerKind, Report, StartError,
 };
 use towline_account::announcement;
 
@@ -127,14 +126,20 @@ impl Session {
         self.joined().await?;
         if let Some(known) = self.known.as_ref().filter(|known| known.bans_somebody()) {
             // Not after the dial: nothing is had with it, not even that.
-            let chain = self.node.find(device).await.map_err(|error| self.explain(&error))?;
+            let chain = match self.node.find(device).await {
+                Ok(chain) => chain,
+                Err(error) => return Err(self.explain(device, &error).await),
+            };
             if known.kind_of(&chain) == PeerKind::Banned {
                 return Err(Failure::Usage(format!(
                     "{device} is banned here: see `towline contact unban`, and the file `trust` of the home directory"
                 )));
             }
         }
-        self.node.dial(device).await.map_err(|error| self.explain(&error))
+        match self.node.dial(device).await {
+            Ok(connection) => Ok(connection),
+            Err(error) => Err(self.explain(device, &error).await),
+        }
     }
 
     /// Waits for the DHT.
@@ -157,22 +162,11 @@ impl Session {
     }
 
     /// What a failure to connect means, and what may help.
-    pub(crate) fn explain(&self, error: &ConnectError) -> Failure {
-        let hint = match error.step() {
-            Step::Certificate if self.node.dht().status() != Status::Connected => Some(NO_DHT),
-            Step::Certificate => Some(
-                "The DHT answers, but the device is not there: is the id right, and does `towline receive` or \
-                 `towline listen` run on it? A device of Jami of 2023 is found by its account or its 40 digits, not by 64.",
-            ),
-            Step::Signalling => Some(
-                "The device was there lately, but does not answer now. It may be gone, or busy with another program.",
-            ),
-            Step::Path => {
-                Some("The device answers, but none of its addresses can be reached from here over TCP.")
-            }
-            Step::Arguments | Step::Tls | Step::Channel => None,
-        };
-        Failure::connecting(error, hint)
+    pub(crate) async fn explain(&self, device: DeviceId, error: &ConnectError) -> Failure {
+        // That of the attempt which failed so, and not of another one since.
+        let report = self.node.report(device).await.filter(|report| report.error.as_ref() == Some(error));
+        let cause = report.as_ref().and_then(Report::cause);
+        Failure::connecting(error, cause)
     }
 
     /// Runs the work of the command and ends the node, also when the program is interrupted.
@@ -266,14 +260,18 @@ fn shown(node: &Node, event: NodeEvent) -> Option<Event> {
 
 fn connected(info: ConnectionInfo) -> Option<Connected> {
     let established = info.established?;
-    let PathTransport::Tcp = established.path.transport else { return None };
+    let transport = match established.path.transport {
+        PathTransport::Tcp => "TCP",
+        PathTransport::Udp => "UDP",
+        _ => return None,
+    };
     let times = established.timeline;
     Some(Connected {
         connection: info.id.to_string(),
         device: info.device.to_string(),
         account: info.account.map(|account| account.to_string()),
         dialled_here: info.origin == Origin::Dialled,
-        transport: "TCP".to_owned(),
+        transport: transport.to_owned(),
         local: established.path.local.to_string(),
         remote: established.path.remote.to_string(),
         dialect: match established.dialect {

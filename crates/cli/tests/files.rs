@@ -127,7 +127,7 @@ fn a_device_that_is_not_there_is_reported_soon() {
     command.args(["--timeout", "5", "--to", &"ab".repeat(32)]).arg(&file);
     let lost = common::Running::spawn(command).ended().fails_with(3).event("error");
     assert_eq!(lost["step"], "certificate");
-    assert!(lost["message"].as_str().unwrap().contains("is the id right"), "{lost}");
+    assert!(lost["message"].as_str().unwrap().contains("the id is right"), "{lost}");
 
     let own = anna.send(&anna.id, &[&file]).ended().fails_with(2).event("error");
     assert!(own["message"].as_str().unwrap().contains("this device itself"), "{own}");

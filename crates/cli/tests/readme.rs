@@ -19,7 +19,7 @@ const SHIM: &str = r#"#!/bin/sh
 command=$1
 shift
 case $command in
-    send | receive | listen | pipe | nc | status | presence | online | text) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
+    send | receive | listen | pipe | nc | why | status | presence | online | text) exec "$PROGRAM" "$command" --loopback --bootstrap "$BOOTSTRAP" "$@" ;;
     node) exec "$PROGRAM" node --bind 127.0.0.1 --no-bootstrap "$@" ;;
     contact | account)
         word=$1
@@ -215,6 +215,8 @@ fn every_command_does_what_the_readme_says() {
             }
         });
         let _listener = bob.start(&fill(line("towline nc -l").replace("8080", &port)));
+        let told = alice.run(&fill(line("towline why")));
+        assert!(told.contains("connected") && told.contains("carries data"), "{told}");
         std::fs::write(alice.directory.join("request"), "what is the time?").unwrap();
         alice.run(&fill(line("towline nc DEVICE").replace("8080", &port)));
         alice.finds("answer", b"what is the time?");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Lab, accepted, connected, identity, pass, story};
 use towline::{Cause, ConnectError, ConnectionState, Side, Step};
-use towline_lab::Place;
+use towline_lab::{Link, Place};
 
 #[test]
 fn a_connection_tells_how_it_came_to_be() {
@@ -73,4 +73,36 @@ fn two_homes_with_nobody_to_tell_them_their_addresses_find_no_path() {
         assert_eq!(report.causes[0].side(), Side::Here);
         assert!(dialled.await.unwrap().is_err());
     });
+}
+
+#[test]
+fn nobody_in_a_network_that_is_down_blames_others() {
+    for (seed, unplugged) in [(4, true), (5, false)] {
+        story(seed, async |world| {
+            let lab = Lab::new(world).await;
+            let host = lab.world.host("alice");
+            let interface = host.attach(lab.internet, Link::delay(Duration::from_millis(5)));
+            let alice = lab.node_on(&host, identity(0), lab.config()).await;
+            let bob = lab.node(1).await;
+            bob.registered().await;
+            assert!(alice.find(bob.device()).await.is_ok());
+            if unplugged {
+                host.unplug(interface);
+            } else {
+                host.set_outage(interface, true);
+            }
+            let device = bob.device();
+            let dialled = tokio::spawn({
+                let alice = alice.clone();
+                async move { alice.dial(device).await.map(drop) }
+            });
+            let cause = if unplugged { Cause::NoNetworkHere } else { Cause::OfflineHere };
+            pass(Duration::from_secs(3)).await;
+            let report = alice.report(device).await.unwrap();
+            assert_eq!(report.cause(), Some(&cause), "{report}");
+            let error = dialled.await.unwrap().unwrap_err();
+            let report = alice.report(device).await.unwrap();
+            assert_eq!((report.cause(), &report.error), (Some(&cause), &Some(error)), "{report}");
+        });
+    }
 }

@@ -15,5 +15,6 @@ pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod streams;
 pub(crate) mod text;
+pub(crate) mod why;
 
 mod questions;

@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Send, output: &Output, interrupt: Interrupt) -> Re
                 let _place = places.acquire().await.expect("it is never closed");
                 one(session, device, path, output).await
             });
-            summary(session, future::join_all(transfers).await)
+            summary(session, device, future::join_all(transfers).await).await
         })
         .await
 }
@@ -70,7 +70,11 @@ async fn one(
 }
 
 /// One failure for all files. What broke counts more than what was declined.
-fn summary(session: &Session, results: Vec<Result<(), TransferError>>) -> Result<(), Failure> {
+async fn summary(
+    session: &Session,
+    device: DeviceId,
+    results: Vec<Result<(), TransferError>>,
+) -> Result<(), Failure> {
     let all = results.len();
     let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     let Some(first) = failed.first() else { return Ok(()) };
@@ -78,12 +82,12 @@ fn summary(session: &Session, results: Vec<Result<(), TransferError>>) -> Result
         1 => format!("the file was not sent: {first}"),
         _ => format!("{} of {all} files were not sent; the first: {first}", failed.len()),
     };
-    let explained = |error: &TransferError| match error {
+    let explained = async |error: &TransferError| match error {
         TransferError::Declined(why) => Failure::Refused(why.clone()),
-        TransferError::Connect(error) => session.explain(error),
+        TransferError::Connect(error) => session.explain(device, error).await,
         error => Failure::Transfer(error.to_string()),
     };
-    let failures: Vec<_> = failed.iter().map(explained).collect();
+    let failures: Vec<_> = future::join_all(failed.iter().map(explained)).await;
     let all_are = |code: fn(&Failure) -> bool| failures.iter().all(code);
     Err(if all_are(|failure| matches!(failure, Failure::Refused(_))) {
         Failure::Refused(message)

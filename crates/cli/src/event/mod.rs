@@ -6,6 +6,7 @@ mod account;
 mod lab;
 mod matrix;
 mod relay;
+mod why;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, Lab
 pub(crate) use matrix::{LabCell, LabMatrix, LabMiss, LabSpread};
 
 pub(crate) use relay::RelayEvent;
+
+pub(crate) use why::WhyEvent;
 
 pub(crate) use account::{
     AccountEvent, AccountShown, Contact, Presence, PresentDevice, TextFailure, TextReceived,
@@ -101,6 +104,9 @@ pub(crate) enum Event {
     /// Something at a relay.
     #[serde(untagged)]
     Relay(RelayEvent),
+    /// How a device is reached.
+    #[serde(untagged)]
+    Why(WhyEvent),
 }
 
 impl From<LabEvent> for Event {
@@ -337,6 +343,7 @@ impl Event {
             Self::About(event) => event.text(),
             Self::Lab(event) => event.text(),
             Self::Relay(event) => event.text(),
+            Self::Why(event) => event.text(),
         }
     }
 }

@@ -79,10 +79,10 @@ impl Bootstrap {
         !self.resolving.is_empty()
     }
 
-    /// Waits for the addresses of a host; for ever if none is being resolved. Cancel safe.
-    pub(super) async fn resolved(&mut self) -> Vec<SocketAddr> {
+    /// Waits for the addresses of a host, none if it is not found; for ever if none is being resolved. Cancel safe.
+    pub(super) async fn resolved(&mut self) -> (String, Vec<SocketAddr>) {
         let Some((host, found)) = self.resolving.next().await else { std::future::pending().await };
-        match found {
+        let addresses = match found {
             Ok(addresses) => {
                 tracing::debug!(host, ?addresses, "bootstrap host resolved");
                 addresses
@@ -91,7 +91,8 @@ impl Bootstrap {
                 tracing::warn!(host, %error, "bootstrap host not resolved");
                 Vec::new()
             }
-        }
+        };
+        (host, addresses)
     }
 
     /// Those of the addresses that the engine does not have yet, to be given to it.

@@ -1,5 +1,6 @@
 //! The one task that owns the engine and its sockets.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::bootstrap::Bootstrap;
 use super::error::SaveError;
 use super::operations::Operations;
 use super::pacing::Pacer;
+use super::pulse::Pulse;
 use super::request::{Control, Request, operation_of};
 use super::sockets::Sockets;
 use super::state;
@@ -39,6 +41,7 @@ pub(super) struct Driver {
     pub(super) status: watch::Sender<PerFamily<Status>>,
     pub(super) changes: Changes,
     pub(super) state_path: Option<PathBuf>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// Deadlines of the task itself.
@@ -109,7 +112,8 @@ impl Driver {
                         return Ending::Asked(done);
                     }
                 }
-                addresses = self.bootstrap.resolved() => {
+                (host, addresses) = self.bootstrap.resolved() => {
+                    self.pulse.resolved(&host, !addresses.is_empty());
                     let addresses = self.bootstrap.fresh(addresses);
                     if !addresses.is_empty() {
                         self.node.bootstrap(towline_net::now(), &addresses);
@@ -138,6 +142,7 @@ impl Driver {
                     for _ in 0..BATCH {
                         match next {
                             Some(Ok(received)) => {
+                                self.pulse.heard();
                                 self.node.handle_datagram(now, received.from, &buffer[..received.len]);
                                 // At once: a few requests for much would overflow the queue.
                                 self.drain(now);
@@ -207,7 +212,9 @@ impl Driver {
     }
 
     fn send(&mut self, now: Instant, transmit: &Transmit) {
-        if let Err(error) = self.sockets.send(&transmit.payload, transmit.to) {
+        let sent = self.sockets.send(&transmit.payload, transmit.to);
+        self.pulse.sent(now, transmit.to, sent.as_ref().err().map(io::Error::kind));
+        if let Err(error) = sent {
             self.node.handle_send_error(now, transmit.to, error.kind());
         }
     }
@@ -226,6 +233,7 @@ impl Driver {
 
     fn connectivity_changed(&mut self, now: Instant) {
         tracing::debug!("the network changed");
+        self.pulse.forget();
         self.node.set_wall_clock(now, self.net.unix_time());
         self.node.connectivity_changed(now);
         self.bootstrap.disconnected(now);

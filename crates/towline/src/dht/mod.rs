@@ -40,6 +40,7 @@ mod get;
 mod listen;
 mod operations;
 mod pacing;
+mod pulse;
 mod request;
 mod sealed_put;
 mod secure;
@@ -63,6 +64,8 @@ pub use certificate::{
 };
 pub use config::{DhtConfig, DhtLimits, StartError, StateFault};
 pub use error::{Closed, GetError, PutError, SaveError};
+pub(crate) use pulse::Vitals;
+
 pub use get::{FieldQuery, Get, LookupReport, RawGet};
 pub use listen::{ListenEnd, ListenEvent, Listening, RawListening};
 pub use secure::SecureValue;
@@ -74,6 +77,7 @@ use bootstrap::Bootstrap;
 use driver::{Driver, best};
 use operations::Operations;
 use pacing::Pacer;
+use pulse::Pulse;
 use request::{Control, REQUESTS_PER_PLACE, Start};
 use secure::Opener;
 use sockets::Sockets;
@@ -101,6 +105,7 @@ pub struct Dht {
     local_addrs: PerFamily<Option<SocketAddr>>,
     network: u32,
     client: bool,
+    pulse: Arc<Pulse>,
 }
 
 impl Dht {
@@ -148,7 +153,9 @@ impl Dht {
         let (request_sender, requests) = mpsc::channel(operations.saturating_mul(REQUESTS_PER_PLACE).max(1));
         let (control_sender, controls) = mpsc::channel(CONTROLS);
         let (status_sender, status) = watch::channel(node.status());
+        let pulse = Arc::new(Pulse::default());
         let driver = Driver {
+            pulse: Arc::clone(&pulse),
             net: Arc::clone(&net),
             node,
             sockets,
@@ -173,6 +180,7 @@ impl Dht {
             local_addrs,
             network,
             client,
+            pulse,
         })
     }
 
@@ -274,6 +282,11 @@ impl Dht {
     /// Counters since the start, and sizes of now.
     pub async fn stats(&self) -> Result<Stats, Closed> {
         self.ask(Control::Stats).await
+    }
+
+    /// Signs of life of the network.
+    pub(crate) fn vitals(&self) -> Vitals {
+        self.pulse.vitals(towline_net::now())
     }
 
     /// How well the node is connected: the better of its families.

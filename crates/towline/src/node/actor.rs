@@ -189,7 +189,7 @@ impl Actor {
         let yields = !first.is_empty();
         let (over, _) = watch::channel(());
         let stop = CancellationToken::new();
-        let journal = Journal::new(device, id, Origin::Dialled, towline_net::now());
+        let journal = Journal::new(device, id, Origin::Dialled, Arc::downgrade(&self.ctx));
         let progress = Arc::new(Progress::new(journal));
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
         let later = self.trickling.open((device, id, OriginKey::Dialled));

@@ -120,6 +120,7 @@ impl Attempt {
                 Err(error) => known.ok_or(error)?,
             },
         };
+        self.progress.journal.met(&known.chain);
         let peer = ctx.peer(&known.chain)?;
         self.progress.met(&peer);
         self.timeline.certificate = self.steps.lap();

@@ -4,7 +4,7 @@ mod actor;
 mod asking;
 mod attempt;
 mod command;
-mod context;
+pub(crate) mod context;
 mod known;
 mod passport;
 mod past;

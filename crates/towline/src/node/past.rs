@@ -34,6 +34,8 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use super::*;
     use crate::info::{ConnectionId, Origin};
 
@@ -42,7 +44,7 @@ mod tests {
         let mut past = Past::default();
         let keep = |past: &mut Past, number: u8, id: u64| {
             let device = DeviceId::from([number; 32]);
-            let journal = Journal::new(device, ConnectionId(id), Origin::Dialled, towline_net::now());
+            let journal = Journal::new(device, ConnectionId(id), Origin::Dialled, Weak::new());
             past.keep(device, Arc::new(journal));
         };
         for number in 0..=MAX as u8 {

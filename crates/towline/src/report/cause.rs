@@ -334,7 +334,10 @@ impl Cause {
             Self::RelayRefuses { .. } => "Ask whoever runs the relay, or configure another one.",
             Self::RelayBroken { .. } => "Check host and port: it may be a server of another kind.",
             Self::RelayLost { .. } => "See whether the relay runs; configure a second relay.",
-            Self::NotFoundThere => "Check the id; on the device, a program of Towline or Jami has to run.",
+            Self::NotFoundThere => {
+                "Check that the id is right, and that a program of Towline or Jami runs on the device; programs of Jami of 2023 are \
+                 found by their account or their 40 digits, not by 64."
+            }
             Self::OfflineThere => "Start the program on the device, and see whether it is online.",
             Self::RefusedThere => {
                 "Let the device accept this one: `--accept-from` with the id of this account."

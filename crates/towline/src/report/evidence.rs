@@ -7,7 +7,8 @@ use towline_ice::gather::{NatReport, ServerError};
 use towline_ice::nat::Mapping;
 use towline_ice::{CandidateKind, PairError, PairState, Transport};
 
-use super::{CandidateReport, PairReport, Report};
+use super::dates::{Dates, Span};
+use super::{CandidateReport, PairReport, Report, Surroundings};
 use crate::error::{ConnectError, Step};
 
 /// See the module.
@@ -24,6 +25,8 @@ pub(super) struct Evidence {
     pub(super) tcp: Pairs,
     /// What servers say of us.
     pub(super) stun: Stun,
+    pub(super) dates: Dates,
+    pub(super) around: Surroundings,
 }
 
 /// Candidates of one side, counted.
@@ -65,7 +68,8 @@ pub(super) struct Stun {
 }
 
 impl Evidence {
-    pub(super) fn of(report: &Report) -> Self {
+    pub(super) fn of(report: &Report, around: Surroundings, theirs: Option<Span>) -> Self {
+        let dates = Dates { now: around.clock, ahead: None, ours: around.span, theirs };
         let pairs = |tcp: bool| {
             let of = |pair: &&PairReport| matches!(pair.transport, Transport::Tcp(_)) == tcp;
             Pairs::of(report.pairs.iter().filter(of))
@@ -79,6 +83,8 @@ impl Evidence {
             udp: pairs(false),
             tcp: pairs(true),
             stun: Stun::of(&report.nat),
+            dates,
+            around,
         }
     }
 }

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use towline_ice::gather::NatReport;
 use towline_ice::{Candidate, CandidateKind, PairId, PairState, Transport};
-use towline_identity::DeviceId;
+use towline_identity::{Chain, DeviceId};
 
+use super::dates::Span;
 use super::diagnosis::diagnose;
 use super::evidence::Evidence;
-use super::{CandidateReport, PairReport, Report, StepReport};
+use super::{CandidateReport, PairReport, Report, StepReport, Surroundings};
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
+use crate::node::context::Context;
 
 /// Views are not taken more often than this: they copy every pair.
 const VIEW_EVERY: Duration = Duration::from_millis(100);
@@ -27,6 +29,14 @@ pub(crate) struct View {
     pub(crate) nat: Option<NatReport>,
 }
 
+/// The end of an attempt.
+#[derive(Debug)]
+struct End {
+    at: Duration,
+    /// What went wrong, and how things looked then; nothing, if the connection stands.
+    failure: Option<(ConnectError, Surroundings)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -34,6 +44,8 @@ pub(crate) struct Journal {
     connection: ConnectionId,
     origin: Origin,
     began: Instant,
+    /// Where to look around.
+    ctx: Weak<Context>,
     notes: Mutex<Notes>,
 }
 
@@ -41,8 +53,10 @@ pub(crate) struct Journal {
 struct Notes {
     /// When each step began.
     steps: Vec<(Step, Duration)>,
-    /// When the attempt ended, and how.
-    ended: Option<(Duration, Option<ConnectError>)>,
+    /// How the attempt ended.
+    ended: Option<End>,
+    /// When the peer's certificates count.
+    span: Option<Span>,
     view: Option<View>,
     viewed: Option<Instant>,
     /// When each candidate was learned: whether it is the peer's, its kind, transport and address.
@@ -52,16 +66,23 @@ struct Notes {
 }
 
 impl Journal {
-    pub(crate) fn new(device: DeviceId, connection: ConnectionId, origin: Origin, now: Instant) -> Self {
+    pub(crate) fn new(
+        device: DeviceId,
+        connection: ConnectionId,
+        origin: Origin,
+        ctx: Weak<Context>,
+    ) -> Self {
+        let began = towline_net::now();
         let notes = Notes {
             steps: vec![(Step::Certificate, Duration::ZERO)],
             ended: None,
+            span: None,
             view: None,
             viewed: None,
             learned: BTreeMap::new(),
             since: BTreeMap::new(),
         };
-        Self { device, connection, origin, began: now, notes: Mutex::new(notes) }
+        Self { device, connection, origin, began, ctx, notes: Mutex::new(notes) }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -77,15 +98,25 @@ impl Journal {
         self.notes().steps.push((step, self.since(now)));
     }
 
+    /// This is who the peer is.
+    pub(crate) fn met(&self, chain: &Chain) {
+        self.notes().span = Some(Span::of(chain));
+    }
+
+    fn look_around(&self) -> Surroundings {
+        self.ctx.upgrade().map(|ctx| Surroundings::look(&ctx)).unwrap_or_default()
+    }
+
     /// The attempt has failed.
     pub(crate) fn fail(&self, now: Instant, error: ConnectError) {
-        self.notes().ended.get_or_insert((self.since(now), Some(error)));
+        let end = End { at: self.since(now), failure: Some((error, self.look_around())) };
+        self.notes().ended.get_or_insert(end);
     }
 
     /// The connection stands. `watched`: its agent lives on, so that there is another view whenever one is asked for.
     pub(crate) fn stand(&self, now: Instant, watched: bool) {
         let mut notes = self.notes();
-        notes.ended.get_or_insert((self.since(now), None));
+        notes.ended.get_or_insert(End { at: self.since(now), failure: None });
         if watched {
             notes.view = None;
         }
@@ -128,9 +159,10 @@ impl Journal {
             self.view(now, view);
         }
         let mut notes = self.notes();
-        let (ended, error) = match &notes.ended {
-            Some((at, error)) => (Some(*at), error.clone()),
-            None => (None, None),
+        let ended = notes.ended.as_ref().map(|end| end.at);
+        let (error, around) = match notes.ended.as_ref().and_then(|end| end.failure.clone()) {
+            Some((error, around)) => (Some(error), around),
+            None => (None, self.look_around()),
         };
         let stands = ended.is_some() && error.is_none();
         let elapsed = if stands { self.since(now) } else { ended.unwrap_or_else(|| self.since(now)) };
@@ -164,7 +196,7 @@ impl Journal {
         if passing {
             notes.view = None;
         }
-        report.causes = diagnose(&Evidence::of(&report));
+        report.causes = diagnose(&Evidence::of(&report, around, notes.span));
         report
     }
 }

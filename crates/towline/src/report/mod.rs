@@ -4,10 +4,12 @@
 //! [`causes`](Report::causes), which `diagnosis.rs` finds. They are known long before the attempt itself gives up.
 
 mod cause;
+mod dates;
 mod diagnosis;
 mod evidence;
 mod journal;
 mod show;
+mod surroundings;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
 
 pub use cause::{Cause, Side};
 pub(crate) use journal::{Journal, View};
+pub(crate) use surroundings::Surroundings;
 
 /// What is known of a connection or an attempt at one, at one moment. `Display` gives a page for people.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,8 +15,13 @@ const CANDIDATES: usize = 16;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.show_outcome(f)?;
-        self.show_causes(f)?;
+        if self.error.is_some() {
+            self.show_causes(f)?;
+            self.show_outcome(f)?;
+        } else {
+            self.show_outcome(f)?;
+            self.show_causes(f)?;
+        }
         writeln!(f, "\nSteps")?;
         for step in &self.steps {
             writeln!(f, "  {:>9}  {:<12} took {}", Time(step.at), step.step.to_string(), Time(step.took))?;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Context;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -64,7 +64,7 @@ struct Peer {
 }
 
 fn journal() -> Arc<Journal> {
-    Arc::new(Journal::new(device(0), ConnectionId(1), Origin::Dialled, towline_net::now()))
+    Arc::new(Journal::new(device(0), ConnectionId(1), Origin::Dialled, Weak::new()))
 }
 
 impl Scene {

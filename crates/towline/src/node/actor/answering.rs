@@ -68,7 +68,7 @@ impl Actor {
         let known = self.known.get(device).cloned();
         let (over, _) = watch::channel(());
         let stop = CancellationToken::new();
-        let journal = Journal::new(device, id, Origin::Answered, towline_net::now());
+        let journal = Journal::new(device, id, Origin::Answered, Arc::downgrade(&self.ctx));
         let progress = Arc::new(Progress::new(journal));
         let (ctx, seen, stopped) = (Arc::clone(&self.ctx), Arc::clone(&progress), stop.clone());
         let later = self.trickling.open((device, id, OriginKey::Answered));

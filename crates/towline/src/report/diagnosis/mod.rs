@@ -16,6 +16,8 @@ use crate::signal::RefusalReason;
 
 /// After this time without a sign of it something that usually takes a tenth of it counts as missing.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Several nodes of the DHT are asked at once, and again after a second: if none of them answers for so long, none can.
+const SILENCE: Duration = Duration::from_millis(1200);
 
 /// What is wrong, the deciding cause first; nothing, as long as all goes well.
 pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
@@ -23,9 +25,9 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
     if !evidence.stands {
         causes.extend(of_error(evidence).or_else(|| so_far(evidence)));
     }
-    if evidence.stun.lies > 0 {
-        causes.push(Cause::StunLies);
-    }
+    causes.extend((evidence.stun.lies > 0).then_some(Cause::StunLies));
+    causes.extend(evidence.around.revoked.then_some(Cause::RevokedHere));
+    causes.extend(evidence.dates.cause());
     causes
 }
 
@@ -38,12 +40,12 @@ fn of_error(evidence: &Evidence) -> Option<Cause> {
         | ConnectError::NotConnected
         | ConnectError::OwnDevice(_)
         | ConnectError::BadName { .. } => Cause::CancelledHere,
-        ConnectError::Certificate(error) => of_certificate(error),
+        ConnectError::Certificate(error) => of_certificate(evidence, error),
         ConnectError::Revoked(_) => Cause::RevokedThere,
         ConnectError::BadChain(_) => Cause::ChainThere,
-        ConnectError::RequestNotStored => Cause::DhtRefuses,
+        ConnectError::RequestNotStored => of_network(evidence).unwrap_or(Cause::DhtRefuses),
         ConnectError::NoAnswer { .. } | ConnectError::TimedOut { step: Step::Signalling, .. } => {
-            Cause::OfflineThere
+            of_network(evidence).unwrap_or(Cause::OfflineThere)
         }
         ConnectError::Refused(reason) => match reason {
             RefusalReason::NotAllowed | RefusalReason::Other(_) => Cause::RefusedThere,
@@ -52,7 +54,7 @@ fn of_error(evidence: &Evidence) -> Option<Cause> {
         },
         ConnectError::NotAdmitted => Cause::NotAdmittedHere,
         ConnectError::BadCandidates(_) => Cause::MalformedThere,
-        ConnectError::NoSocket(ErrorKind::AddrNotAvailable) if evidence.here.v4 + evidence.here.v6 == 0 => {
+        ConnectError::NoSocket(ErrorKind::AddrNotAvailable) if evidence.around.addresses == Some(0) => {
             Cause::NoNetworkHere
         }
         ConnectError::NoSocket(ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {
@@ -60,7 +62,9 @@ fn of_error(evidence: &Evidence) -> Option<Cause> {
         }
         ConnectError::NoSocket(_) => Cause::FilesExhaustedHere,
         ConnectError::NoPath(_) | ConnectError::TimedOut { step: Step::Path, .. } => of_path(evidence),
-        ConnectError::TimedOut { step: Step::Certificate, .. } => Cause::NotFoundThere,
+        ConnectError::TimedOut { step: Step::Certificate, .. } => {
+            of_network(evidence).unwrap_or(Cause::NotFoundThere)
+        }
         ConnectError::TimedOut { .. } => Cause::LargePacketsLost,
         ConnectError::Tls(error) => match error {
             towline_tls::TlsError::WrongKey { .. } => Cause::ImpostorThere,
@@ -77,13 +81,40 @@ fn of_error(evidence: &Evidence) -> Option<Cause> {
     })
 }
 
-fn of_certificate(error: &FindCertificateError) -> Cause {
+fn of_certificate(evidence: &Evidence, error: &FindCertificateError) -> Cause {
     match error {
-        FindCertificateError::NotFound(_) | FindCertificateError::IdUnknown(_) => Cause::NotFoundThere,
-        FindCertificateError::Lookup(GetError::Unreachable) => Cause::DhtDown,
+        FindCertificateError::NotFound(_) | FindCertificateError::IdUnknown(_) => {
+            of_network(evidence).unwrap_or(Cause::NotFoundThere)
+        }
+        FindCertificateError::Lookup(GetError::Unreachable) => of_network(evidence).unwrap_or(Cause::DhtDown),
         FindCertificateError::Lookup(GetError::Backlog | GetError::Busy) => Cause::BusyHere,
         FindCertificateError::Lookup(GetError::Closed) => Cause::CancelledHere,
     }
+}
+
+/// What is wrong with the network here, if the DHT does not answer.
+fn of_network(evidence: &Evidence) -> Option<Cause> {
+    let Evidence { around, stun, .. } = evidence;
+    if around.addresses == Some(0) {
+        return Some(Cause::NoNetworkHere);
+    }
+    let dht = &around.dht;
+    if let (false, Some(name)) = (dht.heard, dht.unknown.first()) {
+        return Some(Cause::NameUnknown { name: name.clone() });
+    }
+    // One node that is known from before may be gone.
+    if dht.silence < SILENCE || (dht.heard && dht.silent < 2) {
+        return None;
+    }
+    let forbidden = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::PermissionDenied];
+    if dht.rejected.is_some_and(|kind| forbidden.contains(&kind)) {
+        return Some(Cause::RejectedHere);
+    }
+    // Datagrams do get out, and back.
+    if stun.answered > 0 {
+        return Some(Cause::DhtDown);
+    }
+    Some(if dht.heard || around.servers { Cause::OfflineHere } else { Cause::DhtDown })
 }
 
 /// What a step that takes too long looks like.
@@ -93,8 +124,8 @@ fn so_far(evidence: &Evidence) -> Option<Cause> {
         return None;
     }
     match step {
-        Step::Certificate => Some(Cause::NotFoundThere),
-        Step::Signalling => Some(Cause::OfflineThere),
+        Step::Certificate => Some(of_network(evidence).unwrap_or(Cause::NotFoundThere)),
+        Step::Signalling => Some(of_network(evidence).unwrap_or(Cause::OfflineThere)),
         Step::Path => Some(of_path(evidence)),
         Step::Tls => Some(Cause::LargePacketsLost),
         Step::Arguments | Step::Channel => None,

@@ -4,9 +4,10 @@ use towline_ice::nat::{Allocation, Dependence};
 
 use super::*;
 use crate::dht::CertificateEvidence;
+use crate::dht::Vitals;
 use crate::eras::Eras;
-use crate::report::Side;
 use crate::report::evidence::{Families, Stun};
+use crate::report::{Side, Surroundings};
 
 const LONG: Duration = Duration::from_secs(2);
 
@@ -55,7 +56,7 @@ fn errors_that_say_it_all() {
         (ConnectError::Refused(RefusalReason::Busy), Cause::BusyThere),
         (ConnectError::Refused(RefusalReason::NoCandidates), Cause::MalformedThere),
         (ConnectError::BadChain("no account signed it"), Cause::ChainThere),
-        (ConnectError::NoSocket(ErrorKind::AddrNotAvailable), Cause::NoNetworkHere),
+        (ConnectError::NoSocket(ErrorKind::AddrNotAvailable), Cause::PortsExhaustedHere),
         (ConnectError::NoSocket(ErrorKind::AddrInUse), Cause::PortsExhaustedHere),
         (ConnectError::NoSocket(ErrorKind::Other), Cause::FilesExhaustedHere),
         (ConnectError::TlsTransport(ErrorKind::ConnectionReset), Cause::PathBroke),
@@ -108,6 +109,55 @@ fn what_servers_say_of_us() {
     let stun = Stun { answered: 1, lies: 1, ..Stun::default() };
     assert_eq!(diagnose(&Evidence { stun, ..pathless() }), [Cause::NothingPasses, Cause::StunLies]);
     assert_eq!(diagnose(&Evidence { stun, stands: true, ..homes }), [Cause::StunLies]);
+}
+
+/// The DHT does not answer.
+fn silent_dht(step: Step) -> Evidence {
+    let dht = Vitals { silence: LONG, silent: 2, ..Vitals::default() };
+    Evidence { around: Surroundings { addresses: Some(1), dht, ..Surroundings::default() }, ..stuck(step) }
+}
+
+#[test]
+fn a_network_that_is_down_here_is_nobody_elses_fault() {
+    for step in [Step::Certificate, Step::Signalling] {
+        let mut evidence = silent_dht(step);
+        is(&evidence, &Cause::DhtDown);
+        evidence.around.dht.heard = true;
+        is(&evidence, &Cause::OfflineHere);
+        evidence.stun.answered = 1;
+        is(&evidence, &Cause::DhtDown);
+        evidence.around.dht.rejected = Some(ErrorKind::NetworkUnreachable);
+        is(&evidence, &Cause::RejectedHere);
+        evidence.around.addresses = Some(0);
+        is(&evidence, &Cause::NoNetworkHere);
+    }
+    let mut evidence = silent_dht(Step::Signalling);
+    (evidence.around.dht.heard, evidence.around.dht.silent) = (true, 1);
+    is(&evidence, &Cause::OfflineThere);
+    let mut evidence = silent_dht(Step::Certificate);
+    evidence.around.servers = true;
+    is(&evidence, &Cause::OfflineHere);
+    evidence.around.dht.unknown = vec!["bootstrap.example:4222".into()];
+    is(&evidence, &Cause::NameUnknown { name: "bootstrap.example:4222".into() });
+    evidence.around.dht = Vitals { heard: true, ..Vitals::default() };
+    is(&evidence, &Cause::NotFoundThere);
+    evidence.error = Some(ConnectError::RequestNotStored);
+    is(&evidence, &Cause::DhtRefuses);
+    evidence.around.addresses = Some(0);
+    is(&evidence, &Cause::NoNetworkHere);
+    evidence.error = Some(ConnectError::NoSocket(ErrorKind::AddrNotAvailable));
+    is(&evidence, &Cause::NoNetworkHere);
+}
+
+#[test]
+fn what_is_known_of_our_own_certificates_is_told_beside() {
+    let around = Surroundings { revoked: true, ..Surroundings::default() };
+    let failed = Evidence {
+        error: Some(ConnectError::Refused(RefusalReason::NotAllowed)),
+        around: around.clone(),
+        ..Evidence::default()
+    };
+    assert_eq!(diagnose(&failed), [Cause::RefusedThere, Cause::RevokedHere]);
 }
 
 #[test]

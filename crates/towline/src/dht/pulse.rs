@@ -1,0 +1,121 @@
+//! Signs of life of the network, as the DHT's sockets see it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Names remembered that could not be resolved.
+const MAX_NAMES: usize = 8;
+/// Nodes told apart of those that do not answer.
+const MAX_NODES: usize = 8;
+
+/// See the module. Shared by the task of the DHT and its handles.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    beats: Mutex<Beats>,
+}
+
+#[derive(Debug, Default)]
+struct Beats {
+    heard: bool,
+    /// The first datagram sent since one came.
+    unanswered: Option<Instant>,
+    /// Whom these went to.
+    asked: BTreeSet<SocketAddr>,
+    /// What the system said when one was to be sent; forgotten when one came.
+    rejected: Option<io::ErrorKind>,
+    unknown: BTreeSet<String>,
+}
+
+/// The signs at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Vitals {
+    /// A datagram has come, ever.
+    pub(crate) heard: bool,
+    /// For so long datagrams were sent and none came.
+    pub(crate) silence: Duration,
+    /// To so many nodes, at least.
+    pub(crate) silent: usize,
+    /// The system does not send them.
+    pub(crate) rejected: Option<io::ErrorKind>,
+    /// Names of hosts to join through that are not resolved.
+    pub(crate) unknown: Vec<String>,
+}
+
+impl Pulse {
+    fn beats(&self) -> MutexGuard<'_, Beats> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn heard(&self) {
+        let mut beats = self.beats();
+        (beats.heard, beats.unanswered, beats.rejected) = (true, None, None);
+        beats.asked.clear();
+    }
+
+    pub(super) fn sent(&self, now: Instant, to: SocketAddr, error: Option<io::ErrorKind>) {
+        let mut beats = self.beats();
+        if beats.asked.len() < MAX_NODES {
+            beats.asked.insert(to);
+        }
+        beats.unanswered.get_or_insert(now);
+        if let Some(kind) = error {
+            beats.rejected = Some(kind);
+        }
+    }
+
+    pub(super) fn resolved(&self, name: &str, found: bool) {
+        let mut beats = self.beats();
+        if found {
+            beats.unknown.remove(name);
+        } else if beats.unknown.len() < MAX_NAMES {
+            beats.unknown.insert(name.to_owned());
+        }
+    }
+
+    /// The network is another one.
+    pub(super) fn forget(&self) {
+        let mut beats = self.beats();
+        (beats.unanswered, beats.rejected) = (None, None);
+        beats.asked.clear();
+    }
+
+    pub(crate) fn vitals(&self, now: Instant) -> Vitals {
+        let beats = self.beats();
+        Vitals {
+            heard: beats.heard,
+            silence: beats.unanswered.map(|since| now.saturating_duration_since(since)).unwrap_or_default(),
+            silent: beats.asked.len(),
+            rejected: beats.rejected,
+            unknown: beats.unknown.iter().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_counted_from_the_first_datagram_that_was_not_answered() {
+        let (pulse, start) = (Pulse::default(), towline_net::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(pulse.vitals(at(9)), Vitals::default());
+        let node = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        pulse.sent(at(1), node(1), None);
+        pulse.sent(at(2), node(2), Some(io::ErrorKind::NetworkUnreachable));
+        pulse.sent(at(3), node(1), None);
+        let vitals = pulse.vitals(at(4));
+        assert_eq!((vitals.heard, vitals.silence, vitals.silent), (false, Duration::from_secs(3), 2));
+        assert_eq!(vitals.rejected, Some(io::ErrorKind::NetworkUnreachable));
+        pulse.heard();
+        assert_eq!(pulse.vitals(at(9)), Vitals { heard: true, ..Vitals::default() });
+        for number in 0..2 * MAX_NAMES {
+            pulse.resolved(&format!("{number:02}"), false);
+        }
+        pulse.resolved("00", true);
+        assert_eq!(pulse.vitals(at(9)).unknown.len(), MAX_NAMES - 1);
+    }
+}
