@@ -10,7 +10,7 @@ mod task;
 use std::io;
 
 pub use server::{RelayServer, ServerOptions};
-pub use server_link::Tls;
+pub use server_link::{Roots, Tls};
 pub use shared::Ended;
 pub use socket::RelaySocket;
 pub use stream::{PeerStream, TcpRelay};

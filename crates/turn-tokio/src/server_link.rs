@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use towline_net::{Net, TcpConnect, UdpBind, UdpSocket};
@@ -29,6 +29,40 @@ pub struct Tls {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Certificates that vouch for servers.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    config: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Roots {
+    /// Those that the system trusts (on Linux the bundle of the distribution, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), and
+    /// more, in DER. Reads files. What is no certificate is left out.
+    pub fn of_the_system(more: &[Vec<u8>]) -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::debug!(%error, "certificates of the system");
+        }
+        let more = more.iter().map(|der| CertificateDer::from(der.clone()));
+        let mut roots = rustls::RootCertStore::empty();
+        let (taken, left) = roots.add_parsable_certificates(found.certs.into_iter().chain(more));
+        tracing::debug!(taken, left, "certificates that vouch for relays");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let config = builder.with_safe_default_protocol_versions().ok();
+        Self {
+            config: config.map(|config| Arc::new(config.with_root_certificates(roots).with_no_client_auth())),
+        }
+    }
+
+    /// For a server of this name or address.
+    pub fn server(&self, host: &str) -> Result<Tls, AllocateError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| AllocateError::NoTrust)?;
+        let config = self.config.clone().ok_or(AllocateError::NoTrust)?;
+        Ok(Tls { config, name })
     }
 }
 

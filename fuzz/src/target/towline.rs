@@ -1,6 +1,6 @@
 //! What another device says by way of the DHT before there is a connection, and what a user says about relays.
 
-use towline::Relay;
+use towline::{Relay, RelaySecret};
 use towline::signal::{LaterCandidates, PeerRequest};
 
 /// Keys of the request and of our extension.
@@ -45,9 +45,16 @@ pub(super) fn relay(input: &[u8]) {
         return;
     };
     let shown = relay.to_string();
-    let bare = shown.strip_prefix("turn:").and_then(|rest| rest.strip_prefix(relay.user.as_str()));
-    let whole = format!("turn:{}:{}{}", relay.user, relay.secret, bare.expect("it begins with the user"));
+    let (RelaySecret::Password(secret) | RelaySecret::Shared(secret)) = &relay.secret else { return };
+    // Its name has no colon and no `@` when it is shown, and the secret goes between the two.
+    let secret = secret.replace('%', "%25").replace('@', "%40");
+    let whole = shown.replacen('@', &format!(":{secret}@"), 1);
     assert_eq!(whole.parse().as_ref(), Ok(&relay));
-    let other = Relay { secret: "other".to_owned(), ..relay };
+    let text = "other".to_owned();
+    let other = match relay.secret {
+        RelaySecret::Shared(_) => RelaySecret::Shared(text),
+        _ => RelaySecret::Password(text),
+    };
+    let other = Relay { secret: other, ..relay };
     assert_eq!(other.to_string(), shown);
 }

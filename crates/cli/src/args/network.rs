@@ -42,7 +42,7 @@ pub(crate) struct ReachArgs {
     #[arg(long, value_name = "HOST[:PORT]", value_parser = server)]
     stun: Vec<String>,
     /// Relay (TURN) where no direct path exists; may be repeated, the fastest is used. With ?transport=tcp behind it
-    /// the relay is spoken to on TCP.
+    /// the relay is spoken to on TCP, with turns: on TLS.
     #[arg(long, value_name = "turn:USER:SECRET@HOST[:PORT]")]
     relay: Vec<Relay>,
     /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).
@@ -145,5 +145,13 @@ mod tests {
         assert_eq!(told.stun, ["stun.example:3479"]);
         assert_eq!(told.relays[0].to_string(), "turn:ann@relay.example:3478?transport=tcp");
         assert!(Program::try_parse_from(["program", "--relay", "relay.example"]).is_err());
+        let told = reach(&[
+            "--relay",
+            "turns:ann:secret@relay.example",
+            "--relay",
+            "turn:ann:key@b?auth=shared-secret",
+        ]);
+        assert_eq!(told.relays[0].to_string(), "turns:ann@relay.example:5349?transport=tcp");
+        assert_eq!(told.relays[1].to_string(), "turn:ann@b:3478?transport=udp&auth=shared-secret");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use towline::dht::{Dht, DhtConfig};
 use towline::identity::Identity;
-use towline::{Config, ConnectionPolicy, Node, Reach, Relay, RelayTransport};
+use towline::{Config, ConnectionPolicy, Node, Reach, Relay, RelaySecret, RelayTransport};
 use towline_lab::{Host, Link, Network, Plan, Site, Surroundings, World};
 use towline_net::Net as _;
 use towline_turn_tokio::proto::{PeerPolicy, ServerConfig, Users};
@@ -117,7 +117,7 @@ impl Town {
             server: SocketAddr::new(*ip, port).to_string(),
             transport,
             user: USER[0].to_owned(),
-            secret: USER[1].to_owned(),
+            secret: RelaySecret::Password(USER[1].to_owned()),
         };
         let ways = [(PORTS[0], RelayTransport::Udp), (PORTS[1], RelayTransport::Tcp)];
         let relays = self.addresses.iter().flat_map(|ip| ways.map(|(port, way)| relay(ip, port, way)));

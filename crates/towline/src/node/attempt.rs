@@ -244,6 +244,9 @@ impl Attempt {
     }
 
     fn no_path(&self, error: NegotiationError) -> ConnectError {
+        for server in self.ctx.means.servers() {
+            tracing::debug!(id = %self.id, %server, "without a path");
+        }
         match error {
             NegotiationError::Failed(report) => ConnectError::NoPath(Arc::new(report)),
             NegotiationError::TimedOut => {

@@ -34,7 +34,7 @@ impl Gathered {
                 while let Some(finding) = outside.poll_finding() {
                     self.take(finding);
                 }
-                if outside.is_done() {
+                if !outside.is_promising(towline_net::now()) {
                     return Poll::Ready(());
                 }
                 if let Some(at) = outside.poll_timeout() {
@@ -96,6 +96,7 @@ impl Gathered {
                 let candidate = Candidate::relayed(Transport::Udp, port.local_addr(), 0);
                 self.datagrams.push((Box::new(port), vec![candidate]));
             }
+            Finding::RelayLost(local) => self.datagrams.retain(|(socket, _)| socket.local_addr() != local),
         }
     }
 }

@@ -2,27 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use towline_ice::gather::{GatherConfig, Gatherer, Server, Via};
+use towline_ice::gather::Via;
 use towline_net::Net;
 use towline_portmap::{PortMapper, Transport};
 
+use super::memory::ServerReport;
+use super::questions::Questions;
 use super::relay::Relays;
-use super::{Outside, Reach, with_port};
-
-/// Names of servers are looked up again after this time, and sooner if one was not found.
-const LOOK_UP_AGAIN: Duration = Duration::from_hours(1);
-const RETRY: Duration = Duration::from_secs(10);
+use super::relaying::Relaying;
+use super::stun::StunServers;
+use super::{Outside, Reach};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Means {
     net: Arc<dyn Net>,
-    /// Addresses of STUN servers.
-    stun: watch::Receiver<Vec<SocketAddr>>,
+    stun: StunServers,
     relays: Option<Arc<Relays>>,
     mapper: Option<PortMapper>,
 }
@@ -36,13 +33,9 @@ pub(crate) struct Base {
 
 impl Means {
     pub(crate) fn start(net: &Arc<dyn Net>, reach: &Reach, tasks: &mut JoinSet<()>) -> Self {
-        let (tell, stun) = watch::channel(Vec::new());
-        let names: Vec<String> = reach.stun.iter().filter_map(|name| with_port(name)).collect();
-        if !names.is_empty() {
-            tasks.spawn(look_up(Arc::clone(net), names, tell));
-        }
-        let relays =
-            (!reach.relays.is_empty()).then(|| Arc::new(Relays::new(Arc::clone(net), reach.relays.clone())));
+        let stun = StunServers::start(net, &reach.stun, tasks);
+        let relays = (!reach.relays.is_empty())
+            .then(|| Arc::new(Relays::new(Arc::clone(net), &reach.relays, reach.relay_roots.clone())));
         let mapper = reach
             .port_mapping
             .then(|| PortMapper::start(Arc::clone(net), towline_portmap::Options::default()));
@@ -51,19 +44,13 @@ impl Means {
 
     /// Begins to find out how `bases` are seen from outside, for the agent with this user name fragment.
     pub(crate) fn begin(&self, bases: &[Base], ufrag: &str) -> Outside {
-        let now = towline_net::now();
-        let servers = self.stun.borrow().clone();
-        let gatherer = (!servers.is_empty()).then(|| {
-            let mut gatherer = Gatherer::new(GatherConfig::default(), now, self.net.seed());
-            for address in servers {
-                gatherer.add_server(now, Server { address, via: Via::Udp });
-            }
-            for base in bases.iter().filter(|base| base.transport == Transport::Udp) {
-                gatherer.add_base(now, Via::Udp, base.address);
-            }
-            gatherer
-        });
-        let relay = self.relays.as_ref().map(|relays| Relays::port(Arc::clone(relays), ufrag.to_owned()));
+        let base = |base: &Base| match base.transport {
+            Transport::Udp => (Via::Udp, base.address),
+            Transport::Tcp => (Via::Tcp, base.address),
+        };
+        let seen_at: Vec<_> = bases.iter().map(base).collect();
+        let questions = Questions::new(&self.net, self.stun.targets(), &seen_at);
+        let relaying = self.relays.as_ref().map(|relays| Relaying::new(Arc::clone(relays), ufrag));
         // Routers map for IPv4 only; one port is mapped once, whatever addresses it has.
         let mut mapped: Vec<Base> = bases.iter().copied().filter(|base| base.address.is_ipv4()).collect();
         mapped.dedup_by_key(|base| (base.transport, base.address.port()));
@@ -73,7 +60,13 @@ impl Means {
                 mapped.iter().map(|base| (*base, mapper.map(base.transport, base.address.port())))
             })
             .collect();
-        Outside::new(gatherer, relay, mappings)
+        Outside::new(questions, relaying, mappings)
+    }
+
+    /// What is known of every server that may be asked.
+    pub(crate) fn servers(&self) -> Vec<ServerReport> {
+        let relays = self.relays.iter().flat_map(|relays| relays.reports());
+        self.stun.reports().chain(relays).collect()
     }
 
     /// The network has changed: what stands may not stand any more.
@@ -81,22 +74,5 @@ impl Means {
         if let Some(relays) = &self.relays {
             relays.check();
         }
-    }
-}
-
-async fn look_up(net: Arc<dyn Net>, names: Vec<String>, tell: watch::Sender<Vec<SocketAddr>>) {
-    loop {
-        let (mut found, mut complete) = (Vec::new(), true);
-        for name in &names {
-            match net.resolve(name).await {
-                Ok(addresses) => found.extend(addresses),
-                Err(error) => {
-                    tracing::debug!(%name, %error, "the STUN server was not found");
-                    complete = false;
-                }
-            }
-        }
-        tell.send_replace(found);
-        tokio::time::sleep(if complete { LOOK_UP_AGAIN } else { RETRY }).await;
     }
 }

@@ -6,13 +6,15 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use towline_ice::gather::{GatherAction, GatherEvent, Gatherer, NatReport};
+use towline_ice::gather::NatReport;
 use towline_ice::{Candidate, TcpType, Transport};
 use towline_net::BoxFuture;
 use towline_portmap::{MappingState, PortMapping};
 
 use super::RelayPort;
 use super::means::Base;
+use super::questions::Questions;
+use super::relaying::Relaying;
 
 /// Reflexive candidates of mappings are numbered from here, behind those of STUN servers.
 const MAPPED: u16 = 64;
@@ -24,6 +26,8 @@ pub(crate) enum Finding {
     Candidate(Candidate),
     /// A further socket, which has a candidate of its own.
     Relay(RelayPort),
+    /// The address of such a socket is gone.
+    RelayLost(SocketAddr),
 }
 
 /// A question to a STUN server.
@@ -39,8 +43,8 @@ type Settling = BoxFuture<'static, (Base, PortMapping, Option<SocketAddr>)>;
 
 /// See the module.
 pub(crate) struct Outside {
-    gatherer: Option<Gatherer>,
-    relay: Option<BoxFuture<'static, Option<RelayPort>>>,
+    questions: Option<Questions>,
+    relaying: Option<Relaying>,
     settling: Vec<Settling>,
     /// What stands; given back when this is dropped.
     mapped: Vec<PortMapping>,
@@ -49,29 +53,32 @@ pub(crate) struct Outside {
 
 impl Outside {
     pub(super) fn new(
-        gatherer: Option<Gatherer>,
-        relay: Option<BoxFuture<'static, Option<RelayPort>>>,
+        questions: Option<Questions>,
+        relaying: Option<Relaying>,
         mappings: Vec<(Base, PortMapping)>,
     ) -> Self {
         let settling = mappings.into_iter().map(|(base, mapping)| settle(base, mapping)).collect();
-        Self { gatherer, relay, settling, mapped: Vec::new(), findings: VecDeque::new() }
+        Self { questions, relaying, settling, mapped: Vec::new(), findings: VecDeque::new() }
     }
 
     /// Nothing more is to be waited for. A mapping may come all the same: routers take their time.
     pub(crate) fn is_done(&self) -> bool {
-        self.relay.is_none() && self.gatherer.as_ref().is_none_or(Gatherer::is_done)
+        self.relaying.as_ref().is_none_or(Relaying::is_settled)
+            && self.questions.as_ref().is_none_or(Questions::is_done)
+    }
+
+    /// Something may come so soon that the first words are worth holding back for it.
+    pub(crate) fn is_promising(&self, now: Instant) -> bool {
+        self.questions.as_ref().is_some_and(Questions::is_promising)
+            || self.relaying.as_ref().is_some_and(|relaying| relaying.is_promising(now))
     }
 
     /// Takes in what came. True if there was anything.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.findings.len();
         let mut moved = false;
-        if let Some(relay) = &mut self.relay
-            && let Poll::Ready(port) = relay.as_mut().poll(cx)
-        {
-            self.relay = None;
-            self.findings.extend(port.map(Finding::Relay));
-            moved = true;
+        if let Some(relaying) = &mut self.relaying {
+            moved |= relaying.poll(cx, &mut self.findings);
         }
         let Self { settling, mapped, findings, .. } = self;
         settling.retain_mut(|mapping| {
@@ -88,11 +95,11 @@ impl Outside {
             }
             false
         });
-        while let Some(event) = self.gatherer.as_mut().and_then(Gatherer::poll_event) {
-            moved = true;
-            if let GatherEvent::Candidate(candidate) = event {
-                self.findings.push_back(Finding::Candidate(candidate));
-            }
+        if let Some(questions) = &mut self.questions {
+            let now = towline_net::now();
+            moved |= questions.poll(cx, now);
+            let found = std::iter::from_fn(|| questions.poll_candidate(now));
+            self.findings.extend(found.map(Finding::Candidate));
         }
         moved || self.findings.len() > before
     }
@@ -104,12 +111,7 @@ impl Outside {
 
     /// The next question to be sent.
     pub(crate) fn poll_ask(&mut self) -> Option<Ask> {
-        loop {
-            // The servers are asked by datagrams only.
-            if let GatherAction::SendUdp { local, remote, payload } = self.gatherer.as_mut()?.poll_action()? {
-                return Some(Ask { local, remote, payload });
-            }
-        }
+        self.questions.as_mut()?.poll_ask()
     }
 
     /// A datagram came to `local`. True if it was an answer.
@@ -120,26 +122,40 @@ impl Outside {
         from: SocketAddr,
         datagram: &[u8],
     ) -> bool {
-        match &mut self.gatherer {
-            Some(gatherer) if !gatherer.is_done() => gatherer.handle_udp(now, local, from, datagram),
-            _ => false,
+        let questions = self.questions.as_mut();
+        questions.is_some_and(|questions| questions.handle(now, local, from, datagram))
+    }
+
+    /// A path by a relay seems to be dead: whoever gave it is asked, and another relay.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        if let Some(relaying) = &mut self.relaying {
+            relaying.doubt(now);
+        }
+    }
+
+    /// There is a path.
+    pub(crate) fn works(&mut self) {
+        if let Some(relaying) = &mut self.relaying {
+            relaying.works();
         }
     }
 
     /// What the servers said.
     pub(crate) fn nat(&self) -> Option<NatReport> {
-        self.gatherer.as_ref().map(Gatherer::nat_report)
+        self.questions.as_ref().map(|questions| questions.gatherer.nat_report())
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.gatherer.as_ref()?.poll_timeout()
+        let questions = self.questions.as_ref().and_then(Questions::poll_timeout);
+        questions.into_iter().chain(self.relaying.as_ref().and_then(Relaying::poll_timeout)).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Some(gatherer) = &mut self.gatherer
-            && gatherer.poll_timeout().is_some_and(|at| at <= now)
-        {
-            gatherer.handle_timeout(now);
+        if let Some(questions) = &mut self.questions {
+            questions.handle_timeout(now);
+        }
+        if let Some(relaying) = &mut self.relaying {
+            relaying.handle_timeout(now);
         }
     }
 }

@@ -1,288 +1,335 @@
-//! An address on a relay, shared by the attempts and connections of a node.
+//! The relays of a node: which of them is asked, and who gets a share of what one gave.
+//!
+//! As long as nothing is known of them all are asked at once. The one that was fastest has a head start afterwards. Nobody is asked
+//! only to know: what is known comes from use, and an allocation in use is refreshed, which is all the checking it needs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::poll_fn;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
-use towline_ice::stun::{Class, Message};
-use towline_net::{BoxFuture, Burst, Net, Received, UdpSocket};
-use towline_turn::{Config, Credentials, ServerTransport};
-use towline_turn_tokio::{AllocateError, Options, RelaySocket};
+use towline_net::{BoxFuture, Net};
+use towline_turn::{Config, Failure, Family, Refusal, Relay as Relayed, ServerTransport};
+use towline_turn_tokio::{AllocateError, Options, RelaySocket, Roots};
 
+use super::memory::{Memory, Promise, ServerError, ServerKind, ServerReport};
+use super::share::{Hub, RelayPort};
 use super::{Relay, RelayTransport};
 
-/// An address that nobody uses is given back after this time.
-const IDLE: Duration = Duration::from_mins(1);
-/// Datagrams that wait for one user, in bytes; more are lost, as the network might have lost them.
-const MAX_WAITING: usize = 1 << 20;
-/// Longest datagram that is received.
-const MAX_DATAGRAM: usize = 1 << 16;
-/// Peers of one user that are remembered.
-const MAX_PEERS: usize = 64;
-/// How many datagrams a user may send at once.
-const SEGMENTS: usize = 44;
+/// Relays that count; further ones are not asked.
+const MAX_RELAYS: usize = 16;
+/// Relays, or addresses of one, that are asked at one time.
+const AT_ONCE: usize = 4;
+/// A relay that is known has so many times what it took the last time before others are asked, too,
+const HEAD_START: u32 = 4;
+/// and not less than this,
+const LEAST_HEAD_START: Duration = Duration::from_millis(200);
+/// and one address of a relay before the next.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// Longest wait for the addresses of a name.
+const LOOK_UP: Duration = Duration::from_secs(5);
 
-/// The relays of a node, and the address that one of them gave.
+/// The relays, and what they gave.
 #[derive(Debug)]
 pub(super) struct Relays {
     net: Arc<dyn Net>,
-    servers: Vec<Relay>,
-    current: tokio::sync::Mutex<Weak<Hub>>,
+    servers: Vec<Server>,
+    /// Certificates that vouch for relays, beside those of the system; and both together, once they are needed.
+    more_roots: Vec<Vec<u8>>,
+    roots: OnceCell<Roots>,
     /// Distribute what comes. They end with the node.
     tasks: Mutex<JoinSet<()>>,
 }
 
+#[derive(Debug)]
+struct Server {
+    relay: Relay,
+    memory: Memory,
+    /// What it gave last. Who comes while it is asked waits for the same.
+    current: tokio::sync::Mutex<Weak<Hub>>,
+}
+
+/// A share of what a relay gave.
+pub(super) struct Granted {
+    /// Which relay, among those configured.
+    pub(super) server: usize,
+    /// A socket for each address.
+    pub(super) ports: Vec<RelayPort>,
+    /// Ready when the addresses are gone.
+    pub(super) over: BoxFuture<'static, ()>,
+    /// As long as anybody uses it.
+    pub(super) hub: Weak<Hub>,
+}
+
+/// No relay gave anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRelay {
+    /// When one of them may be asked again, if there is one at all.
+    pub(super) again: Option<Instant>,
+}
+
 impl Relays {
-    pub(super) fn new(net: Arc<dyn Net>, servers: Vec<Relay>) -> Self {
-        Self { net, servers, current: tokio::sync::Mutex::default(), tasks: Mutex::default() }
+    pub(super) fn new(net: Arc<dyn Net>, relays: &[Relay], more_roots: Vec<Vec<u8>>) -> Self {
+        let server = |relay: &Relay| Server {
+            relay: relay.clone(),
+            memory: Memory::new(relay.to_string(), ServerKind::Relay(relay.transport)),
+            current: tokio::sync::Mutex::default(),
+        };
+        let servers = relays.iter().take(MAX_RELAYS).map(server).collect();
+        Self { net, servers, more_roots, roots: OnceCell::new(), tasks: Mutex::default() }
     }
 
-    /// A share for the agent with this user name fragment, of the address that there is or of a new one.
-    pub(super) fn port(self: Arc<Self>, ufrag: String) -> BoxFuture<'static, Option<RelayPort>> {
+    /// What is known of each.
+    pub(super) fn reports(&self) -> impl Iterator<Item = ServerReport> {
+        self.servers.iter().map(|server| server.memory.report())
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether it is worth waiting for them: not all failed the last time.
+    pub(super) fn promising(&self, now: Instant) -> bool {
+        self.servers.iter().any(|server| server.memory.promise(now) <= Promise::Unknown)
+    }
+
+    /// A share for the agent with this user name fragment, of what stands already or of something new; of none of those
+    /// `without`.
+    pub(super) fn share(
+        self: Arc<Self>,
+        ufrag: String,
+        without: Vec<usize>,
+    ) -> BoxFuture<'static, Result<Granted, NoRelay>> {
         Box::pin(async move {
-            // Who comes while an address is being asked for waits for the same.
-            let mut current = self.current.lock().await;
-            if let Some(port) = current.upgrade().and_then(|hub| Hub::port(&hub, &ufrag)) {
-                return Some(port);
+            let now = towline_net::now();
+            let others = (0..self.servers.len()).filter(|server| !without.contains(server));
+            let mut order: Vec<(Promise, usize)> =
+                others.map(|server| (self.servers[server].memory.promise(now), server)).collect();
+            order.sort_unstable();
+            for &(_, server) in &order {
+                if let Ok(current) = self.servers[server].current.try_lock()
+                    && let Some(granted) = self.grant(server, &current, &ufrag)
+                {
+                    return Ok(granted);
+                }
             }
-            let hub = Arc::new(Hub { socket: self.race().await?, state: Mutex::default() });
-            *current = Arc::downgrade(&hub);
-            let port = Hub::port(&hub, &ufrag);
-            let mut tasks = lock(&self.tasks);
-            while tasks.try_join_next().is_some() {}
-            tasks.spawn(hub.distribute());
-            port
+            let tries = order.into_iter().filter_map(|(promise, server)| {
+                let alone = match promise {
+                    Promise::Good(took) => (HEAD_START * took).max(LEAST_HEAD_START),
+                    Promise::Unknown | Promise::Doubtful => Duration::ZERO,
+                    Promise::Rests(_) => return None,
+                };
+                Some((alone, self.ask(server, &ufrag)))
+            });
+            match first_of(tries.collect()).await {
+                Some(Ok(granted)) => Ok(granted),
+                Some(Err(())) | None => Err(NoRelay { again: self.again(&without) }),
+            }
         })
     }
 
-    /// Asks all relays at once. The first that gives an address has it; the others get theirs back.
-    async fn race(&self) -> Option<RelaySocket> {
-        let mut asked: FuturesUnordered<_> =
-            self.servers.iter().map(|relay| async move { (relay, self.allocate(relay).await) }).collect();
-        while let Some((relay, outcome)) = asked.next().await {
-            match outcome {
-                Ok(socket) => {
-                    tracing::debug!(%relay, address = %socket.local_addr(), "an address on a relay");
-                    return Some(socket);
+    /// When one of them may be asked again.
+    fn again(&self, without: &[usize]) -> Option<Instant> {
+        let now = towline_net::now();
+        let others = self.servers.iter().enumerate().filter(|(server, _)| !without.contains(server));
+        let again = others.map(|(_, server)| match server.memory.promise(now) {
+            Promise::Rests(until) => until,
+            Promise::Good(_) | Promise::Unknown | Promise::Doubtful => now,
+        });
+        again.min()
+    }
+
+    async fn ask(self: &Arc<Self>, index: usize, ufrag: &str) -> Result<Granted, ()> {
+        let server = &self.servers[index];
+        let mut current = server.current.lock().await;
+        if let Some(granted) = self.grant(index, &current, ufrag) {
+            return Ok(granted);
+        }
+        let asked = towline_net::now();
+        server.memory.asked(asked);
+        match self.allocate(&server.relay).await {
+            Ok((socket, addresses)) => {
+                let (now, mapped) = (towline_net::now(), socket.allocation().mapped);
+                server.memory.answered(now, now - asked, mapped, addresses.clone());
+                tracing::debug!(relay = %server.relay, ?addresses, took = ?(now - asked), "an address on a relay");
+                let hub = Hub::new(socket, addresses);
+                *current = Arc::downgrade(&hub);
+                self.grant(index, &current, ufrag).ok_or(())
+            }
+            Err(error) => {
+                server.memory.failed(towline_net::now(), error);
+                Err(())
+            }
+        }
+    }
+
+    fn grant(self: &Arc<Self>, server: usize, current: &Weak<Hub>, ufrag: &str) -> Option<Granted> {
+        let hub = current.upgrade()?;
+        let ports = Hub::ports(&hub, ufrag)?;
+        let granted = Granted { server, ports, over: hub.over(), hub: current.clone() };
+        if hub.begins() {
+            let relays = Arc::downgrade(self);
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(hub.distribute(move |reason| {
+                if let Some(relays) = relays.upgrade() {
+                    let Server { relay, memory, .. } = &relays.servers[server];
+                    tracing::debug!(%relay, %reason, "the address on the relay is lost");
+                    memory.lost(towline_net::now(), reason);
                 }
-                Err(error) => tracing::debug!(%relay, %error, "no address on a relay"),
-            }
+            }));
         }
-        None
+        Some(granted)
     }
 
-    async fn allocate(&self, relay: &Relay) -> Result<RelaySocket, AllocateError> {
-        let mut error = AllocateError::Unreachable(io::ErrorKind::NotFound);
-        let found = self.net.resolve(&relay.server).await;
-        for server in found.map_err(|error| AllocateError::Unreachable(error.kind()))? {
-            let transport = match relay.transport {
-                RelayTransport::Udp => ServerTransport::Udp,
-                RelayTransport::Tcp => ServerTransport::Tcp,
-            };
-            let credentials = Some(Credentials::new(&relay.user, &relay.secret));
-            let options = Options::new(Config { credentials, ..Config::new(server, transport) });
-            match RelaySocket::allocate(Arc::clone(&self.net), &options).await {
-                Ok(socket) => return Ok(socket),
-                Err(failed) => error = failed,
-            }
-        }
-        Err(error)
+    async fn allocate(&self, relay: &Relay) -> Result<(RelaySocket, Vec<SocketAddr>), ServerError> {
+        let found = tokio::time::timeout(LOOK_UP, self.net.resolve(&relay.server)).await;
+        let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let found = found.map_err(|error| ServerError::NotFound(error.kind()))?;
+        let tries = alternating(found).into_iter().take(AT_ONCE);
+        let tries = tries.map(|address| (NEXT_ADDRESS, self.allocate_at(relay, address))).collect();
+        first_of(tries).await.unwrap_or(Err(ServerError::NotFound(io::ErrorKind::NotFound)))
     }
 
-    /// Finds out whether the address still stands.
+    async fn allocate_at(
+        &self,
+        relay: &Relay,
+        server: SocketAddr,
+    ) -> Result<(RelaySocket, Vec<SocketAddr>), ServerError> {
+        let transport = match relay.transport {
+            RelayTransport::Udp => ServerTransport::Udp,
+            RelayTransport::Tcp => ServerTransport::Tcp,
+            RelayTransport::Tls => ServerTransport::Tls,
+        };
+        let credentials = Some(relay.credentials(self.net.unix_time()));
+        let client = Config { credentials, relay: Relayed::UdpBoth, ..Config::new(server, transport) };
+        let mut options = Options::new(client);
+        if transport == ServerTransport::Tls {
+            let roots = self.roots.get_or_init(|| self.load_roots()).await;
+            options.tls = Some(roots.server(relay.host())?);
+        }
+        let mut allocated = RelaySocket::allocate(Arc::clone(&self.net), &options).await;
+        // Not every server says by an attribute of its answer that it has addresses of one family only.
+        let one_family = Failure::Refused(Refusal::AddressFamilyNotSupported);
+        if matches!(&allocated, Err(AllocateError::Failed(reason)) if *reason == one_family) {
+            options.client.relay = Relayed::Udp(Family::V4);
+            allocated = RelaySocket::allocate(Arc::clone(&self.net), &options).await;
+        }
+        let socket = allocated.map_err(|error| {
+            let wrong = matches!(error, AllocateError::Failed(Failure::WrongCredentials));
+            let expired = relay.expires().is_some_and(|at| at <= self.net.unix_time());
+            if wrong && expired { ServerError::Expired } else { error.into() }
+        })?;
+        let told = &socket.allocation().relayed;
+        let (addresses, lies): (Vec<_>, Vec<_>) =
+            told.iter().partition(|address| self.is_possible(server.ip(), address.ip()));
+        match (addresses.is_empty(), lies.first()) {
+            (true, Some(lie)) => Err(ServerError::ImpossibleAddress(*lie)),
+            _ => Ok((socket, addresses)),
+        }
+    }
+
+    async fn load_roots(&self) -> Roots {
+        let (more, (tell, loaded)) = (self.more_roots.clone(), tokio::sync::oneshot::channel());
+        self.net.offload_job(Box::new(move || {
+            // Nobody waits any more when this fails.
+            let _ = tell.send(Roots::of_the_system(&more));
+        }));
+        loaded.await.unwrap_or_default()
+    }
+
+    /// Whether a server at this address can relay at that one: peers are pointed at it, so it must not be an address that means
+    /// something else where they are, nor one of this host.
+    fn is_possible(&self, server: IpAddr, relayed: IpAddr) -> bool {
+        let interfaces = self.net.interfaces().unwrap_or_default();
+        let mut own = interfaces.iter().flat_map(|interface| &interface.addresses);
+        let ours = own.any(|address| address.addr == relayed);
+        scope(relayed) >= scope(server) && (!ours || relayed == server || scope(server) == Scope::Host)
+    }
+
+    /// Finds out whether what they gave still stands.
     pub(super) fn check(&self) {
-        if let Ok(current) = self.current.try_lock()
-            && let Some(hub) = current.upgrade()
-        {
-            hub.socket.check();
+        for server in &self.servers {
+            if let Ok(current) = server.current.try_lock()
+                && let Some(hub) = current.upgrade()
+            {
+                hub.check(towline_net::now());
+            }
         }
     }
 }
 
-/// The address and its users.
-#[derive(Debug)]
-struct Hub {
-    socket: RelaySocket,
-    state: Mutex<State>,
+/// How far an address means the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Host,
+    Link,
+    Site,
+    World,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    users: BTreeMap<u64, User>,
-    /// Given back, or lost: there will be no more users.
-    ended: bool,
-}
-
-#[derive(Debug)]
-struct User {
-    ufrag: String,
-    /// Whom it has sent something.
-    peers: BTreeSet<SocketAddr>,
-    inbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    waiting: usize,
-    reader: Option<Waker>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Hub {
-    fn port(hub: &Arc<Self>, ufrag: &str) -> Option<RelayPort> {
-        let mut state = lock(&hub.state);
-        if state.ended {
-            return None;
+fn scope(ip: IpAddr) -> Scope {
+    match ip.to_canonical() {
+        ip if ip.is_loopback() => Scope::Host,
+        IpAddr::V4(ip) if ip.is_link_local() => Scope::Link,
+        // RFC 6598 addresses are shared by the customers of one provider.
+        IpAddr::V4(ip) if ip.is_private() || (ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64) => {
+            Scope::Site
         }
-        let id = state.next;
-        state.next += 1;
-        let user = User {
-            ufrag: ufrag.to_owned(),
-            peers: BTreeSet::new(),
-            inbox: VecDeque::new(),
-            waiting: 0,
-            reader: None,
-        };
-        state.users.insert(id, user);
-        Some(RelayPort { hub: Arc::clone(hub), id })
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Scope::Link,
+        IpAddr::V6(ip) if ip.is_unique_local() => Scope::Site,
+        _ => Scope::World,
     }
+}
 
-    /// Hands what comes to whom it is for, until the address is lost or was idle for long.
-    async fn distribute(self: Arc<Self>) {
-        let mut buf = vec![0; MAX_DATAGRAM];
-        let mut idle = false;
-        loop {
-            let received = poll_fn(|cx| self.socket.poll_recv(cx, &mut buf));
-            match tokio::time::timeout(IDLE / 2, received).await {
-                Ok(Ok(Received { len, from })) => lock(&self.state).deliver(from, &buf[..len]),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "the address on the relay is lost");
-                    return lock(&self.state).end();
+/// Addresses of both families by turns, beginning with that of the first.
+fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (one, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    std::iter::from_fn(|| {
+        let pair = [one.next(), other.next()];
+        pair.iter().any(Option::is_some).then_some(pair)
+    })
+    .flat_map(|pair| pair.into_iter().flatten())
+    .collect()
+}
+
+/// The first success. Each try is alone for its time, and until those before it have failed; not more than [`AT_ONCE`] run.
+/// Otherwise the last failure, if there was a try at all.
+async fn first_of<T, E>(tries: Vec<(Duration, impl Future<Output = Result<T, E>>)>) -> Option<Result<T, E>> {
+    let mut waiting = tries.into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut alone_until: Option<Instant> = None;
+    let mut last = None;
+    loop {
+        let now = towline_net::now();
+        while running.len() < AT_ONCE && alone_until.is_none_or(|until| until <= now) {
+            let Some((alone, next)) = waiting.next() else { break };
+            running.push(next);
+            alone_until = (alone > Duration::ZERO).then(|| now + alone);
+        }
+        let more = waiting.len() > 0 && running.len() < AT_ONCE;
+        let pause = alone_until.filter(|_| more);
+        tokio::select! {
+            biased;
+            outcome = running.next() => match outcome {
+                Some(Ok(found)) => return Some(Ok(found)),
+                Some(Err(error)) => {
+                    last = Some(Err(error));
+                    alone_until = None;
                 }
-                Err(_) => {
-                    let mut state = lock(&self.state);
-                    let unused = state.users.is_empty();
-                    if unused && idle {
-                        return state.end();
-                    }
-                    idle = unused;
-                }
-            }
+                None if waiting.len() == 0 => return last,
+                None => alone_until = None,
+            },
+            () = towline_net::sleep_until(pause.unwrap_or(now)), if pause.is_some() => alone_until = None,
         }
-    }
-}
-
-impl State {
-    fn end(&mut self) {
-        self.ended = true;
-        for user in self.users.values_mut() {
-            if let Some(reader) = user.reader.take() {
-                reader.wake();
-            }
-        }
-    }
-
-    /// A check names the agent it is for; whatever else comes is an answer to somebody who has sent something there.
-    fn deliver(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let message = Message::decode(datagram).ok().filter(|message| message.class == Class::Request);
-        let ours = message.as_ref().and_then(|message| message.username?.split(|byte| *byte == b':').next());
-        for user in self.users.values_mut() {
-            let meant = match ours {
-                Some(ufrag) => ufrag == user.ufrag.as_bytes(),
-                None => user.peers.contains(&from),
-            };
-            if meant && user.waiting + datagram.len() <= MAX_WAITING {
-                user.waiting += datagram.len();
-                user.inbox.push_back((from, datagram.to_vec()));
-                if let Some(reader) = user.reader.take() {
-                    reader.wake();
-                }
-            }
-        }
-    }
-}
-
-/// One user's share of an address on a relay.
-#[derive(Debug)]
-pub(crate) struct RelayPort {
-    hub: Arc<Hub>,
-    id: u64,
-}
-
-impl RelayPort {
-    fn note(&self, peer: SocketAddr) {
-        if let Some(user) = lock(&self.hub.state).users.get_mut(&self.id)
-            && user.peers.len() < MAX_PEERS
-        {
-            user.peers.insert(peer);
-        }
-    }
-}
-
-impl Drop for RelayPort {
-    fn drop(&mut self) {
-        lock(&self.hub.state).users.remove(&self.id);
-    }
-}
-
-impl UdpSocket for RelayPort {
-    fn local_addr(&self) -> SocketAddr {
-        self.hub.socket.local_addr()
-    }
-
-    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<Received>> {
-        let mut state = lock(&self.hub.state);
-        let ended = state.ended;
-        let Some(user) = state.users.get_mut(&self.id) else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        if let Some((from, datagram)) = user.inbox.pop_front() {
-            user.waiting -= datagram.len();
-            let len = datagram.len().min(buf.len());
-            buf[..len].copy_from_slice(&datagram[..len]);
-            return Poll::Ready(Ok(Received { len, from }));
-        }
-        if ended {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        user.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn poll_send(&self, cx: &mut Context<'_>, payload: &[u8], to: SocketAddr) -> Poll<io::Result<()>> {
-        self.note(to);
-        self.hub.socket.poll_send(cx, payload, to)
-    }
-
-    fn try_send(&self, payload: &[u8], to: SocketAddr) -> io::Result<()> {
-        self.note(to);
-        self.hub.socket.try_send(payload, to)
-    }
-
-    /// All at once or, as far as there is no room, not at all: what waits for room waits in the transport.
-    fn poll_send_batch(&self, cx: &mut Context<'_>, burst: &Burst<'_>) -> Poll<io::Result<()>> {
-        self.note(burst.to);
-        let segment = burst.segment.unwrap_or(burst.payload.len()).max(1);
-        let mut outcome = Ok(());
-        for (number, datagram) in burst.payload.chunks(segment).enumerate() {
-            match self.hub.socket.poll_send(cx, datagram, burst.to) {
-                Poll::Pending if number == 0 => return Poll::Pending,
-                // The rest is lost, as the network might have lost it.
-                Poll::Pending => break,
-                Poll::Ready(sent) => outcome = sent,
-            }
-        }
-        Poll::Ready(outcome)
-    }
-
-    fn max_segments(&self) -> usize {
-        SEGMENTS
     }
 }

@@ -1,20 +1,20 @@
 //! A TURN server on a host of the lab, which also tells how it sees those who ask.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use towline::net::{Net as _, UdpBind, UdpSocket, now};
-use towline::{Relay, RelayTransport};
+use towline::{Relay, RelaySecret, RelayTransport};
 use towline_lab::Host;
-use towline_turn::{PeerPolicy, RelayId, Server, ServerAction, ServerConfig, ServerEvent, Users, Via};
+use towline_turn::{PeerPolicy, ServerConfig, ServerEvent, Users};
+use towline_turn_tokio::{RelayServer, ServerOptions};
 
-/// The server runs until this is dropped.
+/// The server runs until this is dropped, and says good-bye to nobody.
 pub struct Station {
     pub address: SocketAddr,
+    host: Host,
+    /// Addresses that are given away now, and that were ever given, also before restarts.
     allocations: Arc<AtomicUsize>,
     granted: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
@@ -28,40 +28,22 @@ impl Drop for Station {
 
 impl Station {
     pub fn start(host: &Host) -> Self {
+        let (allocations, granted) = (Arc::default(), Arc::default());
         let address = SocketAddr::new(host.ipv4(), 3478);
-        let fixed = BTreeMap::from([("ann".to_owned(), "secret".to_owned())]);
-        let config = ServerConfig {
-            users: Users { fixed, secret: None },
-            peers: PeerPolicy::Public,
-            ..ServerConfig::default()
-        };
-        let (allocations, granted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mut driver = Driver {
-            host: host.clone(),
-            server: Server::new(config, now(), 1_800_000_000, [7; 32]),
-            listener: host.bind_udp(&UdpBind::new(address)).unwrap(),
-            relays: BTreeMap::new(),
-            allocations: Arc::clone(&allocations),
-            granted: Arc::clone(&granted),
-        };
-        let task = tokio::spawn(async move {
-            loop {
-                let next = driver.server.poll_timeout();
-                let timer = async {
-                    match next {
-                        Some(at) => tokio::time::sleep_until(at.into()).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    () = poll_fn(|cx| driver.poll(cx)) => {}
-                    () = timer => driver.server.handle_timeout(now()),
-                }
-                driver.act();
-            }
-        });
-        Self { address, allocations, granted, task }
+        let task = serve(host, address, &allocations, &granted);
+        Self { address, host: host.clone(), allocations, granted, task }
+    }
+
+    /// It ends.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self.allocations.store(0, Ordering::Relaxed);
+    }
+
+    /// It begins anew after [`Station::stop`], and knows nothing of before.
+    pub fn begin(&mut self) {
+        self.task = serve(&self.host, self.address, &self.allocations, &self.granted);
     }
 
     /// For [`towline::Reach::stun`].
@@ -75,7 +57,7 @@ impl Station {
             server: self.address.to_string(),
             transport: RelayTransport::Udp,
             user: "ann".to_owned(),
-            secret: "secret".to_owned(),
+            secret: RelaySecret::Password("secret".to_owned()),
         }
     }
 
@@ -90,62 +72,35 @@ impl Station {
     }
 }
 
-struct Driver {
-    host: Host,
-    server: Server,
-    listener: Box<dyn UdpSocket>,
-    relays: BTreeMap<RelayId, Box<dyn UdpSocket>>,
-    allocations: Arc<AtomicUsize>,
-    granted: Arc<AtomicUsize>,
-}
-
-impl Driver {
-    /// Takes what came; ready if anything did.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (mut buf, mut moved) = (vec![0; 2048], Poll::Pending);
-        while let Poll::Ready(Ok(received)) = self.listener.poll_recv(cx, &mut buf) {
-            moved = Poll::Ready(());
-            let packet = &buf[..received.len];
-            if let Some(out) = self.server.handle_datagram(now(), 0, received.from, packet) {
-                let _ = self.relays[&out.relay].try_send(out.payload, out.peer);
+fn serve(
+    host: &Host,
+    address: SocketAddr,
+    allocations: &Arc<AtomicUsize>,
+    granted: &Arc<AtomicUsize>,
+) -> tokio::task::JoinHandle<()> {
+    let fixed = BTreeMap::from([("ann".to_owned(), "secret".to_owned())]);
+    let config = ServerConfig {
+        users: Users { fixed, secret: Some(b"north".to_vec()) },
+        peers: PeerPolicy::Public,
+        ..ServerConfig::default()
+    };
+    let IpAddr::V4(relay_v4) = host.ipv4() else { unreachable!("it is one of IPv4") };
+    let options = ServerOptions {
+        config,
+        listen: vec![address],
+        tls: None,
+        relay_v4: Some(relay_v4),
+        relay_v6: None,
+        external_v4: None,
+    };
+    let mut server = RelayServer::start(Arc::new(host.clone()), options).unwrap();
+    let (allocations, granted) = (Arc::clone(allocations), Arc::clone(granted));
+    tokio::spawn(async move {
+        loop {
+            if let ServerEvent::Allocated { .. } = server.event().await {
+                granted.fetch_add(1, Ordering::Relaxed);
             }
+            allocations.store(server.allocations(), Ordering::Relaxed);
         }
-        for (relay, socket) in &self.relays {
-            while let Poll::Ready(Ok(received)) = socket.poll_recv(cx, &mut buf) {
-                moved = Poll::Ready(());
-                let (packet, mut out) = (&buf[..received.len], Vec::new());
-                let via = self.server.handle_peer(now(), *relay, received.from, packet, &mut out);
-                if let Some(Via::Datagram { from, .. }) = via {
-                    let _ = self.listener.try_send(&out, from);
-                }
-            }
-        }
-        moved
-    }
-
-    fn act(&mut self) {
-        while let Some(action) = self.server.poll_action() {
-            match action {
-                ServerAction::Send { via: Via::Datagram { from, .. }, bytes } => {
-                    let _ = self.listener.try_send(&bytes, from);
-                }
-                ServerAction::Bind { relay, .. } => {
-                    let socket =
-                        self.host.bind_udp(&UdpBind::new(SocketAddr::new(self.host.ipv4(), 0))).unwrap();
-                    self.server.relay_bound(now(), relay, Some(socket.local_addr()));
-                    self.relays.insert(relay, socket);
-                }
-                ServerAction::Unbind(relay) => drop(self.relays.remove(&relay)),
-                ServerAction::Send { .. } | ServerAction::CloseStream(_) => {
-                    unreachable!("there are no streams")
-                }
-            }
-        }
-        while let Some(event) = self.server.poll_event() {
-            if let ServerEvent::Allocated { .. } = event {
-                self.granted.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.allocations.store(self.server.allocations(), Ordering::Relaxed);
-    }
+    })
 }

@@ -43,7 +43,7 @@ impl Bundle {
                 }
             }
             Transport::Ended(channel, reason) => self.on_ended(channel, reason),
-            Transport::Link(report) => self.on_link(&report),
+            Transport::Link(report) => self.on_link(now, &report),
             _ => {}
         }
     }

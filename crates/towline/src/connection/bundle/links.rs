@@ -33,11 +33,15 @@ impl Bundle {
             if std::mem::take(&mut self.links.waiting) {
                 self.add_links(now);
             }
-            if !std::mem::take(&mut self.links.changed) {
+            if std::mem::take(&mut self.links.changed) {
+                self.assign();
+                self.thin_out(now);
+            } else if self.wires.outward.has_lost() && self.lives_elsewhere() {
+                // It was kept for want of anything better.
+                self.wires.bury_lost_relays(now);
+            } else {
                 return;
             }
-            self.assign();
-            self.thin_out(now);
         }
     }
 
@@ -46,6 +50,7 @@ impl Bundle {
         match news {
             News::Selected => {}
             News::Works => self.links.waiting = true,
+            News::PeerMoves => self.inner.network_changed(now),
             News::Lost(route) => {
                 self.links.waiting = true;
                 let living = |report: &LinkReport| report.status != LinkStatus::Closed;
@@ -67,9 +72,20 @@ impl Bundle {
         }
     }
 
+    /// Whether a link works that is not on a relay that is lost.
+    fn lives_elsewhere(&self) -> bool {
+        let works = |report: &LinkReport| report.status == LinkStatus::Active;
+        let mut paths = self.inner.links().filter(works).filter_map(|report| self.path(report.route));
+        paths.any(|path| !self.wires.outward.is_lost(path.local))
+    }
+
     /// A link has another status.
-    pub(super) fn on_link(&mut self, report: &LinkReport) {
+    pub(super) fn on_link(&mut self, now: Instant, report: &LinkReport) {
         tracing::debug!(link = %report.link, route = ?report.route, status = ?report.status, "link");
+        let silent = matches!(report.status, LinkStatus::Suspect | LinkStatus::Dead);
+        if silent && self.kind(report.route).is_some_and(PathKind::is_relayed) {
+            self.wires.outward.doubt(now);
+        }
         self.links.changed = true;
         self.links.waiting = true;
     }
@@ -81,9 +97,10 @@ impl Bundle {
             return;
         }
         let living = |report: &LinkReport| !matches!(report.status, LinkStatus::Closed | LinkStatus::Dead);
-        let mut covered: Vec<PathKind> =
-            self.inner.links().filter(living).filter_map(|report| self.kind(report.route)).collect();
-        let paths: Vec<Path> = self.wires.paths().copied().collect();
+        let stands = |path: &&Path| !self.wires.outward.is_lost(path.local);
+        let linked = self.inner.links().filter(living).filter_map(|report| self.path(report.route));
+        let mut covered: Vec<PathKind> = linked.filter(stands).map(|path| path.kind).collect();
+        let paths: Vec<Path> = self.wires.paths().filter(stands).copied().collect();
         for path in paths {
             if covered.contains(&path.kind) {
                 continue;

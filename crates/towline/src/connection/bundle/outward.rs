@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use towline_ice::gather::NatReport;
-use towline_ice::{Agent, Candidate, Transport, Trickle};
+use towline_ice::{Agent, Candidate, CandidateKind, Transport, Trickle};
 use towline_net::UdpSocket;
 
 use super::socket::Socket;
 use super::wires::Wires;
-use crate::reach::{Finding, Outside};
+use crate::reach::{Finding, Outside, RelayPort};
 
-/// The sockets that one connection has on relays, one after the other.
-const MAX_RELAYS: usize = 4;
+/// The sockets that one connection has on relays, those that are lost included.
+const MAX_RELAYS: usize = 8;
 
 /// How the sides tell each other of further candidates.
 pub(crate) struct Later {
@@ -33,13 +33,17 @@ pub(super) struct Outward {
     later: Later,
     /// We have said that no more will come.
     ended: bool,
+    /// How many sockets are, or were, on relays; the places of those that are free; and the addresses that are lost, as long as
+    /// links stand on them: a connection without any link would end before there is another relay.
     relays: usize,
+    free: Vec<usize>,
+    lost: Vec<SocketAddr>,
 }
 
 impl Outward {
     pub(super) fn new(outside: Option<Outside>, later: Later) -> Self {
         let ended = outside.as_ref().is_none_or(Outside::is_done);
-        Self { outside, later, ended, relays: 0 }
+        Self { outside, later, ended, relays: 0, free: Vec::new(), lost: Vec::new() }
     }
 
     /// Gives the agent what it needs to know before it hears of the peer: whether more candidates may come from either side,
@@ -78,6 +82,29 @@ impl Outward {
         self.outside.as_ref()?.nat()
     }
 
+    /// There is a path.
+    pub(super) fn works(&mut self) {
+        if let Some(outside) = &mut self.outside {
+            outside.works();
+        }
+    }
+
+    /// A path by a relay seems to be dead. Ours is asked, and another one.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if let Some(outside) = &mut self.outside {
+            outside.doubt(now);
+        }
+    }
+
+    /// Whether this was an address on a relay, and is not any more.
+    pub(super) fn is_lost(&self, local: SocketAddr) -> bool {
+        self.lost.contains(&local)
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.outside.as_ref()?.poll_timeout()
     }
@@ -95,8 +122,12 @@ impl Wires {
         let mut moved = false;
         while let Poll::Ready(Some(trickle)) = self.outward.later.theirs.poll_recv(cx) {
             moved = true;
+            let relays = trickle.candidates.iter().any(|candidate| candidate.kind == CandidateKind::Relayed);
             match self.agent.add_trickle(now, trickle) {
                 Ok(refused) => {
+                    if relays {
+                        self.on_relay_of_peer();
+                    }
                     for (candidate, reason) in refused {
                         tracing::debug!(%candidate, %reason, "remote candidate not used");
                     }
@@ -106,18 +137,16 @@ impl Wires {
         }
         let Some(outside) = &mut self.outward.outside else { return moved };
         moved |= outside.poll(cx);
+        let findings: Vec<Finding> = std::iter::from_fn(|| outside.poll_finding()).collect();
         let mut found = Vec::new();
-        while let Some(finding) = outside.poll_finding() {
+        for finding in findings {
             match finding {
                 Finding::Candidate(candidate) => found.push(candidate),
-                Finding::Relay(port) if self.outward.relays < MAX_RELAYS => {
-                    self.outward.relays += 1;
-                    found.push(Candidate::relayed(Transport::Udp, port.local_addr(), 0));
-                    self.sockets.push(Socket::new(Box::new(port)));
-                }
-                Finding::Relay(_) => {}
+                Finding::Relay(port) => found.extend(self.take_relay(now, port)),
+                Finding::RelayLost(local) => self.lose_relay(now, local),
             }
         }
+        let Some(outside) = &mut self.outward.outside else { return moved };
         let end = !self.outward.ended && outside.is_done();
         while let Some(ask) = outside.poll_ask() {
             moved = true;
@@ -140,6 +169,46 @@ impl Wires {
             moved = true;
         }
         moved
+    }
+}
+
+impl Wires {
+    /// Puts a socket on a relay where there is room. Returns its candidate.
+    fn take_relay(&mut self, now: Instant, port: RelayPort) -> Option<Candidate> {
+        let local = port.local_addr();
+        if self.outward.is_lost(local) {
+            // It is the same address again.
+            self.bury_lost_relays(now);
+        }
+        let socket = Socket::new(Box::new(port));
+        match self.outward.free.pop() {
+            Some(place) => self.sockets[place] = socket,
+            None if self.outward.relays < MAX_RELAYS => {
+                self.outward.relays += 1;
+                self.sockets.push(socket);
+            }
+            None => return None,
+        }
+        Some(Candidate::relayed(Transport::Udp, local, 0))
+    }
+
+    /// An address on a relay is gone. A path that there is on it stays, until [`Wires::bury_lost_relays`].
+    fn lose_relay(&mut self, now: Instant, local: SocketAddr) {
+        self.outward.lost.push(local);
+        if !self.paths().any(|path| path.local == local) {
+            self.bury_lost_relays(now);
+        }
+    }
+
+    /// Gives up the paths on addresses that are gone.
+    pub(super) fn bury_lost_relays(&mut self, now: Instant) {
+        for local in std::mem::take(&mut self.outward.lost) {
+            tracing::debug!(%local, "an address on a relay is given up");
+            self.agent.remove_local(now, local);
+            let place = self.sockets.iter().position(|socket| socket.local() == local);
+            self.outward.free.extend(place);
+        }
+        self.act();
     }
 }
 

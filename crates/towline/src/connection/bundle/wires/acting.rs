@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use towline_channeler::Route;
-use towline_ice::{Action, Event, SelectedPath, ValidPair};
+use towline_ice::{Action, CandidateKind, Event, SelectedPath, ValidPair};
 use towline_net::TcpConnect;
 
 use super::super::outward::socket_for;
@@ -88,10 +88,22 @@ impl Wires {
             }
         };
         tracing::debug!(%local, %remote, "path works");
+        self.outward.works();
         let kind = PathKind::of(route.is_stream(), valid.is_relayed());
         let path = Path { route, kind, local, remote, priority: valid.priority };
         self.paths.insert(valid.pair, path);
         self.news.push_back(News::Works);
+    }
+
+    /// The peer tells of a relay of its own. What came from there before it was known for that is no direct path.
+    pub(in crate::connection::bundle) fn on_relay_of_peer(&mut self) {
+        let remotes = self.agent.report().remote;
+        let relays = remotes.iter().filter(|candidate| candidate.kind == CandidateKind::Relayed);
+        let relays: Vec<_> = relays.map(|candidate| candidate.address).collect();
+        for path in self.paths.values_mut().filter(|path| relays.contains(&path.remote)) {
+            path.kind = PathKind::of(path.route.is_stream(), true);
+        }
+        self.news.push_back(News::PeerMoves);
     }
 
     pub(in crate::connection::bundle) fn poll_timeout(&self) -> Option<Instant> {

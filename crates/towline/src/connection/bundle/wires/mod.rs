@@ -47,6 +47,8 @@ pub(super) enum News {
     Lost(Route),
     /// Both sides agree on one, the first or a better one.
     Selected,
+    /// The peer has another relay: the one that it had may be gone.
+    PeerMoves,
 }
 
 /// A packet of the transport, and how it came.

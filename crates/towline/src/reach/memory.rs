@@ -1,0 +1,248 @@
+//! What became of the servers that a node has asked: for people, and for the next time.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use towline_ice::gather::{self, Via};
+use towline_turn::Failure;
+use towline_turn_tokio::AllocateError;
+
+use super::RelayTransport;
+
+/// For so long a server is taken for as fast, or as dead, as it was. Nobody is asked only to know.
+const COUNTS: Duration = Duration::from_mins(10);
+/// A server that failed is left alone for this time, and for twice as long with each further failure,
+const LEAST_PAUSE: Duration = Duration::from_millis(250);
+/// but not longer than this.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A server and how it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ServerKind {
+    /// It tells our address.
+    Stun(Via),
+    /// It relays.
+    Relay(RelayTransport),
+}
+
+/// What is known of a server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ServerReport {
+    /// As it was configured, without the secret.
+    pub(crate) server: String,
+    pub(crate) kind: ServerKind,
+    /// When it was asked last.
+    pub(crate) asked: Option<Instant>,
+    /// What came of it; of the time before, as long as there is no answer to the last question.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What came of asking a server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// It does what it is for.
+    Answered {
+        /// How long it took: one round trip with a STUN server over UDP, two or more with others.
+        took: Duration,
+        /// How it sees us.
+        mapped: SocketAddr,
+        /// The addresses that it relays for us.
+        relayed: Vec<SocketAddr>,
+    },
+    /// It does not.
+    Failed(ServerError),
+}
+
+/// Why a server is of no use.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// Its name has no address.
+    #[error("its name was not found: {0}")]
+    NotFound(io::ErrorKind),
+    /// A STUN server.
+    #[error(transparent)]
+    Stun(#[from] gather::ServerError),
+    /// A relay.
+    #[error(transparent)]
+    Relay(#[from] AllocateError),
+    /// A relay, after the time that the user's name states for its end.
+    #[error("the credentials expired")]
+    Expired,
+    /// A relay names an address as its own that it cannot have.
+    #[error("says that it relays at {0}, which cannot be")]
+    ImpossibleAddress(SocketAddr),
+    /// A relay that had given us an address.
+    #[error("the address on the relay was lost: {0}")]
+    Lost(Failure),
+}
+
+impl fmt::Display for ServerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ServerKind::Stun(Via::Udp) => write!(f, "stun:{} by datagrams ", self.server)?,
+            ServerKind::Stun(Via::Tcp) => write!(f, "stun:{} on TCP ", self.server)?,
+            ServerKind::Relay(_) => write!(f, "{} ", self.server)?,
+        }
+        match (&self.outcome, self.asked) {
+            (Some(outcome), _) => write!(f, "({outcome})"),
+            (None, Some(_)) => f.write_str("(no answer yet)"),
+            (None, None) => f.write_str("(not asked)"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered { took, mapped, relayed } => {
+                write!(f, "answered within {took:?}, sees us at {mapped}")?;
+                relayed.iter().try_for_each(|address| write!(f, ", relays at {address}"))
+            }
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// One server's part of the memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    server: String,
+    kind: ServerKind,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    asked: Option<Instant>,
+    outcome: Option<(Instant, Outcome)>,
+    /// In a row.
+    failures: u32,
+}
+
+/// How promising a server is: the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Promise {
+    /// It worked, and took so long.
+    Good(Duration),
+    /// Nothing is known.
+    Unknown,
+    /// It failed, and may be asked again.
+    Doubtful,
+    /// It failed a moment ago, and rests until then.
+    Rests(Instant),
+}
+
+impl Memory {
+    pub(super) fn new(server: String, kind: ServerKind) -> Self {
+        Self { server, kind, known: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is being asked.
+    pub(super) fn asked(&self, now: Instant) {
+        self.lock().asked = Some(now);
+    }
+
+    pub(super) fn answered(
+        &self,
+        now: Instant,
+        took: Duration,
+        mapped: SocketAddr,
+        relayed: Vec<SocketAddr>,
+    ) {
+        let mut known = self.lock();
+        known.failures = 0;
+        known.outcome = Some((now, Outcome::Answered { took, mapped, relayed }));
+    }
+
+    pub(super) fn failed(&self, now: Instant, error: ServerError) {
+        tracing::debug!(server = %self.server, %error, "a server is of no use");
+        let mut known = self.lock();
+        known.failures = known.failures.saturating_add(1);
+        known.outcome = Some((now, Outcome::Failed(error)));
+    }
+
+    /// What it had given is gone. It may be asked for the same at once.
+    pub(super) fn lost(&self, now: Instant, reason: Failure) {
+        let mut known = self.lock();
+        known.failures = 0;
+        known.outcome = Some((now, Outcome::Failed(ServerError::Lost(reason))));
+    }
+
+    pub(super) fn promise(&self, now: Instant) -> Promise {
+        let known = self.lock();
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < COUNTS;
+        match known.outcome.as_ref().filter(|(at, _)| recent(at)) {
+            None => Promise::Unknown,
+            Some((_, Outcome::Answered { took, .. })) => Promise::Good(*took),
+            Some((at, Outcome::Failed(_))) => {
+                let pause = match known.failures {
+                    0 => Duration::ZERO,
+                    failures => (LEAST_PAUSE * (1 << (failures - 1).min(10))).min(MOST_PAUSE),
+                };
+                let until = *at + pause;
+                if until <= now { Promise::Doubtful } else { Promise::Rests(until) }
+            }
+        }
+    }
+
+    pub(super) fn report(&self) -> ServerReport {
+        let known = self.lock();
+        ServerReport {
+            server: self.server.clone(),
+            kind: self.kind,
+            asked: known.asked,
+            outcome: known.outcome.as_ref().map(|(_, outcome)| outcome.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fails_again_and_again_rests_ever_longer_and_is_forgiven() {
+        let memory = Memory::new("relay".to_owned(), ServerKind::Relay(RelayTransport::Udp));
+        let start = towline_net::now();
+        assert_eq!(memory.promise(start), Promise::Unknown);
+        let silent = || ServerError::Relay(AllocateError::Failed(Failure::NoAnswer));
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            memory.failed(start, silent());
+            let Promise::Rests(until) = memory.promise(start) else { panic!("it failed just now") };
+            assert_eq!(memory.promise(until), Promise::Doubtful);
+            pauses.push(until - start);
+        }
+        assert_eq!((pauses[0], pauses[1], pauses[9]), (LEAST_PAUSE, 2 * LEAST_PAUSE, MOST_PAUSE));
+        assert_eq!(memory.promise(start + COUNTS), Promise::Unknown);
+        let took = Duration::from_millis(40);
+        memory.answered(start, took, "192.0.2.1:1".parse().unwrap(), Vec::new());
+        assert_eq!(memory.promise(start), Promise::Good(took));
+        memory.failed(start, silent());
+        assert_eq!(memory.promise(start + LEAST_PAUSE), Promise::Doubtful);
+        memory.lost(start, Failure::StreamEnded);
+        assert_eq!(memory.promise(start), Promise::Doubtful);
+    }
+
+    #[test]
+    fn the_fast_come_before_the_slow_the_unknown_and_those_that_failed() {
+        let ms = Duration::from_millis;
+        let at = towline_net::now();
+        let order = [
+            Promise::Good(ms(10)),
+            Promise::Good(ms(90)),
+            Promise::Unknown,
+            Promise::Doubtful,
+            Promise::Rests(at),
+            Promise::Rests(at + ms(1)),
+        ];
+        assert!(order.is_sorted());
+    }
+}

@@ -1,0 +1,113 @@
+//! The STUN servers of a node: where they are, and what became of asking them.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use towline_ice::gather::{Server, Via};
+use towline_net::Net;
+
+use super::memory::{Memory, ServerError, ServerKind, ServerReport};
+use super::with_port;
+
+/// Servers that count; further ones are not asked.
+const MAX_SERVERS: usize = 8;
+/// Addresses that are asked by datagrams in one attempt, and on TCP: two are enough to know how a NAT maps.
+const MAX_UDP: usize = 4;
+const MAX_TCP: usize = 2;
+/// Names of servers are looked up again after this time, and sooner if one was not found.
+const LOOK_UP_AGAIN: Duration = Duration::from_hours(1);
+const RETRY: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct StunServers(Vec<Arc<StunServer>>);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct StunServer {
+    name: String,
+    addresses: Mutex<Vec<SocketAddr>>,
+    by_udp: Memory,
+    by_tcp: Memory,
+}
+
+impl StunServers {
+    /// Looks all names up, each by itself: one that is not found keeps no other waiting.
+    pub(super) fn start(net: &Arc<dyn Net>, servers: &[String], tasks: &mut JoinSet<()>) -> Self {
+        let names = servers.iter().filter_map(|name| with_port(name)).take(MAX_SERVERS);
+        let server = |name: String| {
+            let server = Arc::new(StunServer {
+                addresses: Mutex::default(),
+                by_udp: Memory::new(name.clone(), ServerKind::Stun(Via::Udp)),
+                by_tcp: Memory::new(name.clone(), ServerKind::Stun(Via::Tcp)),
+                name,
+            });
+            tasks.spawn(look_up(Arc::clone(net), Arc::clone(&server)));
+            server
+        };
+        Self(names.map(server).collect())
+    }
+
+    /// Whom to ask: of every server the first address of each family before the second of any.
+    pub(super) fn targets(&self) -> Vec<(Server, Arc<StunServer>)> {
+        let mut ranked = Vec::new();
+        for server in &self.0 {
+            let (mut v4, mut v6) = (0, 0);
+            for &address in server.lock().iter() {
+                let rank = if address.is_ipv4() { &mut v4 } else { &mut v6 };
+                ranked.push((*rank, address, server));
+                *rank += 1;
+            }
+        }
+        ranked.sort_by_key(|(rank, ..)| *rank);
+        ranked.dedup_by_key(|(_, address, _)| *address);
+        let by = |via, most| {
+            let target = move |&(_, address, server): &(_, _, &Arc<StunServer>)| {
+                (Server { address, via }, Arc::clone(server))
+            };
+            ranked.iter().take(most).map(target)
+        };
+        by(Via::Udp, MAX_UDP).chain(by(Via::Tcp, MAX_TCP)).collect()
+    }
+
+    /// What is known of each.
+    pub(super) fn reports(&self) -> impl Iterator<Item = ServerReport> {
+        self.0.iter().flat_map(|server| [server.by_udp.report(), server.by_tcp.report()])
+    }
+}
+
+impl StunServer {
+    pub(super) fn memory(&self, via: Via) -> &Memory {
+        match via {
+            Via::Udp => &self.by_udp,
+            Via::Tcp => &self.by_tcp,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SocketAddr>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn look_up(net: Arc<dyn Net>, server: Arc<StunServer>) {
+    loop {
+        let pause = match net.resolve(&server.name).await {
+            Ok(addresses) => {
+                *server.lock() = addresses;
+                LOOK_UP_AGAIN
+            }
+            Err(error) => {
+                // Where it was, it may still be.
+                if server.lock().is_empty() {
+                    for memory in [&server.by_udp, &server.by_tcp] {
+                        memory.failed(towline_net::now(), ServerError::NotFound(error.kind()));
+                    }
+                }
+                RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
