@@ -1,5 +1,6 @@
 //! An established connection: one task that owns what carries its channels, and the handles to it.
 
+mod buffers;
 pub(crate) mod bundle;
 pub(crate) mod carrier;
 pub(crate) mod channels;

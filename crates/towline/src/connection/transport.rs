@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio_util::io::poll_read_buf;
@@ -15,21 +15,12 @@ use towline_ice::{Action, Agent, Disposition, StreamId};
 use towline_net::TcpStream;
 use towline_tls::{Session, TlsError};
 
+use super::buffers::{GOODBYE, IDLE_BYTES, IDLE_CAPACITY, READ_MAX, READ_MIN};
 use super::output::Output;
 use crate::path::Selected;
 
-/// Room for reading at the start; a handful of control messages.
-const READ_MIN: usize = 4 * 1024;
-/// Room for reading when data flows: four full TLS records.
-const READ_MAX: usize = 128 * 1024;
 /// Output is gathered up to this much before it is written.
 pub(crate) const WRITE_TARGET: usize = 128 * 1024;
-/// How long a peer may take to take the end of a session.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Space kept by idle buffers.
-const IDLE_CAPACITY: usize = 4 * 1024;
-/// A connection that moves less between two keep-alives is idle: its own keep-alives and pings are less.
-const IDLE_BYTES: usize = 4 * 1024;
 /// Bytes of a TLS record that has not arrived whole; TLS bounds records at 16 KiB + 256, a frame holds 64 KiB.
 const MAX_PARTIAL: usize = 96 * 1024;
 

@@ -9,10 +9,8 @@ use tokio_util::io::poll_read_buf;
 use towline_ice::ConnectError;
 use towline_net::{BoxFuture, TcpStream};
 
-/// Room for reading at the start; a handful of control messages.
-const READ_MIN: usize = 4 * 1024;
-/// Room for reading when data flows.
-const READ_MAX: usize = 128 * 1024;
+use crate::connection::buffers::{READ_MAX, READ_MIN};
+
 /// Bytes of a frame's header.
 const HEADER: usize = 2;
 
@@ -36,8 +34,8 @@ pub(super) struct Stream {
     /// Framed bytes to write, of which the first are written.
     output: Vec<u8>,
     written: usize,
-    /// Nothing more can be written; what was received before is still read.
-    broken: bool,
+    /// Why nothing more can be written; what was received before is still read.
+    broken: Option<io::ErrorKind>,
     /// Bytes read and written since it was last looked at.
     moved: usize,
 }
@@ -72,7 +70,7 @@ impl Stream {
             read_size: READ_MIN,
             output: Vec::new(),
             written: 0,
-            broken: false,
+            broken: None,
             moved: 0,
         }
     }
@@ -105,7 +103,7 @@ impl Stream {
 
     /// Queues whole frames. A buffer that is worth it is taken over in exchange for an empty one.
     pub(super) fn push(&mut self, frames: &mut Vec<u8>) {
-        if self.broken {
+        if self.broken.is_some() {
             return;
         }
         if self.unsent() == 0 {
@@ -126,8 +124,8 @@ impl Stream {
                     self.written += written;
                     self.moved += written;
                 }
-                _ => {
-                    self.broken = true;
+                failed => {
+                    self.broken = Some(failed.map_or_else(|error| error.kind(), |_| io::ErrorKind::WriteZero));
                     self.output = Vec::new();
                     self.written = 0;
                 }
@@ -136,11 +134,15 @@ impl Stream {
         Poll::Ready(())
     }
 
-    /// Reads once. Ready with `None` at the end of the stream.
+    /// Reads once. Ready with `None` at the end of the stream. A system tells an error once: the end behind a failed write is
+    /// that failure.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<()>>> {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
         self.input.reserve(self.read_size);
         let read = ready!(poll_read_buf(Pin::new(&mut **io), cx, &mut self.input))?;
+        if let (0, Some(failure)) = (read, self.broken) {
+            return Poll::Ready(Err(failure.into()));
+        }
         self.moved += read;
         if read >= self.read_size {
             self.read_size = (self.read_size * 4).min(READ_MAX);
@@ -189,4 +191,66 @@ impl Stream {
 
 fn connect_error(kind: io::ErrorKind) -> ConnectError {
     crate::path::connect_error(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use futures_util::task::noop_waker_ref;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// Takes nothing any more, says so to writers, and then ends.
+    #[derive(Debug)]
+    struct Dead;
+
+    impl AsyncRead for Dead {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Dead {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl TcpStream for Dead {
+        fn local_addr(&self) -> SocketAddr {
+            ([127, 0, 0, 1], 1).into()
+        }
+
+        fn peer_addr(&self) -> SocketAddr {
+            ([127, 0, 0, 1], 2).into()
+        }
+    }
+
+    #[test]
+    fn the_end_behind_a_failed_write_is_that_failure() {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        let mut stream = Stream::accepted(0, Box::new(Dead));
+        assert!(matches!(stream.poll_fill(&mut cx), Poll::Ready(Ok(None))), "the end alone");
+        stream.push(&mut vec![0; 100]);
+        assert!(stream.poll_write(&mut cx).is_ready());
+        assert_eq!(stream.unsent(), 0);
+        let Poll::Ready(Err(error)) = stream.poll_fill(&mut cx) else { panic!("it failed") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        stream.push(&mut vec![0; 100]);
+        assert_eq!(stream.unsent(), 0, "nothing is kept for it");
+    }
 }

@@ -9,12 +9,8 @@ use towline_net::TcpConnect;
 use super::super::outward::socket_for;
 use super::super::stream::Stream;
 use super::{News, Path, Wires};
+use crate::connection::buffers::{IDLE_BYTES, IDLE_CAPACITY};
 use crate::path::PathKind;
-
-/// A connection that moves less between two keep-alives is idle: its own keep-alives and pings are less.
-const IDLE_BYTES: usize = 4 * 1024;
-/// Space kept by an idle buffer of packets.
-const IDLE_CAPACITY: usize = 4 * 1024;
 
 impl Wires {
     /// Does what the agent asks for, and takes in what it found. True if there was anything.

@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use towline_channeler::{Connection, Route, Transmit};
 
 use super::super::socket::Socket;
 use super::super::stream::Stream;
 use super::Wires;
+use crate::connection::buffers::GOODBYE;
 
 /// Output for one stream is gathered up to this much before it is written.
 const WRITE_TARGET: usize = 64 * 1024;
@@ -18,8 +19,6 @@ const MAX_DATAGRAM: usize = 1452;
 /// Bytes of ours that may wait on a stream that is no path. Checks and answers have about 120; a peer that makes us queue
 /// more than this without reading is cut off.
 const MAX_UNPROVEN: usize = 16 * 1024;
-/// How long a peer may take to take the end.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Wires {
     /// Prepares what the transport has to send; datagrams are sent at once.
