@@ -38,7 +38,8 @@ impl Pool {
     /// returns how many they are.
     pub fn filled(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> usize) -> Bytes {
         let len = len.min(BUFFER);
-        let mut pooled = self.fitting(len);
+        let mut pooled = if len >= WORTHWHILE { self.stocked() } else { Pooled::own(len) };
+        // What it held before is overwritten, or cut off: no need to clear 16 KiB each time.
         pooled.buffer.resize(len, 0);
         let filled = fill(&mut pooled.buffer);
         pooled.buffer.truncate(filled);
@@ -47,6 +48,13 @@ impl Pool {
 
     /// An empty buffer with room for [`BUFFER`] bytes.
     pub(crate) fn take(&self) -> Pooled {
+        let mut pooled = self.stocked();
+        pooled.buffer.clear();
+        pooled
+    }
+
+    /// A buffer with room for [`BUFFER`] bytes, which may hold something.
+    fn stocked(&self) -> Pooled {
         let stocked = self.0.buffers.try_lock().ok().and_then(|mut buffers| buffers.pop());
         let buffer = stocked.unwrap_or_else(|| Vec::with_capacity(BUFFER));
         Pooled { buffer, home: Some(self.clone()) }
@@ -93,8 +101,7 @@ impl AsRef<[u8]> for Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         if let Some(home) = &self.home {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.clear();
+            let buffer = std::mem::take(&mut self.buffer);
             if let Ok(mut buffers) = home.0.buffers.try_lock()
                 && buffers.len() < home.0.most
             {
@@ -121,5 +128,14 @@ mod tests {
         drop(last);
         assert_eq!(pool.fitting(100).buffer.capacity(), 100);
         assert_eq!(stocked(), 2, "small contents leave the stock alone");
+        let fill = |byte, len| {
+            pool.filled(BUFFER, |buf| {
+                buf[..len].fill(byte);
+                len
+            })
+        };
+        drop(fill(1, BUFFER));
+        assert_eq!(fill(2, 3), [2; 3][..], "nothing of what was there before");
+        assert!(pool.take().buffer.is_empty());
     }
 }

@@ -235,17 +235,19 @@ impl Task {
             Ending::Draining { deadline, .. } | Ending::Flushing { deadline, .. } => Some(*deadline),
             Ending::Open | Ending::Retiring => None,
         };
-        let next = [self.carrier.poll_timeout(), self.channels.poll_timeout(), deadline];
+        let due = self.carrier.poll_timeout();
+        let next = [due, self.channels.poll_timeout(), deadline];
         let Some(next) = next.into_iter().flatten().min() else { return false };
         if next > now {
-            if self.timer.deadline().into_std() != next {
+            // One that is set for a moment before is left so: while data flows the next moment moves on with every packet.
+            if next < self.timer.deadline().into_std() || self.timer.is_elapsed() {
                 self.timer.as_mut().reset(next.into());
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return false;
             }
         }
-        if self.carrier.poll_timeout().is_some_and(|at| at <= now) {
+        if due.is_some_and(|at| at <= now) {
             self.carrier.handle_timeout(now);
         }
         self.channels.handle_timeout(&mut self.carrier, now);

@@ -49,6 +49,10 @@ const LEAST_SHARE: usize = 2 * 1024;
 /// The most that one channel may have so. Less than half the window that a channel starts with, so that what a reader who stands
 /// still has in hand does not make the transport grant more.
 const MOST_SHARE: usize = 64 * 1024;
+/// The same for a channel that has received much: its window has grown with that. As much as its queue holds.
+const GROWN_SHARE: usize = 256 * 1024;
+/// A channel may have this part of what it received so far in hand.
+const GROWTH: u64 = 16;
 
 /// Bounds of what the transport does not bound itself.
 #[derive(Debug, Clone)]
@@ -251,17 +255,18 @@ impl Bundle {
         let _ = self.inner.finish(now, id);
     }
 
-    /// What a channel may have handed over that its program did not take.
-    fn share(&self) -> usize {
-        (self.bounds.handed_over / self.lanes.len().max(1)).clamp(LEAST_SHARE, MOST_SHARE)
+    /// What a channel that received so much may have handed over that its program did not take.
+    fn share(&self, received: u64) -> usize {
+        let most = usize::try_from(received / GROWTH).unwrap_or(GROWN_SHARE).clamp(MOST_SHARE, GROWN_SHARE);
+        (self.bounds.handed_over / self.lanes.len().max(1)).clamp(LEAST_SHARE, most)
     }
 
     pub(super) fn receive_window(&self, id: ChannelId) -> Option<u64> {
-        self.lanes.look(id).map(|_| self.share() as u64)
+        self.lanes.look(id).map(|lane| self.share(lane.received) as u64)
     }
 
     pub(super) fn read(&mut self, now: Instant, id: ChannelId) -> Option<Bytes> {
-        let share = self.share();
+        let share = self.share(self.lanes.look(id)?.received);
         let readable = self.inner.readable(id)?;
         let lane = self.lanes.get(id)?;
         let room = share.saturating_sub(lane.taken);
@@ -281,7 +286,7 @@ impl Bundle {
     }
 
     pub(super) fn consumed(&mut self, _: Instant, id: ChannelId, bytes: usize) {
-        let share = self.share();
+        let Some(share) = self.lanes.look(id).map(|lane| self.share(lane.received)) else { return };
         let Some(lane) = self.lanes.get(id) else { return };
         lane.taken = lane.taken.saturating_sub(bytes);
         if lane.held && lane.taken < share {

@@ -125,7 +125,8 @@ impl Stream {
                     self.moved += written;
                 }
                 failed => {
-                    self.broken = Some(failed.map_or_else(|error| error.kind(), |_| io::ErrorKind::WriteZero));
+                    self.broken =
+                        Some(failed.map_or_else(|error| error.kind(), |_| io::ErrorKind::WriteZero));
                     self.output = Vec::new();
                     self.written = 0;
                 }
@@ -207,11 +208,7 @@ mod tests {
     struct Dead;
 
     impl AsyncRead for Dead {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
     }
