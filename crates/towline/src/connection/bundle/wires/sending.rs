@@ -31,11 +31,13 @@ impl Wires {
         // The endpoint that began the connection has no other.
         while inner.poll_endpoint_event().is_some() {}
         for (transmit, payload) in std::mem::take(&mut self.held) {
-            inner.set_ready(transmit.route, true);
-            self.send_datagrams(cx, inner, transmit, &payload);
+            if self.send_datagrams(cx, &transmit, &payload) {
+                inner.set_ready(transmit.route, true);
+            } else {
+                self.held.push((transmit, payload));
+            }
         }
-        let segments = self.sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
-        let segments = segments.clamp(1, MAX_BATCH / MAX_DATAGRAM);
+        let segments = self.segments();
         loop {
             let mut packets = std::mem::take(&mut self.packets);
             packets.clear();
@@ -55,25 +57,35 @@ impl Wires {
                         None => inner.link_lost(now, transmit.route),
                     }
                 }
-                Route::Datagram { .. } => self.send_datagrams(cx, inner, transmit, &packets),
+                Route::Datagram { .. } => {
+                    if !self.send_datagrams(cx, &transmit, &packets) {
+                        inner.set_ready(transmit.route, false);
+                        self.held.push((transmit, std::mem::take(&mut packets)));
+                    }
+                }
             }
             self.packets = packets;
         }
     }
 
-    fn send_datagrams(
-        &mut self,
-        cx: &mut Context<'_>,
-        inner: &mut Connection,
-        transmit: Transmit,
-        payload: &[u8],
-    ) {
-        let Route::Datagram { socket, local, remote } = transmit.route else { return };
-        let Some(socket) = self.sockets.get(usize::from(socket)) else { return };
-        if !socket.send(cx, &transmit, local, remote, payload) {
-            inner.set_ready(transmit.route, false);
-            self.held.push((transmit, payload.to_vec()));
-        }
+    /// How many datagrams to prepare at once: as many as the sockets of the best paths take. Those of relays take one, and are
+    /// given more only if they are not the best.
+    fn segments(&self) -> usize {
+        let datagrams = || self.paths.values().filter(|path| !path.kind.is_tcp());
+        let best = datagrams().map(|path| path.kind).min();
+        let sockets =
+            datagrams().filter(|path| Some(path.kind) == best).filter_map(|path| match path.route {
+                Route::Datagram { socket, .. } => self.sockets.get(usize::from(socket)),
+                Route::Stream(_) => None,
+            });
+        sockets.map(Socket::max_segments).min().unwrap_or(1).clamp(1, MAX_BATCH / MAX_DATAGRAM)
+    }
+
+    /// False if there is no room; the task is woken when there is.
+    fn send_datagrams(&self, cx: &mut Context<'_>, transmit: &Transmit, payload: &[u8]) -> bool {
+        let Route::Datagram { socket, local, remote } = transmit.route else { return true };
+        let socket = self.sockets.get(usize::from(socket));
+        socket.is_none_or(|socket| socket.send(cx, transmit, local, remote, payload))
     }
 
     /// Bytes that wait for room in the streams.
