@@ -1,8 +1,11 @@
 //! What can be wrong with a host itself: its clock, the answers to its questions for names, room for sockets.
 
-use std::{io, time::Duration};
+use std::{io, ops::RangeInclusive, time::Duration};
 
 use crate::{host::Host, node::Sockets};
+
+/// First of the ports that are taken where none is asked for (RFC 6335).
+const EPHEMERAL: u16 = 49152;
 
 /// How long a host waits for the answer of a name server: twice 5 s, as glibc does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,11 +33,13 @@ pub(crate) struct Ills {
     pub(crate) names: Names,
     /// Sockets that it can have.
     pub(crate) room: usize,
+    /// Ports that are given out where none is asked for.
+    pub(crate) ports: RangeInclusive<u16>,
 }
 
 impl Default for Ills {
     fn default() -> Self {
-        Self { clock: None, names: Names::default(), room: usize::MAX }
+        Self { clock: None, names: Names::default(), room: usize::MAX, ports: EPHEMERAL..=u16::MAX }
     }
 }
 
@@ -53,6 +58,11 @@ impl Host {
     /// more, as a program that is out of file descriptors.
     pub fn set_room(&self, sockets: usize) {
         self.ills(|ills| ills.room = sockets);
+    }
+
+    /// Changes which ports it gives to sockets that ask for none. Default: 49152 to 65535 (RFC 6335).
+    pub fn set_ports(&self, ports: RangeInclusive<u16>) {
+        self.ills(|ills| ills.ports = ports);
     }
 
     /// Sockets it has, of all kinds, connections that nobody has accepted included.

@@ -78,9 +78,6 @@ pub(crate) struct Sockets {
     pub(crate) ills: Ills,
 }
 
-/// First of the ports that are taken where none is asked for (RFC 6335).
-pub(crate) const EPHEMERAL: u16 = 49152;
-
 /// Time a packet takes from a host to itself.
 pub(crate) const LOOPBACK: Duration = Duration::from_micros(20);
 /// The index of the loopback interface.
@@ -97,7 +94,7 @@ impl Sockets {
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             pairs: BTreeMap::new(),
-            next_port: EPHEMERAL,
+            next_port: 0,
             entropy,
             generation: watch::Sender::new(0),
             ills: Ills::default(),

@@ -8,7 +8,7 @@ use std::{
 use towline_net::{TcpConnect, UdpBind};
 
 use crate::{
-    node::{EPHEMERAL, FIRST_INDEX, NodeId, PortId, Sockets},
+    node::{FIRST_INDEX, NodeId, PortId, Sockets},
     packet::{Body, Packet, Segment},
     shared::State,
     tcp::{Backlog, Connection, Owner},
@@ -31,9 +31,11 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// A free port, from where the last search ended.
 fn free_port(sockets: &mut Sockets, taken: impl Fn(&Sockets, u16) -> bool) -> io::Result<u16> {
-    for _ in EPHEMERAL..=u16::MAX {
-        let port = sockets.next_port;
-        sockets.next_port = port.checked_add(1).unwrap_or(EPHEMERAL);
+    let (first, last) = (*sockets.ills.ports.start(), *sockets.ills.ports.end());
+    for _ in first..=last {
+        let port = sockets.next_port.max(first);
+        let port = if port > last { first } else { port };
+        sockets.next_port = port.checked_add(1).unwrap_or(first);
         if !taken(sockets, port) {
             return Ok(port);
         }

@@ -77,6 +77,23 @@ fn without_room_no_socket_of_any_kind_is_opened() {
     });
 }
 
+#[test]
+fn ports_may_be_few() {
+    run(5, async |world| {
+        let [one, _] = hosts(&world);
+        let before = one.bind_udp(&UdpBind::any_v4()).unwrap();
+        assert_eq!(before.local_addr().port(), 49152);
+        one.set_ports(3000..=3002);
+        let few: Vec<_> = (0..3).map(|_| one.bind_udp(&UdpBind::any_v4()).unwrap()).collect();
+        let mut ports: Vec<u16> = few.iter().map(|socket| socket.local_addr().port()).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [3000, 3001, 3002]);
+        assert_eq!(one.bind_udp(&UdpBind::any_v4()).unwrap_err().kind(), ErrorKind::AddrInUse);
+        one.bind_udp(&UdpBind::new((one.ipv4(), 4000).into())).unwrap();
+        one.listen_tcp((one.ipv4(), 0).into()).unwrap();
+    });
+}
+
 /// Keeps the words of datagrams.
 #[derive(Debug, Clone, Default)]
 struct Tap(Arc<Mutex<Vec<Vec<u8>>>>);

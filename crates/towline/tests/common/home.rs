@@ -24,10 +24,14 @@ impl Home {
         let nat = site.border().unwrap().nat.clone().unwrap();
         let socket = router.bind_udp(&UdpBind::new(SocketAddr::new(router.ipv4(), 5351))).unwrap();
         tokio::spawn(serve(socket, nat));
-        let interfaces = site.host.interfaces().unwrap();
+        Self::with_router(&site.host, router.ipv4())
+    }
+
+    /// The host, told that this is its router, whatever answers there.
+    pub fn with_router(host: &Host, router: IpAddr) -> Self {
+        let interfaces = host.interfaces().unwrap();
         let interface = interfaces.iter().find(|interface| !interface.loopback).unwrap().index;
-        let gateway = Gateway { router: router.ipv4(), local: site.host.ipv4(), interface };
-        Self { host: site.host.clone(), gateway }
+        Self { host: host.clone(), gateway: Gateway { router, local: host.ipv4(), interface } }
     }
 }
 
