@@ -44,7 +44,7 @@ pub use node::{ConnectOptions, Node, Target};
 pub use path::{HostAddresses, PathKind, Use};
 pub use policy::{ConnectionPolicy, Peer};
 pub use reach::{Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport};
-pub use report::{CandidateReport, Cause, PairReport, Report, Side, StepReport};
+pub use report::{CandidateReport, Cause, PairReport, Report, ServerReport, Side, StepReport};
 pub use revocations::SharedRevocations;
 pub use router::{Admit, Overlap, Pattern, PeerKind, Route, Router};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use towline::ice::PairState;
-use towline::{CandidateReport, Cause, LinkInfo, PairReport, Report};
+use towline::{CandidateReport, Cause, LinkInfo, PairReport, Report, ServerReport};
 
 use super::{Weight, from_ms};
 use crate::text::milliseconds;
@@ -42,6 +42,8 @@ pub(crate) struct Shown {
     pub(crate) there: Vec<Candidate>,
     /// The NAT here, as servers see it.
     pub(crate) nat: String,
+    /// Servers of STUN, and relays.
+    pub(crate) servers: Vec<Asked>,
     pub(crate) pairs: Vec<Pair>,
     pub(crate) links: Vec<Link>,
     /// The same for people.
@@ -64,6 +66,15 @@ pub(crate) struct Candidate {
     pub(crate) address: String,
     pub(crate) at: f64,
     pub(crate) told_by: Vec<String>,
+}
+
+/// A STUN server or a relay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) server: String,
+    /// Null as long as nobody knows.
+    pub(crate) works: Option<bool>,
+    pub(crate) text: String,
 }
 
 /// A pair of candidates.
@@ -121,6 +132,7 @@ impl WhyEvent {
             here: report.here.iter().map(Candidate::from).collect(),
             there: report.there.iter().map(Candidate::from).collect(),
             nat: report.nat.to_string(),
+            servers: report.servers.iter().map(Asked::from).collect(),
             pairs: report.pairs.iter().map(Pair::from).collect(),
             links: report.links.iter().map(Link::from).collect(),
             text: report.to_string(),
@@ -161,6 +173,12 @@ impl From<&CandidateReport> for Candidate {
             at: milliseconds(candidate.at),
             told_by: candidate.told_by.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+impl From<&ServerReport> for Asked {
+    fn from(report: &ServerReport) -> Self {
+        Self { server: report.server.clone(), works: report.works, text: report.text.clone() }
     }
 }
 

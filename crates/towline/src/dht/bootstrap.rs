@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -10,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use towline_net::{BoxFuture, Net};
 
 use super::config::DhtConfig;
+use super::pulse::Pulse;
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ pub(super) struct Bootstrap {
     /// Addresses the engine has; it repeats them by itself.
     given: BTreeSet<SocketAddr>,
     retry: Option<Retry>,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,13 +41,14 @@ struct Retry {
 }
 
 impl Bootstrap {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, pulse: Arc<Pulse>) -> Self {
         Self {
             hosts: Vec::new(),
             limit,
             resolving: FuturesUnordered::new(),
             given: BTreeSet::new(),
             retry: None,
+            pulse,
         }
     }
 
@@ -61,12 +65,13 @@ impl Bootstrap {
                 }
                 self.hosts.push(host.clone());
             }
-            self.resolve(net, host);
+            self.resolve(now, net, host);
         }
         self.retry.get_or_insert(Retry { at: now + FIRST_PAUSE, pause: FIRST_PAUSE });
     }
 
-    fn resolve(&mut self, net: &dyn Net, host: String) {
+    fn resolve(&mut self, now: Instant, net: &dyn Net, host: String) {
+        self.pulse.resolving(now, &host);
         let found = net.resolve(&host);
         self.resolving.push(Box::pin(async move {
             let found = found.await;
@@ -79,10 +84,11 @@ impl Bootstrap {
         !self.resolving.is_empty()
     }
 
-    /// Waits for the addresses of a host, none if it is not found; for ever if none is being resolved. Cancel safe.
-    pub(super) async fn resolved(&mut self) -> (String, Vec<SocketAddr>) {
+    /// Waits for the addresses of a host; for ever if none is being resolved. Cancel safe.
+    pub(super) async fn resolved(&mut self) -> Vec<SocketAddr> {
         let Some((host, found)) = self.resolving.next().await else { std::future::pending().await };
-        let addresses = match found {
+        self.pulse.resolved(&host, found.is_ok());
+        match found {
             Ok(addresses) => {
                 tracing::debug!(host, ?addresses, "bootstrap host resolved");
                 addresses
@@ -91,8 +97,7 @@ impl Bootstrap {
                 tracing::warn!(host, %error, "bootstrap host not resolved");
                 Vec::new()
             }
-        };
-        (host, addresses)
+        }
     }
 
     /// Those of the addresses that the engine does not have yet, to be given to it.
@@ -120,7 +125,7 @@ impl Bootstrap {
         // Names still being resolved from the last time will have their answer.
         if self.resolving.is_empty() {
             for host in self.hosts.clone() {
-                self.resolve(net, host);
+                self.resolve(now, net, host);
             }
         }
     }

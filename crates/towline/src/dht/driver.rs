@@ -112,8 +112,7 @@ impl Driver {
                         return Ending::Asked(done);
                     }
                 }
-                (host, addresses) = self.bootstrap.resolved() => {
-                    self.pulse.resolved(&host, !addresses.is_empty());
+                addresses = self.bootstrap.resolved() => {
                     let addresses = self.bootstrap.fresh(addresses);
                     if !addresses.is_empty() {
                         self.node.bootstrap(towline_net::now(), &addresses);

@@ -145,7 +145,8 @@ impl Dht {
             node.import_state(now, state);
         }
         let node_id = node.id();
-        let mut bootstrap = Bootstrap::new(config.limits.bootstrap_hosts);
+        let pulse = Arc::new(Pulse::default());
+        let mut bootstrap = Bootstrap::new(config.limits.bootstrap_hosts, Arc::clone(&pulse));
         if !config.bootstrap.is_empty() {
             bootstrap.add(now, &*net, config.bootstrap);
         }
@@ -153,7 +154,6 @@ impl Dht {
         let (request_sender, requests) = mpsc::channel(operations.saturating_mul(REQUESTS_PER_PLACE).max(1));
         let (control_sender, controls) = mpsc::channel(CONTROLS);
         let (status_sender, status) = watch::channel(node.status());
-        let pulse = Arc::new(Pulse::default());
         let driver = Driver {
             pulse: Arc::clone(&pulse),
             net: Arc::clone(&net),

@@ -1,6 +1,6 @@
 //! Signs of life of the network, as the DHT's sockets see it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Names remembered that could not be resolved.
 const MAX_NAMES: usize = 8;
+/// A name that takes longer than this to be resolved is as good as unknown.
+const LOOK_UP: Duration = Duration::from_millis(1500);
 /// Nodes told apart of those that do not answer.
 const MAX_NODES: usize = 8;
 
@@ -27,6 +29,8 @@ struct Beats {
     /// What the system said when one was to be sent; forgotten when one came.
     rejected: Option<io::ErrorKind>,
     unknown: BTreeSet<String>,
+    /// Names that are being looked up, and since when.
+    asking: BTreeMap<String, Instant>,
 }
 
 /// The signs at one moment.
@@ -66,8 +70,16 @@ impl Pulse {
         }
     }
 
+    pub(super) fn resolving(&self, now: Instant, name: &str) {
+        let mut beats = self.beats();
+        if beats.asking.len() < MAX_NAMES {
+            beats.asking.entry(name.to_owned()).or_insert(now);
+        }
+    }
+
     pub(super) fn resolved(&self, name: &str, found: bool) {
         let mut beats = self.beats();
+        beats.asking.remove(name);
         if found {
             beats.unknown.remove(name);
         } else if beats.unknown.len() < MAX_NAMES {
@@ -84,12 +96,15 @@ impl Pulse {
 
     pub(crate) fn vitals(&self, now: Instant) -> Vitals {
         let beats = self.beats();
+        let slow = beats.asking.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= LOOK_UP);
+        let unknown: BTreeSet<String> =
+            slow.map(|(name, _)| name.clone()).chain(beats.unknown.iter().cloned()).collect();
         Vitals {
             heard: beats.heard,
             silence: beats.unanswered.map(|since| now.saturating_duration_since(since)).unwrap_or_default(),
             silent: beats.asked.len(),
             rejected: beats.rejected,
-            unknown: beats.unknown.iter().cloned().collect(),
+            unknown: unknown.into_iter().collect(),
         }
     }
 }
@@ -116,6 +131,10 @@ mod tests {
             pulse.resolved(&format!("{number:02}"), false);
         }
         pulse.resolved("00", true);
+        pulse.resolving(at(9), "slow");
         assert_eq!(pulse.vitals(at(9)).unknown.len(), MAX_NAMES - 1);
+        assert_eq!(pulse.vitals(at(11)).unknown.len(), MAX_NAMES);
+        pulse.resolved("slow", true);
+        assert_eq!(pulse.vitals(at(11)).unknown.len(), MAX_NAMES - 1);
     }
 }

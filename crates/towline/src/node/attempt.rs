@@ -128,6 +128,14 @@ impl Attempt {
         Ok((known, peer))
     }
 
+    /// The peer may have said what its clock shows.
+    fn compare_clocks(&self, said: &Incoming) {
+        let clock = said.request.extension.as_ref().and_then(|extension| extension.clock);
+        if let Some(theirs) = clock {
+            self.progress.journal.compare_clocks(theirs, self.ctx.net.unix_time());
+        }
+    }
+
     /// Whose device the peer is by its own account. Any account can vouch for the key of any device, unasked, and
     /// publish that; the chain presented in the handshake is the one that the device itself signed for. A device that presents
     /// no more than its own certificate is taken for what was found.
@@ -296,12 +304,19 @@ pub(crate) async fn dial(
 ) -> Result<Attempted, ConnectError> {
     let mut attempt =
         Attempt::new(Arc::clone(&ctx), id, device, Origin::Dialled, Arc::clone(&progress), stop);
-    let (mut known, peer) = attempt.meet(known, device.into()).await?;
-    // The device looks for our certificate as soon as it is asked. Without one that is published it may find it all the same.
-    let _ = tokio::time::timeout(PUBLISHED_FIRST, ctx.registered()).await;
-    // The requester is controlled in ICE and the server in TLS.
+    // The outside is asked while the device is looked for.
     let passport = ctx.passport().await;
-    let gathered = gather(&ctx, Role::Controlled, passport.is_some()).await?;
+    let mut gathered = gather(&ctx, Role::Controlled, passport.is_some())?;
+    let began = towline_net::now();
+    progress.journal.view(began, gathered.view());
+    let (mut known, peer) = gathered.meanwhile(attempt.meet(known, device.into())).await?;
+    // The device looks for our certificate as soon as it is asked. Without one that is published it may find it all the same.
+    let published = tokio::time::timeout(PUBLISHED_FIRST, ctx.registered());
+    let _ = gathered.meanwhile(published).await;
+    let asked = towline_net::now().saturating_duration_since(began);
+    gathered.hear_outside(FIRST_WORDS.saturating_sub(asked)).await;
+    progress.journal.view(towline_net::now(), gathered.view());
+    // The requester is controlled in ICE and the server in TLS.
     let request = PeerRequest {
         id: id.0,
         ice_message: gathered.description().to_blob(),
@@ -309,7 +324,9 @@ pub(crate) async fn dial(
         connection_type: String::new(),
         extension: ctx.extension(passport.as_ref(), &gathered),
     };
-    let Incoming { request: answer, at, .. } = ask(&ctx, &known, &request, answer, &progress).await?;
+    let incoming = gathered.meanwhile(ask(&ctx, &known, &request, answer, &progress)).await?;
+    attempt.compare_clocks(&incoming);
+    let Incoming { request: answer, at, .. } = incoming;
     if let Some(reason) = answer.extension.as_ref().and_then(|extension| extension.refused) {
         return Err(ConnectError::Refused(reason));
     }
@@ -334,7 +351,16 @@ pub(crate) async fn answer(
     let (id, device) = (ConnectionId(incoming.request.id), incoming.sender.device_id());
     let mut attempt = Attempt::new(Arc::clone(&ctx), id, device, Origin::Answered, progress, stop);
     // A peer of the old era publishes its certificate under its short id only, which is known where its key is.
-    let (mut known, peer) = attempt.meet(known, DeviceIds::from(&incoming.sender)).await?;
+    let (mut known, peer) = match attempt.meet(known, DeviceIds::from(&incoming.sender)).await {
+        Ok(met) => met,
+        Err(error) => {
+            if matches!(error, ConnectError::Revoked(_)) {
+                refuse(&ctx, &incoming, RefusalReason::Revoked).await;
+            }
+            return Err(error);
+        }
+    };
+    attempt.compare_clocks(&incoming);
     known.at.get_or_insert(incoming.at);
     if !ctx.admits(&peer) {
         refuse(&ctx, &incoming, RefusalReason::NotAllowed).await;
@@ -350,7 +376,8 @@ pub(crate) async fn answer(
     // Who asked for TLS gets that.
     let key = incoming.request.extension.as_ref().and_then(|extension| extension.channeler);
     let passport = if key.is_some() { ctx.passport().await } else { None };
-    let gathered = gather(&ctx, Role::Controlling, passport.is_some()).await?;
+    let mut gathered = gather(&ctx, Role::Controlling, passport.is_some())?;
+    gathered.hear_outside(FIRST_WORDS).await;
     let reply = PeerRequest {
         id: incoming.request.id,
         ice_message: gathered.description().to_blob(),
@@ -413,12 +440,12 @@ impl From<FindCertificateError> for ConnectError {
     }
 }
 
-async fn gather(ctx: &Context, role: Role, udp: bool) -> Result<Gathered, ConnectError> {
+fn gather(ctx: &Context, role: Role, udp: bool) -> Result<Gathered, ConnectError> {
     let mut gathered = Gathered::new(Arc::clone(&ctx.net), &ctx.path, role, udp)
         .map_err(|error| ConnectError::NoSocket(error.kind()))?;
     // Of use to Towlines only.
     if udp {
-        gathered.look_outside(&ctx.means, FIRST_WORDS).await;
+        gathered.look_outside(&ctx.means);
     }
     Ok(gathered)
 }

@@ -86,7 +86,9 @@ impl Context {
         let datagrams = channeler.and_then(|_| gathered.datagram_description());
         let datagrams = datagrams.map(|description| description.to_blob());
         let more = channeler.is_some() && gathered.expects_more();
-        self.config.native_dialect.then_some(Extension { refused: None, channeler, datagrams, more })
+        let clock = Some(self.net.unix_time().as_secs());
+        let extension = Extension { refused: None, channeler, datagrams, more, clock };
+        self.config.native_dialect.then_some(extension)
     }
 
     /// What this node shows of itself in the channeler transport, if it is to speak that.

@@ -1,6 +1,7 @@
 //! Before the first words to a peer: how the sockets of an attempt are seen from outside, as far as that is known soon.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::reach::{Base, Finding, Means, Outside};
 const BUFFER: usize = 2048;
 
 impl Gathered {
-    /// Asks how the sockets are seen from outside, and waits at most so long for the answers; later ones follow.
-    pub(crate) async fn look_outside(&mut self, means: &Means, wait: Duration) {
+    /// Begins to ask how the sockets are seen from outside.
+    pub(crate) fn look_outside(&mut self, means: &Means) {
         let description = self.description();
         let udp = self.datagrams.iter().flat_map(|(_, candidates)| candidates);
         let udp = udp.map(|candidate| Base { transport: Mapped::Udp, address: candidate.address });
@@ -25,26 +26,22 @@ impl Gathered {
         let tcp = description.candidates.iter().filter(listening);
         let tcp = tcp.map(|candidate| Base { transport: Mapped::Tcp, address: candidate.address });
         let bases: Vec<Base> = udp.chain(tcp).collect();
-        let mut outside = means.begin(&bases, description.credentials.ufrag());
+        self.outside = Some(means.begin(&bases, description.credentials.ufrag()));
+    }
+
+    /// Waits at most so long for answers; later ones follow. What is found belongs to the first words.
+    pub(crate) async fn hear_outside(&mut self, wait: Duration) {
+        let Some(mut outside) = self.outside.take() else { return };
         let timer = tokio::time::sleep_until(towline_net::now().into());
         tokio::pin!(timer);
         let looked = poll_fn(|cx| {
             loop {
-                let mut moved = self.exchange(cx, &mut outside);
+                let moved = self.ask_outside(cx, &mut outside, timer.as_mut());
                 while let Some(finding) = outside.poll_finding() {
                     self.take(finding);
                 }
                 if !outside.is_promising(towline_net::now()) {
                     return Poll::Ready(());
-                }
-                if let Some(at) = outside.poll_timeout() {
-                    if timer.deadline().into_std() != at {
-                        timer.as_mut().reset(at.into());
-                    }
-                    if timer.as_mut().poll(cx).is_ready() {
-                        outside.handle_timeout(towline_net::now());
-                        moved = true;
-                    }
                 }
                 if !moved {
                     return Poll::Pending;
@@ -53,6 +50,43 @@ impl Gathered {
         });
         let _ = tokio::time::timeout(wait, looked).await;
         self.outside = Some(outside);
+    }
+
+    /// Goes on asking while something else is waited for. What is found meanwhile is kept for whoever looks next.
+    pub(crate) async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let Some(mut outside) = self.outside.take() else { return other.await };
+        let timer = tokio::time::sleep_until(towline_net::now().into());
+        tokio::pin!(timer, other);
+        let output = poll_fn(|cx| {
+            if let Poll::Ready(output) = other.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            while self.ask_outside(cx, &mut outside, timer.as_mut()) {}
+            Poll::Pending
+        });
+        let output = output.await;
+        self.outside = Some(outside);
+        output
+    }
+
+    /// Sends and takes what is there, and what is due. True if there was anything.
+    fn ask_outside(
+        &mut self,
+        cx: &mut Context<'_>,
+        outside: &mut Outside,
+        mut timer: Pin<&mut tokio::time::Sleep>,
+    ) -> bool {
+        let mut moved = self.exchange(cx, outside);
+        if let Some(at) = outside.poll_timeout() {
+            if timer.deadline().into_std() != at {
+                timer.as_mut().reset(at.into());
+            }
+            if timer.as_mut().poll(cx).is_ready() {
+                outside.handle_timeout(towline_net::now());
+                moved = true;
+            }
+        }
+        moved
     }
 
     /// Whether more candidates may follow those that are known.

@@ -20,7 +20,7 @@ use towline_ice::{
 use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket};
 
 use crate::reach::Outside;
-use crate::report::Journal;
+use crate::report::{Journal, View};
 
 pub use kind::{PathKind, Use};
 pub(crate) use negotiation::Negotiation;
@@ -136,6 +136,14 @@ impl Gathered {
     /// Our credentials and candidates as the peer gets them.
     pub(crate) fn description(&self) -> Description {
         self.agent.local_description()
+    }
+
+    /// How things look before the peer is known.
+    pub(crate) fn view(&self) -> View {
+        let mut ice = self.agent.report();
+        let more = self.datagrams.iter().flat_map(|(_, candidates)| candidates).chain(&self.mapped);
+        ice.local.extend(more.cloned());
+        View { ice, nat: self.outside.as_ref().and_then(Outside::nat) }
     }
 
     /// Our further candidates as a Towline gets them, in the same form; nothing if there are none.

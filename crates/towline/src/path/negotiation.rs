@@ -79,7 +79,9 @@ impl Negotiation {
         }
         let timer = Box::pin(tokio::time::sleep_until(now.into()));
         let (links, losers) = (BTreeMap::new(), Vec::new());
-        Self { net, agent: Some(agent), listeners, links, losers, timer, journal }
+        let mut negotiation = Self { net, agent: Some(agent), listeners, links, losers, timer, journal };
+        negotiation.note();
+        negotiation
     }
 
     /// Writes down how things look.

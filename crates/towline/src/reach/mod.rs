@@ -16,6 +16,7 @@ mod stun;
 
 pub use config::{Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport};
 pub(crate) use means::{Base, Means};
+pub(crate) use memory::{Outcome, ServerError, ServerKind, ServerReport};
 pub(crate) use outside::{Finding, Outside};
 pub(crate) use share::RelayPort;
 

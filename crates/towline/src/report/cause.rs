@@ -79,7 +79,7 @@ pub enum Cause {
     StunLies,
     /// A relay does not answer, or refuses connections.
     RelayDown {
-        /// The relay.
+        /// The relay, as `host:port`; so below.
         relay: String,
     },
     /// A relay does not accept the credentials configured: wrong, expired, or none.

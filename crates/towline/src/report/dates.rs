@@ -29,6 +29,11 @@ pub(super) struct Dates {
 }
 
 impl Span {
+    #[cfg(test)]
+    pub(super) const fn new(from: i64, to: i64) -> Self {
+        Self { from, to }
+    }
+
     pub(crate) fn of(chain: &Chain) -> Self {
         let validity = || chain.certificates().iter().map(towline_identity::Certificate::validity);
         Self {

@@ -3,13 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use towline_ice::gather::{NatReport, ServerError};
+use towline_ice::gather::{NatReport, ServerError, Via};
 use towline_ice::nat::Mapping;
 use towline_ice::{CandidateKind, PairError, PairState, Transport};
 
 use super::dates::{Dates, Span};
+use super::servers::{Asked, Said};
 use super::{CandidateReport, PairReport, Report, Surroundings};
 use crate::error::{ConnectError, Step};
+use crate::path::Use;
+
+/// Ports that are given in sequence are not further apart than this.
+const SEQUENCE: u16 = 64;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +28,12 @@ pub(super) struct Evidence {
     pub(super) there: Families,
     pub(super) udp: Pairs,
     pub(super) tcp: Pairs,
+    /// The NAT before the peer gives each destination another port, at random.
+    pub(super) random_there: bool,
+    /// The paths of a connection that stands, and those of them that work.
+    pub(super) links: (usize, usize),
+    /// Both are seen at one outside address.
+    pub(super) one_outside: bool,
     /// What servers say of us.
     pub(super) stun: Stun,
     pub(super) dates: Dates,
@@ -36,8 +47,10 @@ pub(super) struct Families {
     pub(super) v6: usize,
     /// Of both, those on relays,
     pub(super) relayed: usize,
-    /// and those of the internet.
+    /// those of the internet,
     pub(super) public: usize,
+    /// and of these those of interfaces.
+    pub(super) open: usize,
 }
 
 /// Pairs of one protocol, counted.
@@ -47,7 +60,7 @@ pub(super) struct Pairs {
     pub(super) valid: usize,
     /// Without an answer, so far or for good.
     pub(super) silent: usize,
-    /// Refused by the host there.
+    /// Refused by a host of the internet: in private networks it may be anybody.
     pub(super) refused: usize,
     /// No route, or forbidden on the way.
     pub(super) unreachable: usize,
@@ -60,16 +73,21 @@ pub(super) struct Pairs {
 /// What STUN servers say, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Stun {
+    /// Answers to this attempt, over UDP.
     pub(super) answered: usize,
+    /// Servers that do not answer at all; none, if any of them does.
     pub(super) silent: usize,
+    /// There are servers, STUN or relays, which tell addresses, too.
+    pub(super) configured: bool,
     /// Answers that cannot be true.
     pub(super) lies: usize,
     pub(super) mapping: Mapping,
 }
 
 impl Evidence {
-    pub(super) fn of(report: &Report, around: Surroundings, theirs: Option<Span>) -> Self {
-        let dates = Dates { now: around.clock, ahead: None, ours: around.span, theirs };
+    pub(super) fn of(report: &Report, around: Surroundings, peer: (Option<Span>, Option<i64>)) -> Self {
+        let (theirs, ahead) = peer;
+        let dates = Dates { now: around.clock, ahead, ours: around.span, theirs };
         let pairs = |tcp: bool| {
             let of = |pair: &&PairReport| matches!(pair.transport, Transport::Tcp(_)) == tcp;
             Pairs::of(report.pairs.iter().filter(of))
@@ -80,9 +98,15 @@ impl Evidence {
             stands: report.state == crate::ConnectionState::Established,
             here: Families::of(&report.here),
             there: Families::of(&report.there),
+            random_there: has_random_ports(&report.there),
+            links: (
+                report.links.len(),
+                report.links.iter().filter(|link| link.purpose != Use::Nothing).count(),
+            ),
+            one_outside: share_outside(&report.here, &report.there),
             udp: pairs(false),
             tcp: pairs(true),
-            stun: Stun::of(&report.nat),
+            stun: Stun::of(&report.nat, &around.asked),
             dates,
             around,
         }
@@ -96,6 +120,10 @@ impl Families {
             v4: candidates.iter().filter(|candidate| v4(candidate.address)).count(),
             v6: candidates.iter().filter(|candidate| !v4(candidate.address)).count(),
             public: candidates.iter().filter(|candidate| is_public(candidate.address.ip())).count(),
+            open: candidates
+                .iter()
+                .filter(|it| it.kind == CandidateKind::Host && is_public(it.address.ip()))
+                .count(),
             relayed: candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Relayed).count(),
         }
     }
@@ -105,6 +133,28 @@ impl Families {
         let none = |side: Self| side.v4 + side.v6 == 0;
         !none(self) && !none(other) && (self.v4 == 0 || other.v4 == 0) && (self.v6 == 0 || other.v6 == 0)
     }
+}
+
+/// Whether servers see one socket at ports of one address that are far apart.
+fn has_random_ports(candidates: &[CandidateReport]) -> bool {
+    let seen = |candidate: &&CandidateReport| {
+        candidate.kind == CandidateKind::ServerReflexive && candidate.transport == Transport::Udp
+    };
+    let seen: Vec<SocketAddr> = candidates.iter().filter(seen).map(|candidate| candidate.address).collect();
+    let far = |one: &SocketAddr, other: &SocketAddr| {
+        one.ip() == other.ip() && one.port().abs_diff(other.port()) > SEQUENCE
+    };
+    seen.iter().enumerate().any(|(n, one)| seen[n + 1..].iter().any(|other| far(one, other)))
+}
+
+/// Whether both sides have a candidate that others see at one address.
+fn share_outside(here: &[CandidateReport], there: &[CandidateReport]) -> bool {
+    let outside = |candidates: &[CandidateReport]| -> Vec<IpAddr> {
+        let seen = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::ServerReflexive);
+        seen.map(|candidate| candidate.address.ip()).collect()
+    };
+    let theirs = outside(there);
+    outside(here).iter().any(|ip| theirs.contains(ip))
 }
 
 /// Not of a home's, a carrier's or this host's own.
@@ -130,7 +180,7 @@ impl Pairs {
             counted.received += pair.received;
             match pair.state {
                 PairState::Valid => counted.valid += 1,
-                PairState::Failed(PairError::Refused) => counted.refused += 1,
+                PairState::Failed(PairError::Refused) if is_public(pair.remote.ip()) => counted.refused += 1,
                 PairState::Failed(PairError::Unreachable) => counted.unreachable += 1,
                 PairState::Failed(PairError::Silent | PairError::ConnectTimeout)
                 | PairState::Checking
@@ -157,15 +207,18 @@ impl Pairs {
 }
 
 impl Stun {
-    fn of(nat: &NatReport) -> Self {
-        let failed =
-            |kind: fn(ServerError) -> bool| nat.failures.iter().filter(|(_, _, error)| kind(*error)).count();
+    fn of(nat: &NatReport, asked: &[Asked]) -> Self {
+        let lies = |error: &ServerError| {
+            matches!(error, ServerError::ImpossibleAddress(_) | ServerError::Contradicted(_))
+        };
+        let servers = || asked.iter().filter(|server| !server.relay);
+        let silent = servers().filter(|server| server.said == Said::Silent).count();
+        let idle = servers().filter(|server| server.said == Said::Nothing).count();
         Self {
-            answered: nat.observations.len(),
-            silent: failed(|error| matches!(error, ServerError::Silent | ServerError::NotConnected)),
-            lies: failed(|error| {
-                matches!(error, ServerError::ImpossibleAddress(_) | ServerError::Contradicted(_))
-            }),
+            answered: nat.observations.iter().filter(|(via, _)| *via == Via::Udp).count(),
+            silent: if silent + idle == servers().count() { silent } else { 0 },
+            configured: !asked.is_empty(),
+            lies: nat.failures.iter().filter(|(_, _, error)| lies(error)).count(),
             mapping: if nat.udp_v4 == Mapping::Unknown { nat.udp_v6 } else { nat.udp_v4 },
         }
     }

@@ -57,6 +57,8 @@ struct Notes {
     ended: Option<End>,
     /// When the peer's certificates count.
     span: Option<Span>,
+    /// How far the peer's clock is ahead of ours, in seconds.
+    ahead: Option<i64>,
     view: Option<View>,
     viewed: Option<Instant>,
     /// When each candidate was learned: whether it is the peer's, its kind, transport and address.
@@ -77,6 +79,7 @@ impl Journal {
             steps: vec![(Step::Certificate, Duration::ZERO)],
             ended: None,
             span: None,
+            ahead: None,
             view: None,
             viewed: None,
             learned: BTreeMap::new(),
@@ -101,6 +104,12 @@ impl Journal {
     /// This is who the peer is.
     pub(crate) fn met(&self, chain: &Chain) {
         self.notes().span = Some(Span::of(chain));
+    }
+
+    /// This is what the peer's clock shows, and what ours does, in seconds since 1970.
+    pub(crate) fn compare_clocks(&self, theirs: u64, ours: Duration) {
+        let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+        self.notes().ahead = Some(signed(theirs).saturating_sub(signed(ours.as_secs())));
     }
 
     fn look_around(&self) -> Surroundings {
@@ -191,12 +200,13 @@ impl Journal {
             there: notes.candidates(true),
             pairs: notes.pairs(),
             nat,
+            servers: around.servers.clone(),
             links,
         };
         if passing {
             notes.view = None;
         }
-        report.causes = diagnose(&Evidence::of(&report, around, notes.span));
+        report.causes = diagnose(&Evidence::of(&report, around, (notes.span, notes.ahead)));
         report
     }
 }

@@ -8,6 +8,7 @@ mod dates;
 mod diagnosis;
 mod evidence;
 mod journal;
+mod servers;
 mod show;
 mod surroundings;
 
@@ -54,6 +55,8 @@ pub struct Report {
     pub pairs: Vec<PairReport>,
     /// The NAT before us, as STUN servers see it.
     pub nat: NatReport,
+    /// The servers that are configured, and what they answered.
+    pub servers: Vec<ServerReport>,
     /// The links of a connection that stands: what each path is used for, and why.
     pub links: Vec<LinkInfo>,
 }
@@ -82,6 +85,17 @@ pub struct CandidateReport {
     pub at: Duration,
     /// The STUN servers that told it.
     pub told_by: Vec<SocketAddr>,
+}
+
+/// A STUN server or a relay, and what came of asking it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerReport {
+    /// As it is configured, without its secret.
+    pub server: String,
+    /// Whether it did what it is for, when it was last asked; `None` as long as there is no answer, or nobody asked.
+    pub works: Option<bool>,
+    /// What it said, or why not, for people.
+    pub text: String,
 }
 
 /// A pair of candidates, and what it did.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use towline_ice::{PairError, PairState, Transport};
+use towline_ice::{CandidateKind, PairError, PairState, Transport};
 
 use super::{CandidateReport, PairReport, Report};
 use crate::info::{ConnectionState, Origin};
@@ -26,12 +26,12 @@ impl fmt::Display for Report {
         for step in &self.steps {
             writeln!(f, "  {:>9}  {:<12} took {}", Time(step.at), step.step.to_string(), Time(step.took))?;
         }
-        show_candidates(f, "\nCandidates here", &self.here)?;
+        show_candidates(f, "\nCandidates here", &self.here, true)?;
         writeln!(f, "  as servers see this device: {}", self.nat)?;
-        for (server, base, error) in &self.nat.failures {
-            writeln!(f, "  {server}, asked from {base}: {error}")?;
+        for server in &self.servers {
+            writeln!(f, "  {}", server.text)?;
         }
-        show_candidates(f, "\nCandidates there", &self.there)?;
+        show_candidates(f, "\nCandidates there", &self.there, false)?;
         self.show_pairs(f)?;
         if !self.links.is_empty() {
             writeln!(f, "\nPaths")?;
@@ -91,7 +91,12 @@ impl Report {
     }
 }
 
-fn show_candidates(f: &mut fmt::Formatter<'_>, title: &str, candidates: &[CandidateReport]) -> fmt::Result {
+fn show_candidates(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    candidates: &[CandidateReport],
+    ours: bool,
+) -> fmt::Result {
     if candidates.is_empty() {
         return writeln!(f, "{title}: none yet");
     }
@@ -101,6 +106,9 @@ fn show_candidates(f: &mut fmt::Formatter<'_>, title: &str, candidates: &[Candid
         write!(f, " {:<12} {}", candidate.transport.to_string(), candidate.address)?;
         for (number, server) in candidate.told_by.iter().enumerate() {
             write!(f, "{} {server}", if number == 0 { ", told by" } else { " and" })?;
+        }
+        if candidate.kind == CandidateKind::ServerReflexive && candidate.told_by.is_empty() && ours {
+            f.write_str(", mapped by the router or foretold")?;
         }
         writeln!(f)?;
     }

@@ -1,12 +1,14 @@
 //! What a device has around it: its network, the DHT, servers, its clock.
 
+use super::ServerReport;
 use super::dates::Span;
+use super::servers::Asked;
 use crate::dht::Vitals;
 use crate::node::context::Context;
 use crate::path::HostAddresses;
 
 /// See the module. Empty once the node is gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Surroundings {
     /// Addresses that others may reach this host at; `None` if that is not known.
     pub(super) addresses: Option<usize>,
@@ -17,8 +19,10 @@ pub(crate) struct Surroundings {
     pub(super) span: Option<Span>,
     /// Our own certificate is revoked, as far as we know.
     pub(super) revoked: bool,
-    /// STUN servers and relays are configured.
-    pub(super) servers: bool,
+    /// What is known of the servers that are configured.
+    pub(super) servers: Vec<ServerReport>,
+    /// And what that means.
+    pub(super) asked: Vec<Asked>,
 }
 
 impl Surroundings {
@@ -30,14 +34,15 @@ impl Surroundings {
             let on_loopback = ctx.config.addresses == HostAddresses::Loopback;
             addresses.filter(|address| address.addr.is_loopback() == on_loopback).count()
         });
-        let reach = &ctx.config.reach;
+        let (now, known) = (towline_net::now(), ctx.means.servers());
         Self {
             addresses,
             dht: ctx.dht.vitals(),
             clock: i64::try_from(ctx.net.unix_time().as_secs()).unwrap_or(i64::MAX),
             span: chain.map(Span::of),
             revoked: chain.is_some_and(|chain| ctx.config.revocations.check(chain).is_err()),
-            servers: !reach.stun.is_empty() || !reach.relays.is_empty(),
+            asked: known.iter().map(|server| Asked::of(server, now)).collect(),
+            servers: known.iter().map(ServerReport::from).collect(),
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Extension {
     pub datagrams: Option<String>,
     /// More candidates may come, as values of their own.
     pub more: bool,
+    /// What the sender's wall clock shows, in seconds since 1970: where the two differ much, one of them is wrong.
+    pub clock: Option<u64>,
 }
 
 /// The public half of the key by which the sender is known in the channeler transport. The request is signed by the device
@@ -77,6 +79,8 @@ pub enum RefusalReason {
     Busy,
     /// The device could not parse our candidates or had none of its own.
     NoCandidates,
+    /// A certificate of ours is revoked.
+    Revoked,
     /// A reason this version does not know.
     Other(u8),
 }
@@ -87,6 +91,7 @@ impl RefusalReason {
             Self::NotAllowed => 1,
             Self::Busy => 2,
             Self::NoCandidates => 3,
+            Self::Revoked => 4,
             Self::Other(code) => code,
         }
     }
@@ -96,6 +101,7 @@ impl RefusalReason {
             1 => Self::NotAllowed,
             2 => Self::Busy,
             3 => Self::NoCandidates,
+            4 => Self::Revoked,
             other => Self::Other(other),
         }
     }
@@ -107,6 +113,7 @@ impl std::fmt::Display for RefusalReason {
             Self::NotAllowed => f.write_str("its policy does not admit this device"),
             Self::Busy => f.write_str("it has no room for another connection"),
             Self::NoCandidates => f.write_str("it found no usable address in the request"),
+            Self::Revoked => f.write_str("it knows that a certificate of this device is revoked"),
             Self::Other(code) => write!(f, "reason {code}"),
         }
     }
@@ -153,7 +160,8 @@ impl PeerRequest {
                 + u32::from(extension.refused.is_some())
                 + 2 * u32::from(extension.channeler.is_some())
                 + u32::from(extension.datagrams.is_some())
-                + u32::from(extension.more);
+                + u32::from(extension.more)
+                + u32::from(extension.clock.is_some());
             encode::write_map_len(buf, entries).expect(infallible);
             encode::write_str(buf, "v").expect(infallible);
             encode::write_uint(buf, EXTENSION_VERSION).expect(infallible);
@@ -175,6 +183,10 @@ impl PeerRequest {
             if extension.more {
                 encode::write_str(buf, "more").expect(infallible);
                 encode::write_bool(buf, true).expect(infallible);
+            }
+            if let Some(clock) = extension.clock {
+                encode::write_str(buf, "clock").expect(infallible);
+                encode::write_uint(buf, clock).expect(infallible);
             }
         }
         out
@@ -249,6 +261,7 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
             }
             "udp" => extension.datagrams = Some(read_text(reader, MAX_ICE_MESSAGE).ok_or(bad)?.to_owned()),
             "more" => extension.more = decode::read_bool(reader).map_err(|_| bad)?,
+            "clock" => extension.clock = Some(read_uint(reader, "tl")?),
             "key" => {
                 let len = decode::read_bin_len(reader).map_err(|_| bad)? as usize;
                 let bytes = take(reader, len).ok_or(bad)?;
@@ -364,12 +377,7 @@ mod tests {
         let refusal = PeerRequest {
             ice_message: String::new(),
             is_answer: true,
-            extension: Some(Extension {
-                refused: Some(RefusalReason::NotAllowed),
-                channeler: None,
-                datagrams: None,
-                more: false,
-            }),
+            extension: Some(Extension { refused: Some(RefusalReason::Revoked), ..Extension::default() }),
             ..original()
         };
         assert_eq!(PeerRequest::decode(&refusal.encode()), Ok(refusal));
@@ -395,7 +403,8 @@ mod tests {
             assert!(PeerRequest::decode(&bytes[..end]).is_err(), "accepted {end} bytes");
         }
         let datagrams = Some("candidates".to_owned());
-        let extension = Extension { datagrams, more: true, ..speaks.extension.unwrap() };
+        let clock = Some(1_800_000_000);
+        let extension = Extension { datagrams, more: true, clock, ..speaks.extension.unwrap() };
         let more = PeerRequest { extension: Some(extension), ..original() };
         assert_eq!(PeerRequest::decode(&more.encode()), Ok(more));
     }

@@ -3,32 +3,90 @@
 //! Each rule says what it takes to accuse somebody. What several causes would explain is laid on the nearest one, and nobody is
 //! accused of what this side may have done itself.
 
+mod network;
+
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use towline_ice::nat::Mapping;
+use towline_ice::nat::{Allocation, Mapping};
 
 use super::cause::Cause;
 use super::evidence::{Evidence, Pairs};
+use super::servers::Said;
 use crate::dht::{FindCertificateError, GetError};
 use crate::error::{ConnectError, Step};
 use crate::signal::RefusalReason;
+use network::{is_out_of_mappings, of_network, of_servers, of_transports};
 
 /// After this time without a sign of it something that usually takes a tenth of it counts as missing.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Several nodes of the DHT are asked at once, and again after a second: if none of them answers for so long, none can.
-const SILENCE: Duration = Duration::from_millis(1200);
 
 /// What is wrong, the deciding cause first; nothing, as long as all goes well.
 pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if !evidence.stands {
+    let (beside, dates) = (of_servers(evidence), evidence.dates.cause());
+    if evidence.stands {
+        causes.extend(of_network(evidence));
+        let (all, working) = evidence.links;
+        if all > 0 && working == 0 && causes.is_empty() {
+            // By the relay that is gone, if there was one.
+            causes.extend(beside.iter().filter(|cause| matches!(cause, Cause::RelayLost { .. })).cloned());
+            causes.push(Cause::SilentThere);
+        }
+    } else {
         causes.extend(of_error(evidence).or_else(|| so_far(evidence)));
     }
+    match causes.first() {
+        // Where there is no path, a relay would have been one.
+        Some(cause) if wants_relay(cause) => {
+            let relays: Vec<Cause> = beside.iter().filter(|cause| is_of_relay(cause)).cloned().collect();
+            causes.splice(0..0, relays);
+        }
+        // What is shown in a handshake counts for a time.
+        Some(Cause::PathBroke | Cause::HandshakeThere | Cause::LargePacketsLost) => {
+            causes.splice(0..0, dates.clone());
+        }
+        _ => {}
+    }
+    causes.extend(beside);
     causes.extend((evidence.stun.lies > 0).then_some(Cause::StunLies));
     causes.extend(evidence.around.revoked.then_some(Cause::RevokedHere));
-    causes.extend(evidence.dates.cause());
-    causes
+    causes.extend(dates);
+    let mut told = Vec::new();
+    for cause in causes {
+        if !told.contains(&cause) {
+            told.push(cause);
+        }
+    }
+    told
+}
+
+/// A relay that works would be a way round it.
+fn wants_relay(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::RandomNats { .. }
+            | Cause::HardNats { .. }
+            | Cause::NothingPasses
+            | Cause::NoCommonFamily
+            | Cause::Isolated
+            | Cause::UdpBlockedThere
+            | Cause::StunDown
+    )
+}
+
+fn is_of_relay(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        // Also by a name that nobody knows.
+        Cause::NameUnknown { .. }
+            | Cause::RelayDown { .. }
+            | Cause::RelayCredentials { .. }
+            | Cause::RelayFull { .. }
+            | Cause::RelayRefuses { .. }
+            | Cause::RelayBroken { .. }
+            | Cause::RelayLost { .. }
+    )
 }
 
 /// What an attempt that failed says itself.
@@ -51,6 +109,7 @@ fn of_error(evidence: &Evidence) -> Option<Cause> {
             RefusalReason::NotAllowed | RefusalReason::Other(_) => Cause::RefusedThere,
             RefusalReason::Busy => Cause::BusyThere,
             RefusalReason::NoCandidates => Cause::MalformedThere,
+            RefusalReason::Revoked => Cause::RevokedHere,
         },
         ConnectError::NotAdmitted => Cause::NotAdmittedHere,
         ConnectError::BadCandidates(_) => Cause::MalformedThere,
@@ -92,31 +151,6 @@ fn of_certificate(evidence: &Evidence, error: &FindCertificateError) -> Cause {
     }
 }
 
-/// What is wrong with the network here, if the DHT does not answer.
-fn of_network(evidence: &Evidence) -> Option<Cause> {
-    let Evidence { around, stun, .. } = evidence;
-    if around.addresses == Some(0) {
-        return Some(Cause::NoNetworkHere);
-    }
-    let dht = &around.dht;
-    if let (false, Some(name)) = (dht.heard, dht.unknown.first()) {
-        return Some(Cause::NameUnknown { name: name.clone() });
-    }
-    // One node that is known from before may be gone.
-    if dht.silence < SILENCE || (dht.heard && dht.silent < 2) {
-        return None;
-    }
-    let forbidden = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::PermissionDenied];
-    if dht.rejected.is_some_and(|kind| forbidden.contains(&kind)) {
-        return Some(Cause::RejectedHere);
-    }
-    // Datagrams do get out, and back.
-    if stun.answered > 0 {
-        return Some(Cause::DhtDown);
-    }
-    Some(if dht.heard || around.servers { Cause::OfflineHere } else { Cause::DhtDown })
-}
-
 /// What a step that takes too long looks like.
 fn so_far(evidence: &Evidence) -> Option<Cause> {
     let (step, took) = evidence.step?;
@@ -145,20 +179,39 @@ fn of_path(evidence: &Evidence) -> Cause {
         return Cause::NoCommonFamily;
     }
     let Pairs { all, valid, unreachable, refused, received, .. } = udp.and(*tcp);
+    // A host says so, and lets nothing in; what it sends may come nevertheless.
+    if refused > 0 && valid == 0 {
+        return Cause::RejectedThere;
+    }
     if valid == 0 && received > 0 {
         return Cause::LostOutward;
     }
     if all > 0 && unreachable == all {
         return Cause::RejectedHere;
     }
-    if refused > 0 && refused + unreachable == all {
-        return Cause::RejectedThere;
+    if there.relayed == there.v4 + there.v6 {
+        return Cause::RelayThere;
+    }
+    if evidence.one_outside {
+        return Cause::Isolated;
     }
     if stun.answered == 0 && here.public == 0 {
-        return if stun.silent == 0 { Cause::NoStunHere } else { Cause::StunDown };
+        let unknown = evidence.around.asked.iter().find(|server| server.said == Said::Unknown);
+        return match unknown {
+            Some(server) => Cause::NameUnknown { name: server.host().to_owned() },
+            None if !stun.configured => Cause::NoStunHere,
+            None if is_out_of_mappings(evidence) => Cause::MappingsExhaustedHere,
+            None => of_transports(evidence).unwrap_or(Cause::StunDown),
+        };
     }
-    if matches!(stun.mapping, Mapping::Dependent { .. }) {
-        return Cause::HardNats { relay: here.relayed + there.relayed > 0 };
+    if let Mapping::Dependent { ports, .. } = stun.mapping {
+        let relay = here.relayed + there.relayed > 0 || evidence.around.asked.iter().any(|it| it.relay);
+        let random = ports == Allocation::Random && evidence.random_there;
+        return if random { Cause::RandomNats { relay } } else { Cause::HardNats { relay } };
+    }
+    // Whoever is on the internet itself, and has our addresses, has its own checks here by now.
+    if there.open > 0 && here.public > 0 {
+        return Cause::SilentThere;
     }
     Cause::NothingPasses
 }

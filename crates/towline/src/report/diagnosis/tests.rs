@@ -6,7 +6,9 @@ use super::*;
 use crate::dht::CertificateEvidence;
 use crate::dht::Vitals;
 use crate::eras::Eras;
+use crate::report::dates::{Dates, Span};
 use crate::report::evidence::{Families, Stun};
+use crate::report::servers::Asked;
 use crate::report::{Side, Surroundings};
 
 const LONG: Duration = Duration::from_secs(2);
@@ -54,6 +56,7 @@ fn errors_that_say_it_all() {
         (ConnectError::RequestNotStored, Cause::DhtRefuses),
         (ConnectError::Refused(RefusalReason::NotAllowed), Cause::RefusedThere),
         (ConnectError::Refused(RefusalReason::Busy), Cause::BusyThere),
+        (ConnectError::Refused(RefusalReason::Revoked), Cause::RevokedHere),
         (ConnectError::Refused(RefusalReason::NoCandidates), Cause::MalformedThere),
         (ConnectError::BadChain("no account signed it"), Cause::ChainThere),
         (ConnectError::NoSocket(ErrorKind::AddrNotAvailable), Cause::PortsExhaustedHere),
@@ -90,17 +93,25 @@ fn sides_without_a_common_family() {
 fn what_pairs_met_with() {
     let tcp = Pairs { all: 2, refused: 2, sent: 0, ..Pairs::default() };
     is(&Evidence { tcp, ..pathless() }, &Cause::RejectedThere);
+    let tcp = Pairs { received: 3, ..tcp };
+    is(&Evidence { tcp, ..pathless() }, &Cause::RejectedThere);
     let tcp = Pairs { all: 2, unreachable: 2, ..Pairs::default() };
     is(&Evidence { tcp, ..pathless() }, &Cause::RejectedHere);
     let udp = Pairs { all: 2, silent: 2, sent: 12, received: 5, ..Pairs::default() };
     is(&Evidence { udp, ..pathless() }, &Cause::LostOutward);
+    let udp = Pairs { received: 0, ..udp };
+    let there = Families { v4: 1, relayed: 1, public: 1, ..Families::default() };
+    is(&Evidence { udp, there, ..pathless() }, &Cause::RelayThere);
+    is(&Evidence { udp, one_outside: true, ..pathless() }, &Cause::Isolated);
+    let there = Families { v4: 1, public: 1, open: 1, ..Families::default() };
+    is(&Evidence { udp, there, ..pathless() }, &Cause::SilentThere);
 }
 
 #[test]
 fn what_servers_say_of_us() {
     let homes = Evidence { here: Families { v4: 2, ..Families::default() }, ..pathless() };
     is(&homes, &Cause::NoStunHere);
-    let stun = Stun { silent: 2, ..Stun::default() };
+    let stun = Stun { silent: 2, configured: true, ..Stun::default() };
     is(&Evidence { stun, ..homes.clone() }, &Cause::StunDown);
     let on = Dependence::AddressAndPort;
     let mapping = Mapping::Dependent { on, ports: Allocation::Random };
@@ -109,6 +120,98 @@ fn what_servers_say_of_us() {
     let stun = Stun { answered: 1, lies: 1, ..Stun::default() };
     assert_eq!(diagnose(&Evidence { stun, ..pathless() }), [Cause::NothingPasses, Cause::StunLies]);
     assert_eq!(diagnose(&Evidence { stun, stands: true, ..homes }), [Cause::StunLies]);
+}
+
+fn server(name: &str, tcp: bool, said: Said) -> Asked {
+    Asked { name: name.into(), relay: name.starts_with("turn"), tcp, said }
+}
+
+const STUN: &str = "stun.example:3478";
+const RELAY: &str = "turn:ann@relay.example:3478?transport=tcp";
+const WEB: &str = "turn:ann@web.example:443?transport=tcp";
+
+#[test]
+fn a_network_that_lets_no_udp_out() {
+    for step in [Step::Certificate, Step::Signalling] {
+        let mut evidence = silent_dht(step);
+        evidence.around.asked = vec![server(STUN, false, Said::Silent), server(RELAY, true, Said::Answer)];
+        assert_eq!(diagnose(&evidence), [Cause::UdpBlockedHere]);
+        evidence.around.asked.push(server(WEB, true, Said::Answer));
+        is(&evidence, &Cause::UdpBlockedHere);
+        evidence.around.asked[1].said = Said::Silent;
+        assert_eq!(diagnose(&evidence), [Cause::OnlyWebHere]);
+        evidence.around.asked[2].said = Said::Garbage;
+        assert_eq!(diagnose(&evidence), [Cause::PortalHere]);
+        evidence.around.asked[2].said = Said::Silent;
+        is(&evidence, &Cause::OfflineHere);
+    }
+}
+
+/// The DHT answers, and so would a peer.
+fn behind_nat(asked: Vec<Asked>) -> Evidence {
+    let dht = Vitals { heard: true, ..Vitals::default() };
+    let around = Surroundings { addresses: Some(1), dht, asked, ..Surroundings::default() };
+    let stun = Stun { configured: true, ..Stun::default() };
+    Evidence { around, stun, here: Families { v4: 2, ..Families::default() }, ..pathless() }
+}
+
+#[test]
+fn servers_that_are_of_no_use() {
+    let mut evidence = behind_nat(vec![server(STUN, false, Said::Silent), server(STUN, true, Said::Silent)]);
+    is(&evidence, &Cause::StunDown);
+    evidence.around.asked.push(server("stun.other:3478", false, Said::Silent));
+    assert_eq!(diagnose(&evidence), [Cause::MappingsExhaustedHere], "who else would keep both away?");
+    evidence.around.asked[2] = server(STUN, true, Said::Answer);
+    assert_eq!(diagnose(&evidence), [Cause::MappingsExhaustedHere], "it lives");
+    evidence.around.asked.truncate(1);
+    evidence.around.asked.push(server(RELAY, false, Said::Credentials));
+    let relay = || "relay.example:3478".to_owned();
+    is(&evidence, &Cause::RelayCredentials { relay: relay() });
+    // A connection that stands without them has the same to tell.
+    evidence.stun.silent = 1;
+    let stands = Evidence { stands: true, ..evidence.clone() };
+    assert_eq!(diagnose(&stands), [Cause::RelayCredentials { relay: relay() }, Cause::StunDown]);
+    evidence.around.asked[0].said = Said::Unknown;
+    is(&evidence, &Cause::NameUnknown { name: STUN.into() });
+    evidence.around.asked = vec![server(STUN, false, Said::Answer)];
+    is(&evidence, &Cause::MappingsExhaustedHere);
+    // With nothing but NATs in the way, a relay would have helped.
+    evidence.around.asked = vec![server(RELAY, true, Said::Full)];
+    let mapping =
+        Mapping::Dependent { on: Dependence::AddressAndPort, ports: Allocation::Sequential { step: 1 } };
+    evidence.stun = Stun { answered: 2, configured: true, mapping, ..Stun::default() };
+    let told = [Cause::RelayFull { relay: relay() }, Cause::HardNats { relay: true }];
+    assert_eq!(diagnose(&evidence), told);
+    evidence.around.asked.clear();
+    evidence.random_there = true;
+    assert_eq!(diagnose(&evidence), [Cause::HardNats { relay: false }]);
+    evidence.stun.mapping = Mapping::Dependent { on: Dependence::AddressAndPort, ports: Allocation::Random };
+    assert_eq!(diagnose(&evidence), [Cause::RandomNats { relay: false }]);
+}
+
+#[test]
+fn a_connection_that_stands_and_hears_nothing() {
+    let mut evidence = Evidence { stands: true, links: (2, 1), ..behind_nat(Vec::new()) };
+    assert_eq!(diagnose(&evidence), []);
+    evidence.links = (2, 0);
+    assert_eq!(diagnose(&evidence), [Cause::SilentThere]);
+    evidence.around.asked = vec![server(RELAY, true, Said::Lost)];
+    is(&evidence, &Cause::RelayLost { relay: "relay.example:3478".into() });
+    evidence.around.addresses = Some(0);
+    assert_eq!(diagnose(&evidence), [Cause::NoNetworkHere]);
+}
+
+#[test]
+fn a_wrong_clock_breaks_handshakes() {
+    let dates = Dates { now: 5, ahead: None, ours: Some(Span::new(10, 20)), theirs: None };
+    let mut evidence = Evidence {
+        error: Some(ConnectError::TlsTransport(ErrorKind::ConnectionReset)),
+        dates,
+        ..Evidence::default()
+    };
+    assert_eq!(diagnose(&evidence), [Cause::ClockHere, Cause::PathBroke]);
+    evidence.error = Some(ConnectError::Refused(RefusalReason::Busy));
+    assert_eq!(diagnose(&evidence), [Cause::BusyThere, Cause::ClockHere]);
 }
 
 /// The DHT does not answer.
@@ -135,7 +238,7 @@ fn a_network_that_is_down_here_is_nobody_elses_fault() {
     (evidence.around.dht.heard, evidence.around.dht.silent) = (true, 1);
     is(&evidence, &Cause::OfflineThere);
     let mut evidence = silent_dht(Step::Certificate);
-    evidence.around.servers = true;
+    evidence.around.asked = vec![server("stun.example:3478", false, Said::Silent)];
     is(&evidence, &Cause::OfflineHere);
     evidence.around.dht.unknown = vec!["bootstrap.example:4222".into()];
     is(&evidence, &Cause::NameUnknown { name: "bootstrap.example:4222".into() });
@@ -154,10 +257,12 @@ fn what_is_known_of_our_own_certificates_is_told_beside() {
     let around = Surroundings { revoked: true, ..Surroundings::default() };
     let failed = Evidence {
         error: Some(ConnectError::Refused(RefusalReason::NotAllowed)),
-        around: around.clone(),
+        around,
         ..Evidence::default()
     };
     assert_eq!(diagnose(&failed), [Cause::RefusedThere, Cause::RevokedHere]);
+    let error = Some(ConnectError::Refused(RefusalReason::Revoked));
+    assert_eq!(diagnose(&Evidence { error, ..failed }), [Cause::RevokedHere]);
 }
 
 #[test]

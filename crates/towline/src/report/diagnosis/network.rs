@@ -1,0 +1,109 @@
+//! What is wrong around this device: its network, the DHT, servers.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::PATIENCE;
+use crate::error::Step;
+use crate::report::Cause;
+use crate::report::evidence::Evidence;
+use crate::report::servers::{Asked, Said};
+
+/// Several nodes of the DHT are asked at once, and again after a second: if none of them answers for so long, none can.
+const SILENCE: Duration = Duration::from_millis(1200);
+
+/// What is wrong with the network here, if the DHT does not answer.
+pub(super) fn of_network(evidence: &Evidence) -> Option<Cause> {
+    let around = &evidence.around;
+    if around.addresses == Some(0) {
+        return Some(Cause::NoNetworkHere);
+    }
+    let dht = &around.dht;
+    if let (false, Some(name)) = (dht.heard, dht.unknown.first()) {
+        return Some(Cause::NameUnknown { name: name.clone() });
+    }
+    // One node that is known from before may be gone.
+    if dht.silence < SILENCE || (dht.heard && dht.silent < 2) {
+        return None;
+    }
+    let forbidden = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::PermissionDenied];
+    if dht.rejected.is_some_and(|kind| forbidden.contains(&kind)) {
+        return Some(Cause::RejectedHere);
+    }
+    if let Some(cause) = of_transports(evidence) {
+        return Some(cause);
+    }
+    let served = around.asked.iter().any(|server| !server.tcp && server.is_reached());
+    if served || evidence.stun.answered > 0 {
+        return Some(Cause::DhtDown);
+    }
+    let asked = around.asked.iter().any(|server| server.said == Said::Silent);
+    Some(if dht.heard || asked { Cause::OfflineHere } else { Cause::DhtDown })
+}
+
+/// Datagrams get out and back.
+fn udp_works(evidence: &Evidence) -> bool {
+    let around = &evidence.around;
+    (around.dht.heard && around.dht.silence < SILENCE)
+        || evidence.stun.answered > 0
+        || around.asked.iter().any(|server| !server.tcp && server.is_reached())
+}
+
+/// What servers that are of no use say of the network here.
+pub(super) fn of_transports(evidence: &Evidence) -> Option<Cause> {
+    let asked = &evidence.around.asked;
+    let silent = |server: &&Asked| server.said == Said::Silent;
+    if udp_works(evidence) || !asked.iter().filter(silent).any(|server| !server.tcp) {
+        return None;
+    }
+    let mut reached = asked.iter().filter(|server| server.tcp && server.is_reached()).peekable();
+    if reached.peek().is_none() {
+        let replaced = asked.iter().any(|server| server.tcp && server.said == Said::Garbage);
+        return replaced.then_some(Cause::PortalHere);
+    }
+    let others = asked.iter().filter(silent).any(|server| server.tcp && !server.is_on_web_port());
+    let web_only = others && reached.all(Asked::is_on_web_port);
+    Some(if web_only { Cause::OnlyWebHere } else { Cause::UdpBlockedHere })
+}
+
+/// New flows of datagrams do not get out while an old one goes on: the DHT is reached, and no server is, though one of them lives
+/// by TCP, or there are two of them.
+pub(super) fn is_out_of_mappings(evidence: &Evidence) -> bool {
+    let dht = &evidence.around.dht;
+    let looking = evidence.step.is_some_and(|(step, took)| step == Step::Path && took >= PATIENCE);
+    if !looking || evidence.stands || !dht.heard || dht.silence >= SILENCE || evidence.stun.answered > 0 {
+        return false;
+    }
+    let asked = || evidence.around.asked.iter().filter(|server| server.said != Said::Nothing);
+    let by_udp = || asked().filter(|server| !server.tcp);
+    let hosts: BTreeSet<&str> = by_udp().map(Asked::host_alone).collect();
+    let silent = by_udp().all(|server| server.said == Said::Silent);
+    // One that answered before and tells this attempt nothing counts as well.
+    let before = by_udp().any(|server| !server.relay && server.said == Said::Answer);
+    let lives = asked().any(|server| server.tcp && server.is_reached());
+    before || (silent && !hosts.is_empty() && (hosts.len() > 1 || lives))
+}
+
+/// What is wrong with the servers, as far as it is they that are at fault, and else with the way to them.
+pub(super) fn of_servers(evidence: &Evidence) -> Vec<Cause> {
+    if of_network(evidence).is_some_and(|cause| cause != Cause::DhtDown) {
+        return Vec::new();
+    }
+    if is_out_of_mappings(evidence) {
+        return vec![Cause::MappingsExhaustedHere];
+    }
+    let here = of_transports(evidence);
+    let excused = |server: &Asked| match (&here, server.said) {
+        (Some(Cause::UdpBlockedHere), Said::Silent) => !server.tcp,
+        (Some(Cause::OnlyWebHere), Said::Silent) => !server.tcp || !server.is_on_web_port(),
+        (Some(Cause::PortalHere), Said::Silent | Said::Garbage) => true,
+        _ => false,
+    };
+    let servers = evidence.around.asked.iter().filter(|server| !excused(server));
+    let mut causes: Vec<Cause> = servers.filter_map(Asked::cause).collect();
+    if here.is_none() && evidence.stun.silent > 0 && udp_works(evidence) {
+        causes.push(Cause::StunDown);
+    }
+    here.into_iter().chain(causes).collect()
+}
