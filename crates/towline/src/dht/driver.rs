@@ -16,7 +16,7 @@ use super::operations::Operations;
 use super::pacing::Pacer;
 use super::pulse::Pulse;
 use super::request::{Control, Request, operation_of};
-use super::sockets::Sockets;
+use super::sockets::{Broken, Sockets};
 use super::state;
 
 /// Longest UDP payload.
@@ -146,9 +146,13 @@ impl Driver {
                                 // At once: a few requests for much would overflow the queue.
                                 self.drain(now);
                             }
-                            Some(Err((family, error))) => {
+                            Some(Err((family, Broken::Socket(error)))) => {
                                 tracing::warn!(%family, %error, "the UDP socket broke");
                                 chores.repair = Some(now);
+                            }
+                            Some(Err((family, Broken::Detour(error)))) => {
+                                tracing::debug!(%family, %error, "the DHT is not led by a relay any more");
+                                self.leave(now);
                             }
                             None => break,
                         }
@@ -232,6 +236,13 @@ impl Driver {
 
     fn connectivity_changed(&mut self, now: Instant) {
         tracing::debug!("the network changed");
+        // What the last network let through says nothing about this one.
+        self.sockets.straight();
+        self.leave(now);
+    }
+
+    /// The node is somewhere else from now on.
+    fn leave(&mut self, now: Instant) {
         self.pulse.forget();
         self.node.set_wall_clock(now, self.net.unix_time());
         self.node.connectivity_changed(now);
@@ -259,6 +270,11 @@ impl Driver {
                 }
             }
             Control::InsertNode { id, addr } => self.node.insert_node(now, id, addr),
+            Control::Detour(socket) => {
+                tracing::debug!(by = %socket.local_addr(), "the DHT is led by a relay");
+                self.sockets.detour(socket);
+                self.leave(now);
+            }
             Control::ConnectivityChanged => self.connectivity_changed(now),
             Control::PublicAddresses(answer) => {
                 let _ = answer.send(self.node.public_addresses());

@@ -55,7 +55,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use towline_dht::node::Node;
 use towline_identity::Identity;
-use towline_net::Net;
+use towline_net::{Net, UdpSocket};
 
 pub use announce::{Announcement, PutOutcome};
 pub use certificate::{
@@ -272,6 +272,11 @@ impl Dht {
     /// interfaces (those are watched). Cancel safe.
     pub async fn connectivity_changed(&self) -> Result<(), Closed> {
         self.control(Control::ConnectivityChanged).await
+    }
+
+    /// Has everything of its family go through this socket, until it breaks or the network changes. Cancel safe.
+    pub(crate) async fn detour(&self, socket: Box<dyn UdpSocket>) -> Result<(), Closed> {
+        self.control(Control::Detour(socket)).await
     }
 
     /// Our addresses as other nodes report them, most agreed upon first. Empty after a shutdown.

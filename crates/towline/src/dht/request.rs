@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use towline_dht::message::FieldRows;
 use towline_dht::node::{Event, GetOptions, OpId, PutOptions, Stats};
 use towline_dht::{InfoHash, Query, Value};
+use towline_net::UdpSocket;
 
 use super::announce::AnnouncementState;
 use super::error::SaveError;
@@ -70,6 +71,7 @@ pub(super) enum Control {
     Bootstrap(Vec<String>),
     InsertNode { id: InfoHash, addr: SocketAddr },
     ConnectivityChanged,
+    Detour(Box<dyn UdpSocket>),
     PublicAddresses(oneshot::Sender<Vec<IpAddr>>),
     Stats(oneshot::Sender<Stats>),
     Shutdown(oneshot::Sender<Result<(), SaveError>>),

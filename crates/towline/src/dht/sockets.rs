@@ -1,4 +1,4 @@
-//! The UDP sockets of the node, one for each family.
+//! The UDP sockets of the node, one for each family; and others in their place where nothing comes through them.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,17 +27,44 @@ pub(super) struct Sockets {
     turn: Family,
 }
 
+/// What is out of use now.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The socket, until [`Sockets::repair`].
+    Socket(io::Error),
+    /// What was used in its place.
+    Detour(io::Error),
+}
+
 /// The socket of a family.
 #[derive(Debug)]
 struct Slot {
     addr: SocketAddr,
     /// `None` while it is broken.
     socket: Option<Box<dyn UdpSocket>>,
+    /// What everything goes through instead, until it breaks or is given up.
+    detour: Option<Box<dyn UdpSocket>>,
 }
 
 impl Slot {
     fn new(socket: Box<dyn UdpSocket>) -> Self {
-        Self { addr: socket.local_addr(), socket: Some(socket) }
+        Self { addr: socket.local_addr(), socket: Some(socket), detour: None }
+    }
+
+    /// Takes what is there, from either socket. A broken one is not asked again.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<Received, Broken>> {
+        for detour in [true, false] {
+            let slot = if detour { &mut self.detour } else { &mut self.socket };
+            let Some(socket) = slot else { continue };
+            if let Poll::Ready(received) = socket.poll_recv(cx, buf) {
+                let broken = |error| if detour { Broken::Detour(error) } else { Broken::Socket(error) };
+                if received.is_err() {
+                    *slot = None;
+                }
+                return Poll::Ready(received.map_err(broken));
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -77,14 +104,27 @@ impl Sockets {
         Ports { v4: addrs.v4.map(|addr| addr.port()), v6: addrs.v6.map(|addr| addr.port()) }
     }
 
-    /// Waits for a datagram. Cancel safe. After an error the socket of that family is out of use until
-    /// [`repair`](Self::repair).
-    pub(super) async fn recv(&mut self, buf: &mut [u8]) -> Result<Received, (Family, io::Error)> {
+    /// Has everything of its family go through this socket, until it breaks or is [given up](Self::straight).
+    pub(super) fn detour(&mut self, socket: Box<dyn UdpSocket>) {
+        let family = if socket.local_addr().is_ipv4() { Family::V4 } else { Family::V6 };
+        if let Some(slot) = self.slot(family) {
+            slot.detour = Some(socket);
+        }
+    }
+
+    /// Goes through the own sockets again. True if something else was used.
+    pub(super) fn straight(&mut self) -> bool {
+        let slots = [&mut self.v4, &mut self.v6].into_iter().flatten();
+        slots.map(|slot| slot.detour.take()).filter(Option::is_some).count() > 0
+    }
+
+    /// Waits for a datagram. Cancel safe. What broke is out of use.
+    pub(super) async fn recv(&mut self, buf: &mut [u8]) -> Result<Received, (Family, Broken)> {
         poll_fn(|cx| self.poll_recv(cx, buf)).await
     }
 
     /// A datagram that is there already.
-    pub(super) fn try_recv(&mut self, buf: &mut [u8]) -> Option<Result<Received, (Family, io::Error)>> {
+    pub(super) fn try_recv(&mut self, buf: &mut [u8]) -> Option<Result<Received, (Family, Broken)>> {
         self.recv(buf).now_or_never()
     }
 
@@ -92,16 +132,12 @@ impl Sockets {
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
-    ) -> Poll<Result<Received, (Family, io::Error)>> {
+    ) -> Poll<Result<Received, (Family, Broken)>> {
         for family in [self.turn, other(self.turn)] {
             let Some(slot) = self.slot(family) else { continue };
-            let Some(socket) = &slot.socket else { continue };
-            if let Poll::Ready(received) = socket.poll_recv(cx, buf) {
-                if received.is_err() {
-                    slot.socket = None;
-                }
+            if let Poll::Ready(received) = slot.poll_recv(cx, buf) {
                 self.turn = other(family);
-                return Poll::Ready(received.map_err(|error| (family, error)));
+                return Poll::Ready(received.map_err(|broken| (family, broken)));
             }
         }
         Poll::Pending
@@ -111,7 +147,9 @@ impl Sockets {
     pub(super) fn send(&self, payload: &[u8], to: SocketAddr) -> io::Result<()> {
         let slot = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         match slot {
-            Some(Slot { socket: Some(socket), .. }) => socket.try_send(payload, to),
+            Some(Slot { detour: Some(socket), .. } | Slot { socket: Some(socket), .. }) => {
+                socket.try_send(payload, to)
+            }
             Some(Slot { socket: None, .. }) => Err(io::ErrorKind::WouldBlock.into()),
             None => Err(io::ErrorKind::Unsupported.into()),
         }

@@ -6,6 +6,7 @@ mod attempt;
 mod command;
 pub(crate) mod context;
 mod known;
+mod leading;
 mod passport;
 mod past;
 mod progress;
@@ -143,6 +144,10 @@ impl Node {
             registration,
             enforced: AtomicU64::new(0),
         });
+        // Who has nowhere to begin from is not to be led there.
+        if !ctx.config.dht.bootstrap.is_empty() && !ctx.config.reach.relays.is_empty() {
+            tasks.spawn(leading::lead(Arc::clone(&ctx)));
+        }
         let table = Arc::new(Table::new(ctx.device));
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (offers, incoming) = mpsc::channel(incoming_queue);

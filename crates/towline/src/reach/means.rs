@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use towline_ice::gather::Via;
 use towline_net::Net;
 use towline_portmap::{PortMapper, Transport};
+use towline_turn_tokio::RelaySocket;
 
 use super::memory::ServerReport;
 use super::questions::Questions;
@@ -67,6 +68,11 @@ impl Means {
     pub(crate) fn servers(&self) -> Vec<ServerReport> {
         let relays = self.relays.iter().flat_map(|relays| relays.reports());
         self.stun.reports().chain(relays).collect()
+    }
+
+    /// An address on a relay that nothing else uses.
+    pub(crate) async fn relayed_socket(&self) -> Option<RelaySocket> {
+        self.relays.as_ref()?.socket().await
     }
 
     /// The network has changed: what stands may not stand any more.

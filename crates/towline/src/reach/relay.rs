@@ -119,14 +119,9 @@ impl Relays {
                     return Ok(granted);
                 }
             }
-            let tries = order.into_iter().filter_map(|(promise, server)| {
-                let alone = match promise {
-                    Promise::Good(took) => (HEAD_START * took).max(LEAST_HEAD_START),
-                    Promise::Unknown | Promise::Doubtful => Duration::ZERO,
-                    Promise::Rests(_) => return None,
-                };
-                Some((alone, self.ask(server, &ufrag)))
-            });
+            let tries = order
+                .into_iter()
+                .filter_map(|(promise, server)| Some((head_start(promise)?, self.ask(server, &ufrag))));
             match first_of(tries.collect()).await {
                 Some(Ok(granted)) => Ok(granted),
                 Some(Err(())) | None => Err(NoRelay { again: self.again(&without) }),
@@ -151,6 +146,26 @@ impl Relays {
         if let Some(granted) = self.grant(index, &current, ufrag) {
             return Ok(granted);
         }
+        let (socket, addresses) = self.fresh(server).await?;
+        let hub = Hub::new(socket, addresses);
+        *current = Arc::downgrade(&hub);
+        self.grant(index, &current, ufrag).ok_or(())
+    }
+
+    /// An address that is shared with nobody, of the first relay that gives one.
+    pub(super) async fn socket(&self) -> Option<RelaySocket> {
+        let now = towline_net::now();
+        let mut order: Vec<(Promise, usize)> =
+            self.servers.iter().map(|server| server.memory.promise(now)).zip(0..).collect();
+        order.sort_unstable();
+        let tries = order
+            .into_iter()
+            .filter_map(|(promise, server)| Some((head_start(promise)?, self.fresh(&self.servers[server]))));
+        let (socket, _) = first_of(tries.collect()).await?.ok()?;
+        Some(socket)
+    }
+
+    async fn fresh(&self, server: &Server) -> Result<(RelaySocket, Vec<SocketAddr>), ()> {
         let asked = towline_net::now();
         server.memory.asked(asked);
         match self.allocate(&server.relay).await {
@@ -158,9 +173,7 @@ impl Relays {
                 let (now, mapped) = (towline_net::now(), socket.allocation().mapped);
                 server.memory.answered(now, now - asked, mapped, addresses.clone());
                 tracing::debug!(relay = %server.relay, ?addresses, took = ?(now - asked), "an address on a relay");
-                let hub = Hub::new(socket, addresses);
-                *current = Arc::downgrade(&hub);
-                self.grant(index, &current, ufrag).ok_or(())
+                Ok((socket, addresses))
             }
             Err(error) => {
                 server.memory.failed(towline_net::now(), error);
@@ -300,6 +313,15 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     })
     .flat_map(|pair| pair.into_iter().flatten())
     .collect()
+}
+
+/// How long a relay of such a promise is asked alone; `None` if it is not asked.
+fn head_start(promise: Promise) -> Option<Duration> {
+    match promise {
+        Promise::Good(took) => Some((HEAD_START * took).max(LEAST_HEAD_START)),
+        Promise::Unknown | Promise::Doubtful => Some(Duration::ZERO),
+        Promise::Rests(_) => None,
+    }
 }
 
 /// The first success. Each try is alone for its time, and until those before it have failed; not more than [`AT_ONCE`] run.
