@@ -268,7 +268,7 @@ pub(crate) struct Demo {
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  towline lab\n  towline lab link-death\n  towline lab loss --seed 7\n  \
                   towline lab nat symmetric port-restricted --seed 3\n  towline lab reach symmetric open\n  \
-                  towline lab matrix --seeds 5\n  towline lab matrix --cell symmetric,double-nat"
+                  towline lab matrix --seeds 5\n  towline lab matrix --cell symmetric,double-nat\n  towline lab crowd --nodes 60"
 )]
 pub(crate) struct Lab {
     #[command(subcommand)]
@@ -301,6 +301,17 @@ pub(crate) enum LabNetwork {
         /// Where the other is.
         #[arg(value_name = "PLACE")]
         bob: Place,
+        #[command(flatten)]
+        seed: Seed,
+    },
+    /// Many whole devices in one network, three of ten of them behind hard NATs and firewalls; random pairs dial each other.
+    Crowd {
+        /// How many devices there are.
+        #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u16).range(2..=1127))]
+        nodes: u16,
+        /// How many dials there are.
+        #[arg(long, value_name = "NUMBER", default_value = "1000")]
+        dials: u16,
         #[command(flatten)]
         seed: Seed,
     },

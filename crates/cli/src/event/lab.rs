@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Weight;
+use super::crowd::LabCrowd;
 use super::matrix::{LabCell, LabMatrix};
 use crate::text::bytes;
 
@@ -57,6 +58,9 @@ pub(crate) enum LabEvent {
     /// All of them are.
     #[serde(rename = "lab_matrix")]
     Matrix(LabMatrix),
+    /// The dials of a crowd are over.
+    #[serde(rename = "lab_crowd")]
+    Crowd(LabCrowd),
 }
 
 /// A place for a device.
@@ -168,6 +172,7 @@ impl LabEvent {
                 let list = places.iter().map(|place| format!("    {:<22} {}", place.name, place.about));
                 format!(
                     "  matrix       dials between all places, many times\n\
+                     \u{20} crowd        many devices that dial each other\n\
                      \u{20} reach PLACE PLACE, a dial between two whole devices, and\n\
                      \u{20} nat PLACE [PLACE], a hole punch between two of:\n{}",
                     list.collect::<Vec<_>>().join("\n")
@@ -178,6 +183,7 @@ impl LabEvent {
             Self::Reach(reach) => reach.summary(),
             Self::Cell(cell) => cell.row(),
             Self::Matrix(matrix) => matrix.summary(),
+            Self::Crowd(crowd) => crowd.summary(),
         };
         (Weight::Result, text)
     }
@@ -310,7 +316,7 @@ impl LabEnd {
 }
 
 /// A bar in eighths of a character, and the number.
-fn column(value: f64, full: f64) -> String {
+pub(super) fn column(value: f64, full: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (value / full.max(1e-9) * (BAR * 8) as f64).round().clamp(0.0, (BAR * 8) as f64) as usize;
     let mut bar = "█".repeat(eighths / 8);

@@ -53,14 +53,14 @@ pub(crate) struct LabMatrix {
     pub(crate) cells: Vec<LabCell>,
 }
 
-fn percent(part: usize, whole: usize) -> String {
+pub(super) fn percent(part: usize, whole: usize) -> String {
     let share = part as f64 * 100.0 / whole.max(1) as f64;
     // Only all is 100 %.
     let shown = if part < whole { share.floor() } else { share };
     format!("{shown:.0} %")
 }
 
-fn seconds(ms: f64) -> String {
+pub(super) fn seconds(ms: f64) -> String {
     format!("{:.2} s", ms / 1000.0)
 }
 

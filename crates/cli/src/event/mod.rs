@@ -3,6 +3,7 @@
 //! The names and fields are documented in the README of the crate and do not change their meaning.
 
 mod account;
+mod crowd;
 mod lab;
 mod matrix;
 mod relay;
@@ -17,6 +18,7 @@ use crate::text::{bytes, duration, printable, rate};
 
 pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, LabReach, LabSample, LabSide};
 
+pub(crate) use crowd::LabCrowd;
 pub(crate) use matrix::{LabCell, LabMatrix, LabMiss, LabSpread};
 
 pub(crate) use relay::RelayEvent;

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use towline::PathKind;
 use towline_lab::Place;
 
-use super::trial::{self, Outcome};
+use super::tally::{kinds, times};
+use super::trial::{self, Meeting};
 use crate::args::Cell;
-use crate::event::{LabCell, LabEvent, LabMatrix, LabMiss, LabSpread};
+use crate::event::{LabCell, LabEvent, LabMatrix, LabMiss};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::text::milliseconds;
 
 /// The rows and columns.
 const PLACES: [Place; 8] = [
@@ -94,14 +93,14 @@ struct Played {
     seed: u64,
     /// Who dialled comes first.
     places: [Place; 2],
-    outcome: Result<Outcome, Failure>,
+    meeting: Result<Meeting, Failure>,
 }
 
 impl Played {
     /// The two take turns in dialling.
     fn new([a, b]: [Place; 2], seed: u64) -> Self {
         let places = if seed % 2 == 1 { [a, b] } else { [b, a] };
-        Self { seed, places, outcome: trial::play(places, seed) }
+        Self { seed, places, meeting: trial::play(places, seed).map(|outcome| outcome.meeting) }
     }
 }
 
@@ -112,10 +111,10 @@ fn collect(
     request: &Request,
     output: &Output,
 ) -> Result<Vec<LabCell>, Failure> {
-    let mut waiting: BTreeMap<usize, BTreeMap<u64, ([Place; 2], Outcome)>> = BTreeMap::new();
+    let mut waiting: BTreeMap<usize, BTreeMap<u64, ([Place; 2], Meeting)>> = BTreeMap::new();
     let mut done = Vec::new();
-    for (cell, Played { seed, places, outcome }) in told {
-        waiting.entry(cell).or_default().insert(seed, (places, outcome?));
+    for (cell, Played { seed, places, meeting }) in told {
+        waiting.entry(cell).or_default().insert(seed, (places, meeting?));
         while let Some(complete) = waiting.remove(&done.len()) {
             if complete.len() < request.seeds as usize {
                 waiting.insert(done.len(), complete);
@@ -131,53 +130,25 @@ fn collect(
     Ok(done)
 }
 
-fn summary(places: [Place; 2], trials: &BTreeMap<u64, ([Place; 2], Outcome)>) -> LabCell {
-    let outcomes = || trials.values().map(|(_, outcome)| outcome);
-    let connected = outcomes().filter_map(|outcome| outcome.connected.as_ref().ok().copied()).collect();
-    let direct: Vec<Duration> = outcomes().filter_map(|outcome| outcome.direct).collect();
-    let mut kinds = BTreeMap::new();
-    for kind in outcomes().filter_map(|outcome| outcome.last) {
-        *kinds.entry(word(kind).to_owned()).or_default() += 1;
-    }
-    let missed = trials.iter().filter(|(_, (_, outcome))| outcome.direct.is_none());
+fn summary(places: [Place; 2], trials: &BTreeMap<u64, ([Place; 2], Meeting)>) -> LabCell {
+    let meetings: Vec<&Meeting> = trials.values().map(|(_, meeting)| meeting).collect();
+    let (connected, direct) = times(&meetings);
+    let missed = trials.iter().filter(|(_, (_, meeting))| meeting.direct.is_none());
     // Where none does, one stands for all.
-    let told = if direct.is_empty() { 1 } else { MOST_MISSES };
-    let misses = missed.take(told).map(|(seed, (places, outcome))| LabMiss {
+    let told = if direct.is_none() { 1 } else { MOST_MISSES };
+    let misses = missed.take(told).map(|(seed, (places, meeting))| LabMiss {
         seed: *seed,
         dialler: places[0].name().to_owned(),
         answerer: places[1].name().to_owned(),
-        why: outcome.connected.as_ref().err().cloned(),
+        why: meeting.connected.as_ref().err().cloned(),
     });
     LabCell {
         places: places.map(|place| place.name().to_owned()),
         trials: trials.len(),
-        connected: LabSpread::of(connected),
-        direct: LabSpread::of(direct),
-        relayed: outcomes().filter(|outcome| outcome.is_relayed()).count(),
-        kinds,
+        connected,
+        relayed: meetings.iter().filter(|meeting| meeting.is_relayed()).count(),
+        kinds: kinds(&meetings),
         misses: misses.collect(),
-    }
-}
-
-/// A kind of path in a few letters.
-pub(super) fn word(kind: PathKind) -> &'static str {
-    match (kind.is_tcp(), kind.is_relayed()) {
-        (true, false) => "tcp",
-        (false, false) => "udp",
-        (true, true) => "relayed tcp",
-        (false, true) => "relayed udp",
-    }
-}
-
-impl LabSpread {
-    /// `None` if there is nothing to be told.
-    pub(super) fn of(mut times: Vec<Duration>) -> Option<Self> {
-        times.sort_unstable();
-        let last = times.len().checked_sub(1)?;
-        // The smallest time that this share of all does not exceed.
-        let at = |percent: usize| {
-            milliseconds(times[(times.len() * percent).div_ceil(100).clamp(1, last + 1) - 1])
-        };
-        Some(Self { count: times.len(), p50_ms: at(50), p95_ms: at(95), p99_ms: at(99) })
+        direct,
     }
 }

@@ -1,11 +1,13 @@
 //! `towline lab`: scenes on a simulated network, in virtual time, drawn as text.
 
+mod crowd;
 mod keys;
 mod matrix;
 mod nat;
 mod reach;
 mod scenario;
 mod stage;
+mod tally;
 mod town;
 mod trial;
 mod watch;
@@ -39,6 +41,11 @@ pub(crate) async fn run(args: Lab, output: &Output, interrupt: Interrupt) -> Res
         }
         Some(LabNetwork::Reach { alice, bob, seed }) => {
             let play = move || reach::play([alice, bob], seed.seed, &own);
+            return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
+        }
+        Some(LabNetwork::Crowd { nodes, dials, seed }) => {
+            let request = crowd::Request { nodes, dials, seed: seed.seed };
+            let play = move || crowd::play(request, &own, fallen);
             return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
         }
         Some(LabNetwork::Matrix { seeds, cells, markdown }) => {

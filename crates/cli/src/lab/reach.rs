@@ -10,8 +10,9 @@ use towline::{ConnectionState, DeviceId, Event, LinkInfo, Node, Use};
 use towline_lab::towline_nat::Scope;
 use towline_lab::{BoxEvent, NatHandle, Options, Place, World};
 
-use super::matrix::word;
+
 use super::nat::{addresses, sides};
+use super::tally::word;
 use super::trial::{LONGEST, Outcome, Trial};
 use crate::event::{LabEvent, LabReach};
 use crate::failure::Failure;
@@ -62,12 +63,13 @@ async fn scene(world: World, places: [Place; 2], seed: u64, output: Output) -> R
 
 fn told(outcome: &Outcome) -> LabReach {
     let kind = |kind| Some(word(kind?).to_owned());
+    let meeting = &outcome.meeting;
     LabReach {
-        connected_ms: outcome.connected.as_ref().ok().copied().map(milliseconds),
-        direct_ms: outcome.direct.map(milliseconds),
-        first: kind(outcome.first),
-        last: kind(outcome.last),
-        why_not: outcome.connected.as_ref().err().cloned(),
+        connected_ms: meeting.connected.as_ref().ok().copied().map(milliseconds),
+        direct_ms: meeting.direct.map(milliseconds),
+        first: kind(meeting.first),
+        last: kind(meeting.last),
+        why_not: meeting.connected.as_ref().err().cloned(),
         trace: format!("{:016x}", outcome.trace),
     }
 }

@@ -13,7 +13,7 @@ use super::town::{Device, Town};
 use crate::failure::Failure;
 
 /// Time to become reachable by the DHT.
-const JOINING: Duration = Duration::from_secs(20);
+pub(super) const JOINING: Duration = Duration::from_secs(20);
 /// Longest dial.
 const DIALLING: Duration = Duration::from_secs(30);
 /// A path from device to device counts if it carries data within this time from the beginning of the dial.
@@ -38,7 +38,7 @@ pub(super) struct Trial {
 
 /// What came of a dial. Times are from its beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct Meeting {
     /// When words had gone there and back on a channel, or why they did not.
     pub(super) connected: Result<Duration, String>,
     /// What carried them.
@@ -47,17 +47,27 @@ pub(super) struct Outcome {
     pub(super) direct: Option<Duration>,
     /// What carried data at the end.
     pub(super) last: Option<PathKind>,
-    /// When the dial began, from the beginning of the world.
-    pub(super) begun: Duration,
-    /// A hash over everything that moved.
-    pub(super) trace: u64,
 }
 
-impl Outcome {
+impl Meeting {
     /// Only a relay carries data.
     pub(super) fn is_relayed(&self) -> bool {
         self.last.is_some_and(PathKind::is_relayed)
     }
+
+    fn not(why: String) -> Self {
+        Self { connected: Err(why), first: None, direct: None, last: None }
+    }
+}
+
+/// What came of a trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) meeting: Meeting,
+    /// When the dial began, from the beginning of the world.
+    pub(super) begun: Duration,
+    /// A hash over everything that moved.
+    pub(super) trace: u64,
 }
 
 /// Plays a trial from the first device to the second.
@@ -99,44 +109,39 @@ impl Trial {
     /// `alice` dials `bob`, as soon as both are reachable.
     pub(super) async fn dial(&self, world: &World) -> Outcome {
         let (alice, bob) = (&self.alice.node, &self.bob.node);
-        let mut outcome = Outcome {
-            connected: Err(String::new()),
-            first: None,
-            direct: None,
-            last: None,
-            begun: Duration::ZERO,
-            trace: 0,
-        };
-        outcome.connected = match joined([alice, bob]).await {
+        let joined = joined([alice, bob]).await;
+        let begun = self.start.elapsed();
+        let meeting = match joined {
             Ok(()) => {
-                outcome.begun = self.start.elapsed();
-                self.dial_now(&mut outcome).await
+                tokio::spawn(answer(bob.clone()));
+                meet(alice, bob).await
             }
-            Err(why) => Err(why),
+            Err(why) => Meeting::not(why),
         };
-        outcome.trace = world.trace().hash();
-        outcome
+        Outcome { meeting, begun, trace: world.trace().hash() }
     }
+}
 
-    async fn dial_now(&self, outcome: &mut Outcome) -> Result<Duration, String> {
-        let (alice, bob) = (&self.alice.node, &self.bob.node);
-        let answering = tokio::spawn(answer(bob.clone()));
-        let begun = Instant::now();
-        let greeted = timeout(DIALLING, greet(alice, bob.device())).await;
-        // The channel stays open for as long as paths are watched.
-        let _channel = greeted.unwrap_or_else(|_| Err(format!("nothing after {DIALLING:?}")))?;
-        let took = begun.elapsed();
-        let stands = alice.connection(bob.device()).zip(bob.connection(alice.device()));
-        let (near, far) = stands.ok_or("the connection ended at once")?;
-        outcome.first = carrying(&near).await;
-        if timeout_at(begun + SOON, both_direct(&near, &far)).await.is_ok() {
-            outcome.direct = Some(begun.elapsed());
-            sleep(AFTERWARDS).await;
-        }
-        outcome.last = carrying(&near).await;
-        answering.abort();
-        Ok(took)
+/// One node dials another, which [answers](answer).
+pub(super) async fn meet(alice: &Node, bob: &Node) -> Meeting {
+    let begun = Instant::now();
+    let greeted = timeout(DIALLING, greet(alice, bob.device())).await;
+    // The channel stays open for as long as paths are watched.
+    let _channel = match greeted {
+        Ok(Ok(channel)) => channel,
+        Ok(Err(why)) => return Meeting::not(why),
+        Err(_) => return Meeting::not(format!("nothing after {DIALLING:?}")),
+    };
+    let connected = Ok(begun.elapsed());
+    let stands = alice.connection(bob.device()).zip(bob.connection(alice.device()));
+    let Some((near, far)) = stands else { return Meeting::not("the connection ended at once".to_owned()) };
+    let first = carrying(&near).await;
+    let mut direct = None;
+    if timeout_at(begun + SOON, both_direct(&near, &far)).await.is_ok() {
+        direct = Some(begun.elapsed());
+        sleep(AFTERWARDS).await;
     }
+    Meeting { connected, first, direct, last: carrying(&near).await }
 }
 
 /// Waits until both are reachable by the DHT.
@@ -161,7 +166,7 @@ async fn greet(node: &Node, device: DeviceId) -> Result<Channel, String> {
 }
 
 /// Sends back what comes on each channel.
-async fn answer(node: Node) {
+pub(super) async fn answer(node: Node) {
     while let Some(incoming) = node.incoming().await {
         // What cannot be answered any more, nobody waits for.
         let Ok(channel) = incoming.accept().await else { continue };
@@ -184,7 +189,7 @@ async fn both_direct(near: &Connection, far: &Connection) {
 }
 
 /// What kind of path carries data.
-pub(super) async fn carrying(connection: &Connection) -> Option<PathKind> {
+async fn carrying(connection: &Connection) -> Option<PathKind> {
     let carries = |link: &LinkInfo| link.purpose == Use::Data;
     connection.links().await.iter().filter(|link| carries(link)).map(|link| link.kind).min()
 }
