@@ -147,7 +147,11 @@ fn expected(a: &str, b: &str) -> Expected {
     let symmetric = either(&["symmetric", "sequential-symmetric"]);
     // From where only the web is reached, the only way out is a relay at its port.
     let beyond = either(&["web-only"]) || (either(&["udp-blocked"]) && !either(&["open"]));
-    if beyond || (symmetric && !either(&["open", "full-cone"])) { Expected::Relayed } else { Expected::Direct }
+    if beyond || (symmetric && !either(&["open", "full-cone"])) {
+        Expected::Relayed
+    } else {
+        Expected::Direct
+    }
 }
 
 #[test]
@@ -177,7 +181,7 @@ fn a_cell_of_the_matrix_is_played_alone_and_its_misses_are_told() {
     let args = ["matrix", "--cell", "symmetric,port-restricted", "--seeds", "2"];
     let told = lab(&args).success();
     assert!(
-        told.out.contains("lab reach symmetric port-restricted --seed 1: no direct path"),
+        told.out.contains("lab reach symmetric port-restricted --seed 1: no direct path: "),
         "{}",
         told.out
     );

@@ -90,8 +90,7 @@ fn another_relay_takes_over_and_an_open_network_needs_none() {
         let ((first, at_first), (second, at_second)) = (station(&lab, "first"), station(&lab, "second"));
         let (alice, site) = device(&lab, 0, Place::UdpBlocked, &[at_first, at_second]).await;
         becomes(&alice, Status::Connected, Duration::from_secs(8)).await;
-        let (mut standing, other) =
-            if first.allocations() > 0 { (first, second) } else { (second, first) };
+        let (mut standing, other) = if first.allocations() > 0 { (first, second) } else { (second, first) };
         assert_eq!((standing.allocations(), other.allocations()), (1, 0));
         // Ended as a program is ended: its streams are closed.
         standing = {

@@ -52,7 +52,8 @@ impl LabCrowd {
         let _ = writeln!(text, "\n{} joined the DHT. {} dials, until connected:\n", self.joined, self.dials);
         let most = self.steps.iter().max().copied().unwrap_or_default();
         for (number, count) in self.steps.iter().enumerate() {
-            let step = STEPS.get(number).map_or_else(|| "longer".to_owned(), |ms| format!("to {}", seconds(*ms)));
+            let step =
+                STEPS.get(number).map_or_else(|| "longer".to_owned(), |ms| format!("to {}", seconds(*ms)));
             let _ = writeln!(text, "  {step:>10} │ {}", column(*count as f64, most as f64).trim_end());
         }
         let mut spread = |what: &str, spread: &Option<LabSpread>| {

@@ -113,7 +113,7 @@ pub(crate) struct LabReach {
     pub(crate) first: Option<String>,
     /// What carried data at the end.
     pub(crate) last: Option<String>,
-    /// Why there is no connection.
+    /// Why there is no connection, or none from device to device, as far as it is known.
     pub(crate) why_not: Option<String>,
     /// A hash over everything that moved: the same for the same seed.
     pub(crate) trace: String,
@@ -235,6 +235,7 @@ impl LabReach {
     fn summary(&self) -> String {
         let mut lines = vec![String::new()];
         let kind = |kind: &Option<String>| kind.clone().unwrap_or_else(|| "nothing".to_owned());
+        let why = self.why_not.as_deref().unwrap_or("nothing is known of why");
         match (self.connected_ms, self.direct_ms) {
             (Some(connected), direct) => {
                 lines
@@ -243,11 +244,10 @@ impl LabReach {
                     Some(direct) => {
                         format!("Direct after {direct:.1} ms; at the end over {}.", kind(&self.last))
                     }
-                    None => format!("No direct path within 10 s; at the end over {}.", kind(&self.last)),
+                    None => format!("Not direct within 10 s: {why}. At the end over {}.", kind(&self.last)),
                 });
             }
             (None, _) => {
-                let why = self.why_not.as_deref().unwrap_or("nobody knows why");
                 lines.push(format!("Not connected: {why}."));
             }
         }

@@ -37,7 +37,9 @@ pub(crate) struct LabMiss {
     pub(crate) seed: u64,
     pub(crate) dialler: String,
     pub(crate) answerer: String,
-    /// Why there is no connection at all; null if there is one, by a relay.
+    /// False if not even a relay helped.
+    pub(crate) connected: bool,
+    /// Why there is no connection, or none from device to device; null if the device that dialled does not know.
     pub(crate) why: Option<String>,
 }
 
@@ -120,10 +122,11 @@ impl LabCell {
             "{a:<20} {b:<20} direct {direct:>5} {direct_times:<15}  connected {connected:>5} \
              {connected_times:<15}  relayed {relayed:>5}  {kinds}"
         );
-        for LabMiss { seed, dialler, answerer, why } in &self.misses {
-            let why = why.as_deref().unwrap_or("no direct path");
+        for LabMiss { seed, dialler, answerer, connected, why } in &self.misses {
+            let what = if *connected { "no direct path" } else { "no connection" };
+            let why = why.as_deref().unwrap_or("nothing is known of why");
             // Writing to a text does not fail.
-            let _ = write!(row, "\n    lab reach {dialler} {answerer} --seed {seed}: {why}");
+            let _ = write!(row, "\n    lab reach {dialler} {answerer} --seed {seed}: {what}: {why}");
         }
         row
     }

@@ -18,7 +18,7 @@ use crate::text::{bytes, duration, printable, rate};
 
 pub(crate) use lab::{LabEnd, LabEvent, LabGate, LabLine, LabPlace, LabPunch, LabReach, LabSample, LabSide};
 
-pub(crate) use crowd::LabCrowd;
+pub(crate) use crowd::{LabCrowd, STEPS};
 pub(crate) use matrix::{LabCell, LabMatrix, LabMiss, LabSpread};
 
 pub(crate) use relay::RelayEvent;

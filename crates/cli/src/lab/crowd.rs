@@ -11,10 +11,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{sleep, timeout};
 use towline_lab::{Link, Options, Place, World};
 
+use super::keys;
 use super::tally::{kinds, times};
 use super::town::{Device, Town};
 use super::trial::{self, Meeting};
-use super::keys;
 use crate::event::{LabCrowd, LabEvent, STEPS};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -79,7 +79,10 @@ async fn crowd(world: World, request: Request) -> Result<LabCrowd, Failure> {
     let mut devices = Vec::new();
     let mut places = BTreeMap::new();
     for (number, place) in (0..usize::from(request.nodes)).zip(mixed()) {
-        let line = Link { jitter: Duration::from_millis(chance.random_range(0..5)), ..Link::delay(Duration::from_millis(chance.random_range(3..44))) };
+        let line = Link {
+            jitter: Duration::from_millis(chance.random_range(0..5)),
+            ..Link::delay(Duration::from_millis(chance.random_range(3..44)))
+        };
         let name = format!("device-{number}");
         devices.push(town.device(&name, place, line, keys::device(number)?).await?);
         *places.entry(place.name().to_owned()).or_default() += 1;
@@ -91,7 +94,8 @@ async fn crowd(world: World, request: Request) -> Result<LabCrowd, Failure> {
         tokio::spawn(trial::answer(device.node.clone()));
     }
     let pairs = pairs(&mut chance, request);
-    let dials = pairs.iter().zip(0u32..).map(|((from, to), number)| dial(&devices[*from], &devices[*to], number));
+    let dials =
+        pairs.iter().zip(0u32..).map(|((from, to), number)| dial(&devices[*from], &devices[*to], number));
     let meetings = join_all(dials).await;
     let meetings: Vec<&Meeting> = meetings.iter().collect();
     let (connected, direct) = times(&meetings);

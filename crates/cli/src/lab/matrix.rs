@@ -140,7 +140,8 @@ fn summary(places: [Place; 2], trials: &BTreeMap<u64, ([Place; 2], Meeting)>) ->
         seed: *seed,
         dialler: places[0].name().to_owned(),
         answerer: places[1].name().to_owned(),
-        why: meeting.connected.as_ref().err().cloned(),
+        connected: meeting.connected.is_ok(),
+        why: meeting.connected.as_ref().err().or(meeting.why.as_ref()).cloned(),
     });
     LabCell {
         places: places.map(|place| place.name().to_owned()),

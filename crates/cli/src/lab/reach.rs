@@ -10,7 +10,6 @@ use towline::{ConnectionState, DeviceId, Event, LinkInfo, Node, Use};
 use towline_lab::towline_nat::Scope;
 use towline_lab::{BoxEvent, NatHandle, Options, Place, World};
 
-
 use super::nat::{addresses, sides};
 use super::tally::word;
 use super::trial::{LONGEST, Outcome, Trial};
@@ -57,6 +56,12 @@ async fn scene(world: World, places: [Place; 2], seed: u64, output: Output) -> R
     for (at, text) in notes {
         output.say(&LabEvent::Note { at: at.as_secs_f64(), text }.into());
     }
+    for (device, peer) in devices {
+        // Who never got so far has nothing to tell.
+        let Some(report) = device.node.report(peer.node.device()).await else { continue };
+        let text = format!("{} as servers see it: {}", device.site.host.name(), report.nat);
+        output.say(&LabEvent::Note { at: trial.start.elapsed().as_secs_f64(), text }.into());
+    }
     output.say(&LabEvent::Reach(told(&outcome)).into());
     Ok(())
 }
@@ -69,7 +74,7 @@ fn told(outcome: &Outcome) -> LabReach {
         direct_ms: meeting.direct.map(milliseconds),
         first: kind(meeting.first),
         last: kind(meeting.last),
-        why_not: meeting.connected.as_ref().err().cloned(),
+        why_not: meeting.connected.as_ref().err().or(meeting.why.as_ref()).cloned(),
         trace: format!("{:016x}", outcome.trace),
     }
 }

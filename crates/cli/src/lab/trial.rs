@@ -47,6 +47,8 @@ pub(super) struct Meeting {
     pub(super) direct: Option<Duration>,
     /// What carried data at the end.
     pub(super) last: Option<PathKind>,
+    /// Why nothing goes directly from device to device, as the one that dials sees it.
+    pub(super) why: Option<String>,
 }
 
 impl Meeting {
@@ -56,7 +58,7 @@ impl Meeting {
     }
 
     fn not(why: String) -> Self {
-        Self { connected: Err(why), first: None, direct: None, last: None }
+        Self { connected: Err(why), first: None, direct: None, last: None, why: None }
     }
 }
 
@@ -137,11 +139,14 @@ pub(super) async fn meet(alice: &Node, bob: &Node) -> Meeting {
     let Some((near, far)) = stands else { return Meeting::not("the connection ended at once".to_owned()) };
     let first = carrying(&near).await;
     let mut direct = None;
+    let mut why = None;
     if timeout_at(begun + SOON, both_direct(&near, &far)).await.is_ok() {
         direct = Some(begun.elapsed());
         sleep(AFTERWARDS).await;
+    } else {
+        why = near.report().await.cause().map(ToString::to_string);
     }
-    Meeting { connected, first, direct, last: carrying(&near).await }
+    Meeting { connected, first, direct, last: carrying(&near).await, why }
 }
 
 /// Waits until both are reachable by the DHT.

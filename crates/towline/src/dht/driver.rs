@@ -141,7 +141,9 @@ impl Driver {
                     for _ in 0..BATCH {
                         match next {
                             Some(Ok(received)) => {
-                                self.pulse.heard();
+                                if !self.sockets.is_led() {
+                                    self.pulse.heard();
+                                }
                                 self.node.handle_datagram(now, received.from, &buffer[..received.len]);
                                 // At once: a few requests for much would overflow the queue.
                                 self.drain(now);
@@ -216,7 +218,10 @@ impl Driver {
 
     fn send(&mut self, now: Instant, transmit: &Transmit) {
         let sent = self.sockets.send(&transmit.payload, transmit.to);
-        self.pulse.sent(now, transmit.to, sent.as_ref().err().map(io::Error::kind));
+        // What goes by a relay says nothing about the network here.
+        if !self.sockets.is_led() {
+            self.pulse.sent(now, transmit.to, sent.as_ref().err().map(io::Error::kind));
+        }
         if let Err(error) = sent {
             self.node.handle_send_error(now, transmit.to, error.kind());
         }
@@ -238,12 +243,12 @@ impl Driver {
         tracing::debug!("the network changed");
         // What the last network let through says nothing about this one.
         self.sockets.straight();
+        self.pulse.forget();
         self.leave(now);
     }
 
     /// The node is somewhere else from now on.
     fn leave(&mut self, now: Instant) {
-        self.pulse.forget();
         self.node.set_wall_clock(now, self.net.unix_time());
         self.node.connectivity_changed(now);
         self.bootstrap.disconnected(now);

@@ -112,10 +112,16 @@ impl Sockets {
         }
     }
 
-    /// Goes through the own sockets again. True if something else was used.
-    pub(super) fn straight(&mut self) -> bool {
-        let slots = [&mut self.v4, &mut self.v6].into_iter().flatten();
-        slots.map(|slot| slot.detour.take()).filter(Option::is_some).count() > 0
+    /// Whether something goes another way than by the own sockets.
+    pub(super) fn is_led(&self) -> bool {
+        [&self.v4, &self.v6].into_iter().flatten().any(|slot| slot.detour.is_some())
+    }
+
+    /// Goes through the own sockets again.
+    pub(super) fn straight(&mut self) {
+        for slot in [&mut self.v4, &mut self.v6].into_iter().flatten() {
+            slot.detour = None;
+        }
     }
 
     /// Waits for a datagram. Cancel safe. What broke is out of use.
