@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Lab, accepted, bytes, connected, identity, pass, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-use towline::{Node, Reach, Relay, RelayTransport};
+use towline::{Node, Reach, Relay, RelaySecret, RelayTransport};
 use towline_dht::node::Status;
 use towline_lab::{Place, Site};
 use towline_turn_tokio::proto::{PeerPolicy, ServerConfig, Users};
@@ -42,7 +42,7 @@ fn station(lab: &Lab, name: &str) -> (RelayServer, Relay) {
         server: at.to_string(),
         transport: RelayTransport::Tcp,
         user: "ann".to_owned(),
-        secret: "secret".to_owned(),
+        secret: RelaySecret::Password("secret".to_owned()),
     };
     (RelayServer::start(Arc::new(host), options).unwrap(), relay)
 }

@@ -35,6 +35,8 @@ const MIX: [(Place, u16); 10] = [
 ];
 /// Time between two devices that start.
 const STARTING: Duration = Duration::from_millis(20);
+/// Time that the DHT gets to put what it holds where it belongs, when all are there.
+const SETTLING: Duration = Duration::from_secs(30);
 /// Time between two dials.
 const DIALLING: Duration = Duration::from_millis(20);
 /// Virtual time it may take.
@@ -89,7 +91,8 @@ async fn crowd(world: World, request: Request) -> Result<LabCrowd, Failure> {
         sleep(STARTING).await;
     }
     let waiting = devices.iter().map(|device| timeout(trial::JOINING, device.node.registered()));
-    let joined = join_all(waiting).await.into_iter().filter(Result::is_ok).count();
+    let joined = join_all(waiting).await.into_iter().flatten().count();
+    sleep(SETTLING).await;
     for device in &devices {
         tokio::spawn(trial::answer(device.node.clone()));
     }

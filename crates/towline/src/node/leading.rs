@@ -18,15 +18,15 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub(super) async fn lead(ctx: Arc<Context>) {
     let mut status = ctx.dht.watch_status();
     let mut changes = ctx.net.changes();
-    while status.wait_for(|status| !heard(status)).await.is_ok() {
-        match timeout(PATIENCE, status.wait_for(heard)).await {
+    while status.wait_for(|status| !heard(*status)).await.is_ok() {
+        match timeout(PATIENCE, status.wait_for(|status| heard(*status))).await {
             Ok(Ok(_)) => continue,
             Ok(Err(_)) => return,
             Err(_) => {}
         }
         if let Some(socket) = ctx.means.relayed_socket().await {
             let led = ctx.dht.detour(Box::new(socket)).await;
-            if led.is_err() || timeout(PATIENCE, status.wait_for(heard)).await.is_ok() {
+            if led.is_err() || timeout(PATIENCE, status.wait_for(|status| heard(*status))).await.is_ok() {
                 continue;
             }
         }
@@ -36,6 +36,6 @@ pub(super) async fn lead(ctx: Arc<Context>) {
 }
 
 /// Whether a node of the DHT has answered.
-fn heard(status: &PerFamily<Status>) -> bool {
+fn heard(status: PerFamily<Status>) -> bool {
     status.v4.max(status.v6) == Status::Connected
 }
