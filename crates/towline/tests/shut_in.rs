@@ -98,7 +98,7 @@ fn another_relay_takes_over_and_an_open_network_needs_none() {
             other
         };
         becomes(&alice, Status::Connecting, Duration::from_secs(10)).await;
-        becomes(&alice, Status::Connected, Duration::from_secs(60)).await;
+        becomes(&alice, Status::Connected, Duration::from_mins(1)).await;
         assert_eq!(standing.allocations(), 1);
 
         let interfaces = towline::net::Net::interfaces(&site.host).unwrap();
