@@ -32,19 +32,20 @@ impl Default for Consent {
     }
 }
 
-/// What may be sent to one IP address that has not answered a check yet, in the whole life of an agent and whatever its
-/// restarts: UDP checks with their repetitions, and TCP connects.
+/// What may be sent to one IP address that has not answered a check yet, whatever the restarts of an agent: UDP checks with
+/// their repetitions, and TCP connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TargetLimits {
     /// Packets per second. Default 40: pacing and repetitions of one list of candidates stay below it.
     pub rate: u32,
     /// Packets at once. Default 32.
     pub burst: u32,
-    /// Packets in all. Default 512, about 60 kB.
+    /// Packets within [`Self::memory`]. Default 512, about 60 kB.
     pub max_packets: u32,
     /// Addresses that are told apart; further ones get nothing. Default 256.
     pub max_targets: usize,
-    /// When an address to which nothing is sent may be forgotten to make room for another. Default 10 min.
+    /// When an address to which nothing is sent may be forgotten to make room for another, and how long packets count: an
+    /// agent may live for weeks, and restart in each. Default 10 min.
     pub memory: Duration,
 }
 

@@ -17,7 +17,8 @@ pub struct RemotePolicy {
     pub max_candidates: usize,
     /// The most peer-reflexive candidates learnt beside them. Default 16.
     pub max_reflexive: usize,
-    /// The most TCP connections opened for one session, retries included. Default 256.
+    /// The most TCP connections opened within [`TargetLimits::memory`](crate::TargetLimits::memory), retries included.
+    /// Default 256.
     pub max_connects: u32,
     /// Loopback addresses may be tried. Default true.
     pub allow_loopback: bool,

@@ -115,6 +115,33 @@ fn a_single_path_over_udp_restarts_too() {
 }
 
 #[test]
+fn a_single_path_whose_address_goes_during_a_restart_is_replaced() {
+    for found in [true, false] {
+        let mut setup = Setup::new(false, true, &Config::default());
+        let theirs = setup.b.agent.restart(setup.net.now);
+        assert_eq!(setup.b.agent.remove_local(setup.net.now, addr("10.0.0.2:6000")), 1);
+        setup.run(ms(10));
+        assert!(setup.b.lost().is_none() && setup.b.agent.selected().is_none());
+        let moved = Candidate::host(Transport::Udp, addr("172.16.0.9:6000"), 0);
+        if found {
+            setup.net.bind(1, addr("172.16.0.9:6000"));
+            setup.b.agent.add_local(setup.net.now, moved.clone());
+            let ours = setup.a.agent.restart(setup.net.now);
+            setup.a.agent.set_remote(setup.net.now, Description { candidates: vec![moved], ..theirs });
+            setup.b.agent.set_remote(setup.net.now, ours);
+        }
+        setup.run(Duration::from_secs(30));
+        let there = SelectedPath::Udp { local: addr("10.0.0.1:6000"), remote: addr("172.16.0.9:6000") };
+        if found {
+            assert_eq!(setup.a.agent.selected(), Some(there));
+            assert_eq!(setup.b.agent.selected().map(|path| path.remote()), Some(addr("10.0.0.1:6000")));
+        } else {
+            assert!(setup.b.failure().is_some(), "its restart led nowhere");
+        }
+    }
+}
+
+#[test]
 fn a_device_that_moves_is_found_at_its_new_address() {
     let mut setup = Setup::new(false, true, &Config::parallel());
     let now = setup.net.now;

@@ -103,10 +103,6 @@ impl Agent {
     pub(super) fn start_checks(&mut self, now: Instant) {
         for id in self.waiting() {
             let connects = matches!(self.pair(id).link, Link::Opened(None));
-            if connects && self.connects >= self.config.policy.max_connects {
-                self.set_state(id, State::Failed(PairError::NotTried));
-                continue;
-            }
             if connects && self.connecting() >= self.config.max_connecting {
                 continue;
             }
@@ -117,7 +113,10 @@ impl Agent {
             if !self.pacer.take(now) {
                 break;
             }
-            if connects {
+            let (span, most) = (self.config.targets.memory, self.config.policy.max_connects);
+            if connects && !self.connects.spend(now, span, most) {
+                self.fail_pair(now, id, PairError::NotTried);
+            } else if connects {
                 self.connect(now, id);
             } else {
                 self.send_check(now, id, Purpose::Ordinary);
@@ -134,7 +133,6 @@ impl Agent {
         if !self.is_simultaneous(self.pair(id)) {
             local.set_port(0);
         }
-        self.connects += 1;
         self.pair_mut(id).link = Link::Opened(Some(stream));
         self.set_state(id, State::Connecting { deadline: now + self.config.connect_timeout });
         self.streams.insert(stream, Stream { local, remote, state: StreamState::Connecting { pair: id } });

@@ -251,6 +251,8 @@ impl SelectedPath {
 pub struct ValidPair {
     /// The pair.
     pub pair: PairId,
+    /// How many restarts ([`crate::Agent::restart`]) it has seen begin: a pair of a later one supersedes it.
+    pub generation: u32,
     /// Where its packets go.
     pub path: SelectedPath,
     /// The kind of our candidate.
@@ -311,7 +313,7 @@ pub enum Event {
         /// The pair.
         pair: PairId,
     },
-    /// No pair works any more. With [`crate::Paths::Many`] only: the agent lives on, tries the pairs again, takes new
+    /// No pair works any more. With [`crate::Paths::Many`], or during a restart, only: the agent lives on, tries the pairs again, takes new
     /// candidates, and selects again when one works.
     Disconnected,
     /// A role conflict was settled against us.

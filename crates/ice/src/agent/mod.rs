@@ -57,7 +57,7 @@ use pair::{Link, Pair, State, pair_priority};
 use restart::{Generation, Previous};
 use stream::Stream;
 pub use targets::SharedTargets;
-use targets::Targets;
+use targets::{Spent, Targets};
 
 /// Switches of role within one session, after which a peer that keeps contradicting is not followed any more.
 const MAX_ROLE_SWITCHES: u32 = 4;
@@ -107,7 +107,7 @@ pub struct Agent {
     // A path has been selected: the roles are in use, and no attempt can fail any more.
     connected: bool,
     next_stream: u32,
-    connects: u32,
+    connects: Spent,
     refused_candidates: u32,
     refused_connections: u32,
     dropped: u64,
@@ -141,7 +141,7 @@ impl Agent {
             phase: Phase::Gathering,
             connected: false,
             next_stream: 0,
-            connects: 0,
+            connects: Spent::default(),
             refused_candidates: 0,
             refused_connections: 0,
             dropped: 0,

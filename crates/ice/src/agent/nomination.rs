@@ -211,6 +211,7 @@ impl Agent {
         let pair = self.pair(id);
         ValidPair {
             pair: id,
+            generation: pair.generation,
             path: self.path(pair),
             local: self.locals[pair.local].kind,
             remote: self.remotes[pair.remote].candidate.kind,
@@ -254,7 +255,8 @@ impl Agent {
     /// Ends the attempt when nothing is open, nothing can come in, or nothing came for long enough.
     fn consider_failure(&mut self, now: Instant) {
         let Phase::Checking(Checking { nominee, patience, .. }) = self.phase else { return };
-        if self.connected {
+        // One that was connected fails only if it has a single path, lost it and finds no other.
+        if self.connected && self.config.paths == Paths::Many {
             return;
         }
         let valid = self.pairs.values().any(Pair::is_valid);
@@ -271,16 +273,16 @@ impl Agent {
         let listens = |c: &crate::Candidate| c.accepts() || c.transport == Transport::Udp;
         let reason = if valid {
             FailureReason::NotNominated
-        } else if self.locals.is_empty() {
+        } else if self.locals.is_empty() && !self.connected {
             return self.fail(FailureReason::NoLocalCandidates);
-        } else if self.remotes.is_empty() {
+        } else if self.remotes.is_empty() && !self.connected {
             return self.fail(FailureReason::NoRemoteCandidates);
         } else if self.pairs.is_empty() {
             FailureReason::NoPairs
         } else {
             FailureReason::AllPairsFailed
         };
-        if !valid && !self.locals.iter().any(listens) {
+        if !valid && !self.connected && !self.locals.iter().any(listens) {
             return self.fail(reason);
         }
         let wait = match self.role {

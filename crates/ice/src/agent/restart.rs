@@ -35,8 +35,8 @@ impl Agent {
     /// The pairs so far go on as they are, until one of the new ones is selected. If none ever is, they stay. The peer
     /// does the same when [`Agent::is_restart`] says so of a description it gets: first `restart`, then `set_remote`.
     /// Candidates of addresses that are gone are to be removed before ([`Agent::remove_local`]), new ones added. With
-    /// [`Paths::One`] the end of the pair in use ends the session, a restart or not: its address is removed after the
-    /// new selection.
+    /// [`Paths::One`] after it: while a restart is under way the session outlives the pair in use, and fails if none is
+    /// selected instead.
     pub fn restart(&mut self, now: Instant) -> Description {
         if matches!(self.phase, Phase::Over) {
             return self.local_description();
@@ -65,6 +65,11 @@ impl Agent {
         self.forget_nominee();
         tracing::debug!(generation = number, "restart");
         self.local_description()
+    }
+
+    /// With the path in use the session ends. Not while a restart looks for another: then its outcome decides.
+    pub(super) fn ends_with_its_path(&self) -> bool {
+        self.config.paths == Paths::One && self.previous.is_none()
     }
 
     /// Whether this description of the peer begins a restart: it is another one than that in use.
@@ -137,7 +142,7 @@ impl Agent {
             Phase::Gathering | Phase::Checking(_) | Phase::Selected(_) | Phase::Over => false,
         };
         if selected(&self.phase) {
-            if self.config.paths == Paths::One {
+            if self.ends_with_its_path() {
                 self.lose(LossReason::GivenUp);
             }
             self.replace_lost(now);

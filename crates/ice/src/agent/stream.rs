@@ -9,7 +9,6 @@ use super::request::Arrival;
 use super::{Agent, CloseReason, Disposition, DropReason, PairId, Phase, Refused, StreamId};
 use crate::addr::canonical;
 use crate::candidate::CandidateKind;
-use crate::config::Paths;
 use crate::framing::{self, PayloadKind};
 use crate::report::{ConnectError, PairError};
 
@@ -150,8 +149,7 @@ impl Agent {
     pub fn handle_tcp_closed(&mut self, now: Instant, stream: StreamId) {
         let Some(closed) = self.streams.remove(&stream) else { return };
         let Some(pair) = closed.state.pair() else { return };
-        let one = self.config.paths == Paths::One;
-        if one && matches!(&self.phase, Phase::Selected(selected) if selected.pair == pair) {
+        if self.ends_with_its_path() && matches!(&self.phase, Phase::Selected(selected) if selected.pair == pair) {
             self.set_state(pair, State::Failed(PairError::Closed));
             self.lose(super::LossReason::StreamClosed);
         } else {

@@ -12,11 +12,31 @@ use crate::config::TargetLimits;
 struct Target {
     /// It answered a check of ours: it takes part.
     proven: bool,
-    sent: u32,
+    sent: Spent,
     tokens: u32,
     /// When the last token was added.
     refilled: Instant,
     last: Instant,
+}
+
+/// What was used up of something that is granted anew for each span of time.
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Spent {
+    /// Uses up one of the `most` of this `span`; false when none is left.
+    pub(super) fn spend(&mut self, now: Instant, span: Duration, most: u32) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= span {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        let left = self.count < most;
+        self.count += u32::from(left);
+        left
+    }
 }
 
 /// One account per IP address, whatever the port.
@@ -44,7 +64,7 @@ impl Targets {
         }
         let target = self.targets.entry(ip).or_insert(Target {
             proven: false,
-            sent: 0,
+            sent: Spent::default(),
             tokens: limits.burst,
             refilled: now,
             last: now,
@@ -61,11 +81,10 @@ impl Targets {
         if target.tokens == limits.burst {
             target.refilled = now;
         }
-        if target.tokens == 0 || target.sent >= limits.max_packets {
+        if target.tokens == 0 || !target.sent.spend(now, limits.memory, limits.max_packets) {
             return false;
         }
         target.tokens -= 1;
-        target.sent += 1;
         target.last = now;
         true
     }
@@ -171,6 +190,20 @@ mod tests {
         assert_eq!(spend(start + limits.memory, 2), 20);
         assert_eq!(spend(start + limits.memory + Duration::from_secs(1), 3), 20, "in place of the oldest");
         assert_eq!(shared.lock().targets.len(), 2);
+    }
+
+    #[test]
+    fn what_was_used_up_is_granted_anew_after_the_span() {
+        let limits = TargetLimits { max_packets: 3, ..TargetLimits::default() };
+        let start = Instant::now();
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        let mut targets = Targets::new(limits);
+        for round in 0..3 {
+            let begin = start + limits.memory * round;
+            let late = begin + limits.memory - Duration::from_secs(1);
+            assert!((0..3).all(|_| targets.allow(begin, ip)), "round {round}");
+            assert!(!targets.allow(begin, ip) && !targets.allow(late, ip), "round {round}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Agent {
             self.events.push_back(Event::ConsentLost { pair: id });
         }
         self.fail_pair(now, id, PairError::ConsentLost);
-        if selected && self.config.paths == Paths::One {
+        if selected && self.ends_with_its_path() {
             self.lose(LossReason::ConsentLost);
         }
     }
@@ -96,7 +96,7 @@ impl Agent {
     pub(super) fn plan_recheck(&mut self, now: Instant, id: PairId, error: PairError) {
         let hopeless = matches!(
             error,
-            PairError::Rejected(_) | PairError::NotTried | PairError::Superseded | PairError::LocalGone
+            PairError::Rejected(_) | PairError::Superseded | PairError::LocalGone
         );
         let (recheck, limit) = (self.config.recheck, self.config.rechecks);
         let many = self.config.paths == Paths::Many;
