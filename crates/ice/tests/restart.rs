@@ -134,11 +134,26 @@ fn a_single_path_whose_address_goes_during_a_restart_is_replaced() {
         let there = SelectedPath::Udp { local: addr("10.0.0.1:6000"), remote: addr("172.16.0.9:6000") };
         if found {
             assert_eq!(setup.a.agent.selected(), Some(there));
-            assert_eq!(setup.b.agent.selected().map(|path| path.remote()), Some(addr("10.0.0.1:6000")));
+            assert_eq!(setup.b.agent.selected().map(SelectedPath::remote), Some(addr("10.0.0.1:6000")));
         } else {
             assert!(setup.b.failure().is_some(), "its restart led nowhere");
         }
     }
+}
+
+#[test]
+fn reflexive_candidates_go_when_they_do_not_hold_any_more() {
+    let mut setup = Setup::new(true, true, &Config::parallel());
+    let (outside, base) = (addr("198.51.100.1:7"), addr("10.0.0.1:6000"));
+    for port in 0..100 {
+        let seen = std::net::SocketAddr::new(outside.ip(), 7 + port);
+        assert!(setup.a.agent.add_local(setup.net.now, Candidate::reflexive(Transport::Udp, seen, base, 0)));
+        setup.talk(ms(10));
+        assert_eq!(setup.a.agent.remove_reflexive(setup.net.now), 1);
+    }
+    assert_eq!(setup.a.agent.remove_reflexive(setup.net.now), 0);
+    setup.talk(Duration::from_secs(1));
+    setup.complete();
 }
 
 #[test]

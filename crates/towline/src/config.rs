@@ -15,6 +15,8 @@ use crate::revocations::SharedRevocations;
 
 /// Channels above the limit that a peer may open to learn that they are refused.
 const REFUSALS: u32 = 64;
+/// Whoever is above the transport gives up first, and knows more.
+const NO_LINK_MARGIN: Duration = Duration::from_secs(5);
 
 /// Everything about a node that is not its identity. `Default` is [`Config::internet`].
 #[derive(Debug, Clone)]
@@ -160,6 +162,8 @@ impl Config {
             // Whether the peer lives is found out above it; this is for a peer that only its own side believes alive.
             idle_timeout: mux.keep_alive.map_or(Duration::MAX, |keep| 2 * (keep.interval + keep.timeout)),
             keep_alive: mux.keep_alive.is_some(),
+            // Links that were closed may be replaced as well as those that are silent.
+            no_link_timeout: limits.adrift_timeout + NO_LINK_MARGIN,
             ..towline_channeler::Config::default()
         }
     }
@@ -173,6 +177,7 @@ impl Config {
             name: limits.channel_name,
             handed_over: limits.connection_receive_budget / 4,
             probe_timeout: self.mux.probe_timeout,
+            adrift: limits.adrift_timeout,
             keep_alive: self.mux.keep_alive,
         }
     }

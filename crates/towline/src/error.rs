@@ -251,6 +251,9 @@ pub enum CloseReason {
     /// The peer broke a rule of the channeler transport.
     #[error("the peer broke a rule: {0}")]
     Violation(towline_channeler::Violation),
+    /// The peer began to look for new paths again and again.
+    #[error("the peer restarted the search for paths too often")]
+    TooManyRestarts,
     /// TLS failed.
     #[error("TLS failed: {0}")]
     Tls(TlsError),

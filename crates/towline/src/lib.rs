@@ -28,6 +28,7 @@ mod revocations;
 mod router;
 pub mod signal;
 pub mod sip;
+mod tokens;
 
 pub use channel::{Channel, IncomingChannel, ReadHalf, WriteHalf};
 pub use config::Config;

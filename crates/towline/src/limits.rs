@@ -51,6 +51,9 @@ pub struct Limits {
     pub tls_timeout: Duration,
     /// Wait for the peer's program to accept or refuse a channel.
     pub channel_timeout: Duration,
+    /// How long a connection between Towlines may be without a path that works, while new ones are looked for: the network was
+    /// changed, or is gone for a moment.
+    pub adrift_timeout: Duration,
     /// How long a closing connection may take to hand over what is already queued.
     pub close_timeout: Duration,
 }
@@ -79,6 +82,7 @@ impl Default for Limits {
             path_timeout: Duration::from_secs(30),
             tls_timeout: Duration::from_secs(20),
             channel_timeout: Duration::from_secs(30),
+            adrift_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(3),
         }
     }

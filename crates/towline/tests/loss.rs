@@ -159,7 +159,7 @@ fn an_outage_shorter_than_the_keep_alive_is_survived() {
 }
 
 #[test]
-fn a_change_of_network_is_probed_within_three_seconds() {
+fn after_a_change_of_network_a_silent_peer_has_half_a_minute() {
     story(9, async |world| {
         let lab = Lab::new(world).await;
         let (alice, bob, host, connection) = with_host(&lab).await;
@@ -169,34 +169,31 @@ fn a_change_of_network_is_probed_within_three_seconds() {
         alice.connectivity_changed().await;
         common::pass(Duration::from_secs(10)).await;
         ping_pong(&mut channel, b"alive").await.unwrap();
-        // A dead one is found out.
+        // A dead one is found out, and new paths are looked for until there is no hope.
         host.set_outage(2, true);
         alice.connectivity_changed().await;
         let begun = now();
         connection.closed().await;
         let took = now() - begun;
-        // The probe, and a second for a farewell that nobody takes.
-        assert!(took <= Duration::from_millis(4100), "{took:?}");
+        // Two seconds of silence, the search, and a second for a farewell that nobody takes.
+        assert!(took >= Duration::from_secs(15) && took <= Duration::from_secs(35), "{took:?}");
         let error = channel.read(&mut [0; 1]).await.unwrap_err();
         assert_eq!(channel_error(&error), &ChannelError::Connection(CloseReason::Dead));
     });
 }
 
 #[test]
-fn a_new_address_of_this_host_is_noticed_without_being_told() {
+fn a_connection_follows_this_host_to_a_new_address() {
     story(10, async |world| {
         let lab = Lab::new(world).await;
         let (alice, bob, host, connection) = with_host(&lab).await;
         tokio::spawn(echo(alice.clone()));
-        let old = bob.connection(alice.device()).unwrap();
+        let mut before = bob.connect(alice.device(), "before").await.unwrap();
         host.readdress(2);
-        let begun = now();
-        old.closed().await;
-        assert!(now() - begun <= Duration::from_secs(5), "{:?}", now() - begun);
-        // And the device is dialled anew, from where it is now.
-        let mut channel = bob.connect(alice.device(), "moved").await.unwrap();
+        ping_pong(&mut before, b"moved").await.unwrap();
+        let mut channel = bob.connect(alice.device(), "after").await.unwrap();
         assert_eq!(exchange(&mut channel, b"hello").await.unwrap(), b"hello");
-        assert_ne!(channel.connection(), connection.id());
+        assert_eq!(channel.connection(), connection.id());
     });
 }
 

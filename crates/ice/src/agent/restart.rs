@@ -8,6 +8,7 @@ use super::stream::StreamState;
 use super::{Agent, CloseReason, LossReason, PairId, Phase};
 use crate::addr::canonical;
 use crate::blob::Description;
+use crate::candidate::CandidateKind;
 use crate::config::Paths;
 use crate::credentials::Credentials;
 use crate::report::PairError;
@@ -153,7 +154,16 @@ impl Agent {
     /// A local address is gone, or not to be used any more: its candidates and their pairs go with it. Returns how many
     /// candidates there were.
     pub fn remove_local(&mut self, now: Instant, base: SocketAddr) -> usize {
-        let gone = |c: &crate::Candidate| canonical(c.base) == canonical(base);
+        self.remove_locals(now, |candidate| canonical(candidate.base) == canonical(base))
+    }
+
+    /// What was found out of how others see our addresses does not hold any more: reflexive candidates go, and are to be
+    /// gathered anew. Returns how many there were.
+    pub fn remove_reflexive(&mut self, now: Instant) -> usize {
+        self.remove_locals(now, |candidate| candidate.kind == CandidateKind::ServerReflexive)
+    }
+
+    fn remove_locals(&mut self, now: Instant, gone: impl Fn(&crate::Candidate) -> bool) -> usize {
         let affected = |local: usize| gone(&self.locals[local]);
         let pairs: Vec<_> = self.pairs.values().filter(|p| affected(p.local)).map(|p| p.id).collect();
         let strangers = |state| matches!(state, StreamState::Accepted { local, .. } if affected(local));

@@ -149,7 +149,9 @@ impl Agent {
     pub fn handle_tcp_closed(&mut self, now: Instant, stream: StreamId) {
         let Some(closed) = self.streams.remove(&stream) else { return };
         let Some(pair) = closed.state.pair() else { return };
-        if self.ends_with_its_path() && matches!(&self.phase, Phase::Selected(selected) if selected.pair == pair) {
+        if self.ends_with_its_path()
+            && matches!(&self.phase, Phase::Selected(selected) if selected.pair == pair)
+        {
             self.set_state(pair, State::Failed(PairError::Closed));
             self.lose(super::LossReason::StreamClosed);
         } else {

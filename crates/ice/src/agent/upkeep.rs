@@ -94,10 +94,7 @@ impl Agent {
 
     /// Plans the next try of a pair that failed, if it deserves one.
     pub(super) fn plan_recheck(&mut self, now: Instant, id: PairId, error: PairError) {
-        let hopeless = matches!(
-            error,
-            PairError::Rejected(_) | PairError::Superseded | PairError::LocalGone
-        );
+        let hopeless = matches!(error, PairError::Rejected(_) | PairError::Superseded | PairError::LocalGone);
         let (recheck, limit) = (self.config.recheck, self.config.rechecks);
         let many = self.config.paths == Paths::Many;
         // An address that nobody announced is tried again only if it has worked.

@@ -15,6 +15,7 @@ use super::bundle::Bundle;
 use super::session::Session;
 use crate::error::CloseReason;
 use crate::info::{ChannelInfo, LinkInfo};
+use crate::path::HostNow;
 use crate::report::View;
 
 /// A channel of one connection. Never used again in it.
@@ -241,6 +242,22 @@ impl Carrier {
     /// Ends in [`Event::Dead`] unless the peer gives a sign of life soon.
     pub(crate) fn probe(&mut self, now: Instant) {
         either!(self, it => it.probe(now));
+    }
+
+    /// The host's addresses may have changed.
+    pub(crate) fn network_changed(&mut self, now: Instant, host: &HostNow) {
+        match self {
+            Self::Session(session) => session.probe(now),
+            Self::Bundle(bundle) => bundle.network_changed(now, host),
+        }
+    }
+
+    /// No path works at the moment, and others are looked for.
+    pub(crate) fn is_adrift(&self) -> bool {
+        match self {
+            Self::Session(_) => false,
+            Self::Bundle(bundle) => bundle.is_adrift(),
+        }
     }
 
     /// Takes no more requests, and tells the peer.

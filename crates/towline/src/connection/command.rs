@@ -11,6 +11,7 @@ use crate::connection::carrier::ChannelId;
 use crate::connection::flow::Half;
 use crate::error::{ChannelError, CloseReason};
 use crate::info::{ChannelInfo, LinkInfo};
+use crate::path::HostNow;
 use crate::report::View;
 
 /// Commands to one connection. Everything a program does with a channel passes through here, in order.
@@ -42,7 +43,9 @@ pub(crate) enum Command {
     View { reply: oneshot::Sender<Option<View>> },
     /// Measure the round trip.
     Ping { reply: oneshot::Sender<Duration> },
-    /// The network changed: make sure that the peer is still there.
+    /// The network may have changed: move, or make sure that the peer is still there.
+    NetworkChanged { host: Arc<HostNow> },
+    /// There is another connection to the peer: make sure that this one works.
     Probe,
     /// Take no more requests, and close once no channel is left.
     Retire,

@@ -15,6 +15,7 @@ use crate::error::{ChannelError, CloseReason};
 use crate::info::{
     ChannelInfo, ConnectionId, ConnectionInfo, ConnectionState, EstablishedInfo, LinkInfo, Origin,
 };
+use crate::path::HostNow;
 use crate::policy::Peer;
 use crate::report::{Journal, Report};
 
@@ -113,6 +114,11 @@ impl Connection {
         answer.await.ok()
     }
 
+    /// Tells of the host's addresses: the connection moves if they have changed, and looks whether the peer is still there.
+    pub(crate) fn network_changed(&self, host: &Arc<HostNow>) {
+        let _ = self.shared.line.commands.try_send(Command::NetworkChanged { host: Arc::clone(host) });
+    }
+
     /// Makes sure that the peer is still there: if it does not answer in time, the connection ends.
     pub(crate) fn probe(&self) {
         let _ = self.shared.line.commands.try_send(Command::Probe);
@@ -151,7 +157,9 @@ impl Connection {
 
     /// Whether channels can be opened on it.
     pub(crate) fn is_usable(&self) -> bool {
-        !self.is_closed() && !self.shared.counters.leaving.load(Ordering::Acquire)
+        let counters = &self.shared.counters;
+        let lost = counters.leaving.load(Ordering::Acquire) || counters.adrift.load(Ordering::Relaxed);
+        !self.is_closed() && !lost
     }
 
     /// The connection as a plain value.

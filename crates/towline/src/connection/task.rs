@@ -28,6 +28,8 @@ pub(crate) struct Counters {
     pub(crate) channels: AtomicUsize,
     /// One of the two sides takes no new channels.
     pub(crate) leaving: AtomicBool,
+    /// No path works at the moment, and others are looked for.
+    pub(crate) adrift: AtomicBool,
     /// Why the connection has ended, once it has.
     pub(crate) ended: OnceLock<CloseReason>,
 }
@@ -183,6 +185,7 @@ impl Task {
                     self.pings.push((id, reply));
                 }
             }
+            Command::NetworkChanged { host } => carrier.network_changed(now, &host),
             Command::Probe => carrier.probe(now),
             Command::Retire => {
                 if matches!(self.ending, Ending::Open) {
@@ -347,6 +350,7 @@ impl Task {
         let (sent, received) = self.channels.totals();
         self.counters.sent.store(sent, Ordering::Relaxed);
         self.counters.received.store(received, Ordering::Relaxed);
+        self.counters.adrift.store(self.carrier.is_adrift(), Ordering::Relaxed);
         let channels = self.channels.len();
         if self.counters.channels.swap(channels, Ordering::Relaxed) != channels {
             self.share.set_channels(channels);

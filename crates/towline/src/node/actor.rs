@@ -33,6 +33,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::event::Event;
 use crate::info::{ConnectionId, ConnectionInfo, Origin};
 use crate::limits::Limits;
+use crate::path::HostNow;
 use crate::report::{Journal, Report};
 use crate::signal::{MAX_ID, Signal, Treated};
 
@@ -143,11 +144,15 @@ impl Actor {
         }
     }
 
-    /// Finds out which connections have survived a change of the network.
+    /// Lets connections move after a change of the network, and finds out which have survived it.
     fn probe(&self) {
         self.ctx.means.check();
+        let host = match HostNow::look(self.ctx.net.as_ref(), self.ctx.path.addresses) {
+            Ok(host) => Arc::new(host),
+            Err(error) => return tracing::debug!(%error, "the host's addresses are not known"),
+        };
         for connection in self.table.all() {
-            connection.probe();
+            connection.network_changed(&host);
         }
     }
 

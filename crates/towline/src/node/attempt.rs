@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use towline_ice::{Candidate, CandidateKind, Description, Role, Transport, Trickle};
+use towline_ice::{Candidate, CandidateKind, Description, Role, Transport};
 use towline_identity::{Chain, DeviceId, PublicKey};
 
 use super::asking::{ask, refuse};
@@ -22,7 +22,8 @@ use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
 use crate::report::Journal;
-use crate::signal::{Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
+use crate::signal::{Further, Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
+use crate::tokens::Tokens;
 
 /// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
 /// rounds through the DHT; a node that has run for a while does not wait.
@@ -32,10 +33,13 @@ const PUBLISHED_FIRST: Duration = Duration::from_secs(1);
 const FIRST_WORDS: Duration = Duration::from_millis(100);
 /// Candidates that come later are gathered for this time before they are sent,
 const GATHER: Duration = Duration::from_millis(50);
-/// in at most this many values,
-const MAX_LATER: usize = 4;
-/// and as many wait.
+/// in this many values at first, and then in one after each pause: a connection may look for new paths as long as it lives.
+const LATER_VALUES: u32 = 4;
+const LATER_PAUSE: Duration = Duration::from_secs(4);
+/// As many wait.
 const LATER_QUEUE: usize = 8;
+/// How long one value may hold up the next, which knows more.
+const LATER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A device that asks may still be publishing its certificate: it is looked for again after these times.
 const LOOK_AGAIN: [Duration; 5] = [
@@ -289,7 +293,7 @@ pub(crate) struct Replies {
     /// Its answer, when it comes.
     pub(crate) answer: oneshot::Receiver<Incoming>,
     /// Its candidates that come later.
-    pub(crate) later: mpsc::Receiver<Trickle>,
+    pub(crate) later: mpsc::Receiver<Further>,
 }
 
 /// Dials `device`.
@@ -344,7 +348,7 @@ pub(crate) async fn answer(
     ctx: Arc<Context>,
     incoming: Incoming,
     known: Option<Known>,
-    later: mpsc::Receiver<Trickle>,
+    later: mpsc::Receiver<Further>,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {
@@ -461,24 +465,37 @@ fn follow(
     ctx: &Arc<Context>,
     attempt: &Attempt,
     to: Recipient,
-    theirs: mpsc::Receiver<Trickle>,
+    theirs: mpsc::Receiver<Further>,
     more: bool,
 ) -> Later {
-    let (ours, mut waiting) = mpsc::channel::<Trickle>(LATER_QUEUE);
+    let (ours, mut waiting) = mpsc::channel::<Further>(LATER_QUEUE);
     let ctx = Arc::clone(ctx);
     let (id, by_dialler) = (attempt.id.0, attempt.origin == Origin::Dialled);
     // Ends with the paths that it speaks for.
     tokio::spawn(async move {
-        for _ in 0..MAX_LATER {
-            let Some(mut trickle) = waiting.recv().await else { return };
+        let mut allowed = Tokens::new(LATER_VALUES, LATER_PAUSE, towline_net::now());
+        while let Some(mut further) = waiting.recv().await {
             tokio::time::sleep(GATHER).await;
-            while let Ok(next) = waiting.try_recv() {
-                trickle.candidates.extend(next.candidates);
-                trickle.end |= next.end;
+            if let Some(at) = allowed.next() {
+                towline_net::sleep_until(at).await;
             }
-            let later = LaterCandidates { id, by_dialler, trickle };
-            if let Err(error) = ctx.signalling.send_later(&to.key, to.eras, &later).await {
-                tracing::debug!(%error, "further candidates could not be stored");
+            allowed.take(towline_net::now());
+            while let Ok(next) = waiting.try_recv() {
+                // A restart makes what is older obsolete.
+                if next.trickle.ufrag == further.trickle.ufrag && next.restart.is_none() {
+                    further.trickle.candidates.extend(next.trickle.candidates);
+                    further.trickle.end |= next.trickle.end;
+                } else {
+                    further = next;
+                }
+            }
+            let Further { trickle, restart } = further;
+            let later = LaterCandidates { id, by_dialler, trickle, restart };
+            let send = ctx.signalling.send_later(&to.key, to.eras, &later);
+            match tokio::time::timeout(LATER_PATIENCE, send).await {
+                Ok(Err(error)) => tracing::debug!(%error, "further candidates could not be stored"),
+                Err(_) => tracing::debug!("nobody has confirmed further candidates"),
+                Ok(Ok(_)) => {}
             }
         }
     });

@@ -31,7 +31,7 @@ pub(crate) struct Context {
     pub(super) passports: Passports,
     pub(crate) config: Config,
     pub(crate) path: PathOptions,
-    pub(crate) means: Means,
+    pub(crate) means: Arc<Means>,
     pub(crate) device: DeviceId,
     pub(crate) account: AccountId,
     pub(crate) events: broadcast::Sender<Event>,

@@ -128,7 +128,7 @@ impl Node {
             targets: SharedTargets::new(config.limits.targets),
         };
         let incoming_queue = config.limits.incoming_queue.max(1);
-        let means = Means::start(&net, &config.reach, &mut tasks);
+        let means = Arc::new(Means::start(&net, &config.reach, &mut tasks));
         let ctx = Arc::new(Context {
             net,
             dht,

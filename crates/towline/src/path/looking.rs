@@ -2,10 +2,11 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use towline_ice::{Candidate, Transport};
+use towline_ice::{Candidate, CandidateKind, TcpType, Transport};
 use towline_net::UdpSocket;
 use towline_portmap::Transport as Mapped;
 
@@ -15,18 +16,27 @@ use crate::reach::{Base, Finding, Means, Outside};
 /// Answers of STUN servers are short.
 const BUFFER: usize = 2048;
 
+/// The addresses that are to be reached from outside.
+pub(crate) fn bases<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Vec<Base> {
+    let base = |candidate: &Candidate| {
+        let transport = match candidate.transport {
+            Transport::Udp => Mapped::Udp,
+            Transport::Tcp(TcpType::Passive) => Mapped::Tcp,
+            Transport::Tcp(_) => return None,
+        };
+        (candidate.kind == CandidateKind::Host).then_some(Base { transport, address: candidate.address })
+    };
+    candidates.filter_map(base).collect()
+}
+
 impl Gathered {
     /// Begins to ask how the sockets are seen from outside.
-    pub(crate) fn look_outside(&mut self, means: &Means) {
+    pub(crate) fn look_outside(&mut self, means: &Arc<Means>) {
         let description = self.description();
         let udp = self.datagrams.iter().flat_map(|(_, candidates)| candidates);
-        let udp = udp.map(|candidate| Base { transport: Mapped::Udp, address: candidate.address });
-        let listening =
-            |candidate: &&Candidate| candidate.transport == Transport::Tcp(towline_ice::TcpType::Passive);
-        let tcp = description.candidates.iter().filter(listening);
-        let tcp = tcp.map(|candidate| Base { transport: Mapped::Tcp, address: candidate.address });
-        let bases: Vec<Base> = udp.chain(tcp).collect();
+        let bases = bases(udp.chain(&description.candidates));
         self.outside = Some(means.begin(&bases, description.credentials.ufrag()));
+        self.means = Some(Arc::clone(means));
     }
 
     /// Waits at most so long for answers; later ones follow. What is found belongs to the first words.

@@ -19,10 +19,11 @@ use towline_ice::{
 };
 use towline_net::{Net, TcpListener, TcpStream, UdpBind, UdpSocket};
 
-use crate::reach::Outside;
+use crate::reach::{Means, Outside};
 use crate::report::{Journal, View};
 
 pub use kind::{PathKind, Use};
+pub(crate) use looking::bases;
 pub(crate) use negotiation::Negotiation;
 
 /// Which of this host's addresses are offered to peers.
@@ -57,6 +58,8 @@ pub(crate) struct Gathered {
     pub(crate) mapped: Vec<Candidate>,
     /// What goes on asking how these sockets are seen from outside.
     pub(crate) outside: Option<Outside>,
+    /// What that can be begun again with.
+    pub(crate) means: Option<Arc<Means>>,
 }
 
 /// A selected path, ready to be secured.
@@ -129,7 +132,10 @@ impl Gathered {
             (true, None) => {
                 Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable interface address"))
             }
-            (false, _) => Ok(Self { net, agent, listeners, datagrams, mapped: Vec::new(), outside: None }),
+            (false, _) => {
+                let (mapped, outside, means) = (Vec::new(), None, None);
+                Ok(Self { net, agent, listeners, datagrams, mapped, outside, means })
+            }
         }
     }
 
@@ -184,7 +190,7 @@ pub(crate) enum NegotiationError {
 }
 
 /// A socket for a transport that finds the longest datagram itself.
-fn datagram_socket(ip: IpAddr) -> UdpBind {
+pub(crate) fn datagram_socket(ip: IpAddr) -> UdpBind {
     UdpBind { dont_fragment: true, ..UdpBind::new(SocketAddr::new(ip, 0)) }
 }
 
@@ -198,6 +204,26 @@ pub(crate) fn connect_error(kind: io::ErrorKind) -> ConnectError {
         | io::ErrorKind::PermissionDenied => ConnectError::Unreachable,
         io::ErrorKind::TimedOut => ConnectError::TimedOut,
         _ => ConnectError::Other,
+    }
+}
+
+/// The addresses of the host at one time.
+#[derive(Debug, Default)]
+pub(crate) struct HostNow {
+    /// Those to offer.
+    pub(crate) offered: Vec<IpAddr>,
+    /// All of them.
+    pub(crate) all: Vec<IpAddr>,
+}
+
+impl HostNow {
+    pub(crate) fn look(net: &dyn Net, which: HostAddresses) -> io::Result<Self> {
+        let interfaces = net.interfaces()?.into_iter().filter(|interface| interface.up);
+        let all = interfaces.flat_map(|interface| interface.addresses).map(|address| address.addr).collect();
+        let mut offered = addresses(net, which)?;
+        // Loopback stands in where there is nothing else; for a connection that knows better it is no way.
+        offered.retain(|ip| which == HostAddresses::Loopback || !ip.is_loopback());
+        Ok(Self { offered, all })
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Means {
 }
 
 /// An address of a socket that is to be reached from outside.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Base {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
@@ -45,23 +45,22 @@ impl Means {
 
     /// Begins to find out how `bases` are seen from outside, for the agent with this user name fragment.
     pub(crate) fn begin(&self, bases: &[Base], ufrag: &str) -> Outside {
+        let relaying = self.relays.as_ref().map(|relays| Relaying::new(Arc::clone(relays), ufrag));
+        Outside::new(self.questions(bases), relaying, &mappable(bases), self.mapper.as_ref())
+    }
+
+    /// Begins anew, after the agent was restarted.
+    pub(crate) fn begin_anew(&self, outside: &mut Outside, bases: &[Base], ufrag: &str) {
+        outside.begin_anew(self.questions(bases), ufrag, &mappable(bases), self.mapper.as_ref());
+    }
+
+    fn questions(&self, bases: &[Base]) -> Option<Questions> {
         let base = |base: &Base| match base.transport {
             Transport::Udp => (Via::Udp, base.address),
             Transport::Tcp => (Via::Tcp, base.address),
         };
         let seen_at: Vec<_> = bases.iter().map(base).collect();
-        let questions = Questions::new(&self.net, self.stun.targets(), &seen_at);
-        let relaying = self.relays.as_ref().map(|relays| Relaying::new(Arc::clone(relays), ufrag));
-        // Routers map for IPv4 only; one port is mapped once, whatever addresses it has.
-        let mut mapped: Vec<Base> = bases.iter().copied().filter(|base| base.address.is_ipv4()).collect();
-        mapped.dedup_by_key(|base| (base.transport, base.address.port()));
-        let mapper = self.mapper.iter();
-        let mappings = mapper
-            .flat_map(|mapper| {
-                mapped.iter().map(|base| (*base, mapper.map(base.transport, base.address.port())))
-            })
-            .collect();
-        Outside::new(questions, relaying, mappings)
+        Questions::new(&self.net, self.stun.targets(), &seen_at)
     }
 
     /// What is known of every server that may be asked.
@@ -81,4 +80,11 @@ impl Means {
             relays.check();
         }
     }
+}
+
+/// Routers map for IPv4 only; one port is mapped once, whatever addresses it has.
+fn mappable(bases: &[Base]) -> Vec<Base> {
+    let mut mapped: Vec<Base> = bases.iter().copied().filter(|base| base.address.is_ipv4()).collect();
+    mapped.dedup_by_key(|base| (base.transport, base.address.port()));
+    mapped
 }

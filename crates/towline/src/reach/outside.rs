@@ -9,7 +9,7 @@ use bytes::Bytes;
 use towline_ice::gather::NatReport;
 use towline_ice::{Candidate, TcpType, Transport};
 use towline_net::BoxFuture;
-use towline_portmap::{MappingState, PortMapping};
+use towline_portmap::{MappingState, PortMapper, PortMapping};
 
 use super::RelayPort;
 use super::means::Base;
@@ -38,16 +38,37 @@ pub(crate) struct Ask {
     pub(crate) payload: Bytes,
 }
 
-/// A mapping as it settles, with what it is for.
-type Settling = BoxFuture<'static, (Base, PortMapping, Option<SocketAddr>)>;
+/// Mappings of the router, and what they are for.
+#[derive(Default)]
+struct Mappings {
+    settling: Vec<(Base, BoxFuture<'static, PortMapping>)>,
+    /// What stands; given back when this is dropped.
+    settled: Vec<(Base, PortMapping)>,
+}
+
+impl Mappings {
+    fn has(&self, base: Base) -> bool {
+        let settling = self.settling.iter().map(|(of, _)| *of);
+        settling.chain(self.settled.iter().map(|(of, _)| *of)).any(|of| of == base)
+    }
+}
+
+/// How others reach this address through that mapping. One that is behind another router opens nothing to the internet.
+fn candidate(base: Base, mapping: &PortMapping, number: usize) -> Option<Candidate> {
+    let MappingState::Granted(granted) = mapping.state() else { return None };
+    let transport = match base.transport {
+        towline_portmap::Transport::Udp => Transport::Udp,
+        towline_portmap::Transport::Tcp => Transport::Tcp(TcpType::Passive),
+    };
+    let index = MAPPED + number as u16;
+    granted.is_global().then(|| Candidate::reflexive(transport, granted.external, base.address, index))
+}
 
 /// See the module.
 pub(crate) struct Outside {
     questions: Option<Questions>,
     relaying: Option<Relaying>,
-    settling: Vec<Settling>,
-    /// What stands; given back when this is dropped.
-    mapped: Vec<PortMapping>,
+    mappings: Mappings,
     findings: VecDeque<Finding>,
 }
 
@@ -55,10 +76,49 @@ impl Outside {
     pub(super) fn new(
         questions: Option<Questions>,
         relaying: Option<Relaying>,
-        mappings: Vec<(Base, PortMapping)>,
+        bases: &[Base],
+        mapper: Option<&PortMapper>,
     ) -> Self {
-        let settling = mappings.into_iter().map(|(base, mapping)| settle(base, mapping)).collect();
-        Self { questions, relaying, settling, mapped: Vec::new(), findings: VecDeque::new() }
+        let (mappings, findings) = (Mappings::default(), VecDeque::new());
+        let mut outside = Self { questions, relaying, mappings, findings };
+        outside.map(bases, mapper);
+        outside
+    }
+
+    /// Begins anew after a restart, which gave our agent another user name fragment. Mappings for addresses that there still are
+    /// are kept.
+    pub(super) fn begin_anew(
+        &mut self,
+        questions: Option<Questions>,
+        ufrag: &str,
+        bases: &[Base],
+        mapper: Option<&PortMapper>,
+    ) {
+        self.questions = questions;
+        if let Some(relaying) = &mut self.relaying {
+            relaying.rename(ufrag);
+        }
+        let Mappings { settling, settled } = &mut self.mappings;
+        settling.retain(|(base, _)| bases.contains(base));
+        settled.retain(|(base, _)| bases.contains(base));
+        let standing = settled.iter().enumerate();
+        let standing = standing.filter_map(|(number, (base, mapping))| candidate(*base, mapping, number));
+        self.findings.extend(standing.map(Finding::Candidate));
+        self.map(bases, mapper);
+    }
+
+    fn map(&mut self, bases: &[Base], mapper: Option<&PortMapper>) {
+        let Some(mapper) = mapper else { return };
+        for base in bases {
+            if !self.mappings.has(*base) {
+                let mut mapping = mapper.map(base.transport, base.address.port());
+                let settled = async move {
+                    mapping.settled().await;
+                    mapping
+                };
+                self.mappings.settling.push((*base, Box::pin(settled)));
+            }
+        }
     }
 
     /// Nothing more is to be waited for. A mapping may come all the same: routers take their time.
@@ -80,18 +140,12 @@ impl Outside {
         if let Some(relaying) = &mut self.relaying {
             moved |= relaying.poll(cx, &mut self.findings);
         }
-        let Self { settling, mapped, findings, .. } = self;
-        settling.retain_mut(|mapping| {
-            let Poll::Ready((base, mapping, external)) = mapping.as_mut().poll(cx) else { return true };
-            if let Some(external) = external {
-                let transport = match base.transport {
-                    towline_portmap::Transport::Udp => Transport::Udp,
-                    towline_portmap::Transport::Tcp => Transport::Tcp(TcpType::Passive),
-                };
-                let index = MAPPED + mapped.len() as u16;
-                let candidate = Candidate::reflexive(transport, external, base.address, index);
+        let Self { mappings: Mappings { settling, settled }, findings, .. } = self;
+        settling.retain_mut(|(base, mapping)| {
+            let Poll::Ready(mapping) = mapping.as_mut().poll(cx) else { return true };
+            if let Some(candidate) = candidate(*base, &mapping, settled.len()) {
                 findings.push_back(Finding::Candidate(candidate));
-                mapped.push(mapping);
+                settled.push((*base, mapping));
             }
             false
         });
@@ -158,15 +212,4 @@ impl Outside {
             relaying.handle_timeout(now);
         }
     }
-}
-
-fn settle(base: Base, mut mapping: PortMapping) -> Settling {
-    Box::pin(async move {
-        let external = match mapping.settled().await {
-            // One that is behind another router opens nothing to the internet.
-            Some(MappingState::Granted(granted)) if granted.is_global() => Some(granted.external),
-            _ => None,
-        };
-        (base, mapping, external)
-    })
 }

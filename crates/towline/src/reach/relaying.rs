@@ -122,6 +122,17 @@ impl Relaying {
         }
     }
 
+    /// The agent was restarted.
+    pub(super) fn rename(&mut self, ufrag: &str) {
+        let before = std::mem::replace(&mut self.ufrag, ufrag.to_owned());
+        for hub in self.shares.iter().filter_map(|share| share.hub.upgrade()) {
+            hub.rename(&before, ufrag);
+        }
+        if self.asking.is_some() {
+            self.ask();
+        }
+    }
+
     /// There is a path.
     pub(super) fn works(&mut self) {
         self.second = None;

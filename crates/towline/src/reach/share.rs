@@ -25,6 +25,8 @@ const MAX_WAITING: usize = 1 << 20;
 const MAX_DATAGRAM: usize = 1 << 16;
 /// Peers of one user that are remembered.
 const MAX_PEERS: usize = 64;
+/// User name fragments of one user: the newest, and that of before the last restart.
+const MAX_NAMES: usize = 2;
 /// How many datagrams a user may send at once.
 const SEGMENTS: usize = 44;
 
@@ -52,7 +54,8 @@ struct State {
 
 #[derive(Debug)]
 struct User {
-    ufrag: String,
+    /// The user name fragments of its agent, the newest last.
+    ufrags: VecDeque<String>,
     /// Of one family: who sends to it is of the same.
     local: SocketAddr,
     /// Whom it has sent something.
@@ -82,7 +85,7 @@ impl Hub {
             let id = state.next;
             state.next += 1;
             let user = User {
-                ufrag: ufrag.to_owned(),
+                ufrags: VecDeque::from([ufrag.to_owned()]),
                 local,
                 peers: BTreeSet::new(),
                 inbox: VecDeque::new(),
@@ -93,6 +96,18 @@ impl Hub {
             RelayPort { hub: Arc::clone(hub), id, local }
         };
         Some(hub.addresses.iter().map(port).collect())
+    }
+
+    /// The agent with the one user name fragment has another one, too, after a restart.
+    pub(super) fn rename(&self, before: &str, ufrag: &str) {
+        for user in lock(&self.state).users.values_mut() {
+            if user.ufrags.iter().any(|own| own == before) {
+                if user.ufrags.len() == MAX_NAMES {
+                    user.ufrags.pop_front();
+                }
+                user.ufrags.push_back(ufrag.to_owned());
+            }
+        }
     }
 
     /// Ready when the allocation is over. Keeps nothing alive.
@@ -155,7 +170,7 @@ impl State {
         let ours = message.as_ref().and_then(|message| message.username?.split(|byte| *byte == b':').next());
         for user in self.users.values_mut().filter(|user| user.local.is_ipv4() == from.is_ipv4()) {
             let meant = match ours {
-                Some(ufrag) => ufrag == user.ufrag.as_bytes(),
+                Some(ufrag) => user.ufrags.iter().any(|own| own.as_bytes() == ufrag),
                 None => user.peers.contains(&from),
             };
             if meant && user.waiting + datagram.len() <= MAX_WAITING {

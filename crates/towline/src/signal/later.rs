@@ -1,14 +1,62 @@
 //! Candidates that come after a request or its answer (RFC 8838): a value of its own, at the same key and sealed alike.
 //!
 //! Only Towlines send these, to Towlines; its user type is not that of requests, so others pass it over. The body is a msgpack
-//! map: `id`, that of the request; `dial`, whether the sender is who asked; `cand`, the text of [`towline_ice::Trickle`].
+//! map: `id`, that of the request; `dial`, whether the sender is who asked; `cand`, the text of [`towline_ice::Trickle`]. With
+//! `round` and `pwd` it begins or answers a restart: the candidates belong to new credentials. Who does not know these entries
+//! takes it for candidates of a description that it has not seen, and does nothing.
 
 use rmp::{decode, encode};
-use towline_ice::Trickle;
+use towline_ice::{Credentials, Description, Trickle};
 
 use super::request::{
     MAX_ENTRIES, MAX_ICE_MESSAGE, MAX_ID, MAX_TEXT, RequestError, read_text, read_uint, skip_value,
 };
+
+/// What one side of a connection tells the other of its candidates, after the first words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Further {
+    pub(crate) trickle: Trickle,
+    /// They begin or answer a restart.
+    pub(crate) restart: Option<Restart>,
+}
+
+/// A restart (RFC 8445 section 9) of a connection that lives.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// Counts the restarts of a connection, of either side: descriptions of the same round belong together.
+    pub round: u32,
+    /// The password of the sender's new credentials; the user name fragment is that of the candidates. A secret.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Restart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Restart").field("round", &self.round).finish_non_exhaustive()
+    }
+}
+
+impl Further {
+    /// A description of this round.
+    pub(crate) fn restart(round: u32, description: Description) -> Self {
+        let Description { credentials, candidates } = description;
+        let password = credentials.password().to_owned();
+        let trickle = Trickle { ufrag: credentials.ufrag().to_owned(), candidates, end: false };
+        Self { trickle, restart: Some(Restart { round, password }) }
+    }
+
+    /// The round and the description, if it is of a restart and its credentials may be some.
+    pub(crate) fn into_restart(self) -> Option<(u32, Description)> {
+        let Restart { round, password } = self.restart?;
+        let credentials = Credentials::parse(&self.trickle.ufrag, &password).ok()?;
+        Some((round, Description { credentials, candidates: self.trickle.candidates }))
+    }
+}
+
+impl From<Trickle> for Further {
+    fn from(trickle: Trickle) -> Self {
+        Self { trickle, restart: None }
+    }
+}
 
 /// Further candidates of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +67,8 @@ pub struct LaterCandidates {
     pub by_dialler: bool,
     /// The candidates, and the description of the sender's that they belong to.
     pub trickle: Trickle,
+    /// They begin or answer a restart.
+    pub restart: Option<Restart>,
 }
 
 impl LaterCandidates {
@@ -27,16 +77,23 @@ impl LaterCandidates {
 
     /// The msgpack bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let text = self.trickle.to_text();
+        let Self { trickle, restart, .. } = self;
+        let text = trickle.to_text();
         let mut out = Vec::with_capacity(32 + text.len());
         let (buf, infallible) = (&mut out, "writing to a vector does not fail");
-        encode::write_map_len(buf, 3).expect(infallible);
+        encode::write_map_len(buf, if restart.is_some() { 5 } else { 3 }).expect(infallible);
         encode::write_str(buf, "id").expect(infallible);
         encode::write_uint(buf, self.id).expect(infallible);
         encode::write_str(buf, "dial").expect(infallible);
         encode::write_bool(buf, self.by_dialler).expect(infallible);
         encode::write_str(buf, "cand").expect(infallible);
         encode::write_str(buf, &text).expect(infallible);
+        if let Some(Restart { round, password }) = restart {
+            encode::write_str(buf, "round").expect(infallible);
+            encode::write_uint(buf, (*round).into()).expect(infallible);
+            encode::write_str(buf, "pwd").expect(infallible);
+            encode::write_str(buf, password).expect(infallible);
+        }
         out
     }
 
@@ -45,6 +102,7 @@ impl LaterCandidates {
         let reader = &mut reader;
         let entries = decode::read_map_len(reader).ok().filter(|entries| *entries <= MAX_ENTRIES);
         let (mut id, mut by_dialler, mut trickle) = (None, None, None);
+        let (mut round, mut password) = (None, None);
         for _ in 0..entries.ok_or(RequestError::NotAMap)? {
             match read_text(reader, MAX_TEXT).ok_or(RequestError::BadUnknown)? {
                 "id" => id = Some(read_uint(reader, "id")?),
@@ -57,9 +115,24 @@ impl LaterCandidates {
                     let read = text.and_then(|text| Trickle::from_text(text.as_bytes()).ok());
                     trickle = Some(read.ok_or(RequestError::BadField("cand"))?);
                 }
+                "round" => {
+                    let number = u32::try_from(read_uint(reader, "round")?);
+                    round = Some(number.map_err(|_| RequestError::BadField("round"))?);
+                }
+                "pwd" => {
+                    let text =
+                        read_text(reader, Credentials::MAX_LEN).ok_or(RequestError::BadField("pwd"))?;
+                    password = Some(text.to_owned());
+                }
                 _ => skip_value(reader, 0).ok_or(RequestError::BadUnknown)?,
             }
         }
+        let restart = match (round, password) {
+            (Some(round), Some(password)) => Some(Restart { round, password }),
+            (None, None) => None,
+            (None, Some(_)) => return Err(RequestError::Missing("round")),
+            (Some(_), None) => return Err(RequestError::Missing("pwd")),
+        };
         let id = id.ok_or(RequestError::Missing("id"))?;
         if !(1..=MAX_ID).contains(&id) {
             return Err(RequestError::IdRange);
@@ -68,6 +141,7 @@ impl LaterCandidates {
             id,
             by_dialler: by_dialler.ok_or(RequestError::Missing("dial"))?,
             trickle: trickle.ok_or(RequestError::Missing("cand"))?,
+            restart,
         })
     }
 }
@@ -82,21 +156,34 @@ mod tests {
         let (outside, base) = ("198.51.100.1:7".parse().unwrap(), "10.0.0.1:5000".parse().unwrap());
         let candidate = Candidate::reflexive(Transport::Udp, outside, base, 0);
         let trickle = Trickle { ufrag: "frag".into(), candidates: vec![candidate], end: true };
-        LaterCandidates { id: 77, by_dialler: true, trickle }
+        LaterCandidates { id: 77, by_dialler: true, trickle, restart: None }
+    }
+
+    fn restart() -> LaterCandidates {
+        let restart = Some(Restart { round: 3, password: "secret".into() });
+        LaterCandidates { restart, ..sample() }
     }
 
     #[test]
     fn they_survive_the_way() {
-        let decoded = LaterCandidates::decode(&sample().encode()).unwrap();
-        assert_eq!(decoded.trickle.to_text(), sample().trickle.to_text());
-        assert_eq!((decoded.id, decoded.by_dialler), (77, true));
+        for sample in [sample(), restart()] {
+            let decoded = LaterCandidates::decode(&sample.encode()).unwrap();
+            assert_eq!(decoded.trickle.to_text(), sample.trickle.to_text());
+            assert_eq!(decoded.restart, sample.restart);
+            assert_eq!((decoded.id, decoded.by_dialler), (77, true));
+        }
+        let LaterCandidates { trickle, restart: of, .. } = restart();
+        let (round, description) = Further { trickle, restart: of }.into_restart().unwrap();
+        assert_eq!((round, description.credentials.ufrag()), (3, "frag"));
+        assert!(!format!("{:?}", restart()).contains("secret"), "a password must not reach a log");
     }
 
     #[test]
     fn what_is_cut_or_of_no_attempt_is_nothing() {
-        let bytes = sample().encode();
-        for end in 0..bytes.len() {
-            assert!(LaterCandidates::decode(&bytes[..end]).is_err(), "{end} bytes");
+        for bytes in [sample().encode(), restart().encode()] {
+            for end in 0..bytes.len() {
+                assert!(LaterCandidates::decode(&bytes[..end]).is_err(), "{end} bytes");
+            }
         }
         let refused = |bytes: &[u8]| LaterCandidates::decode(bytes).unwrap_err();
         assert_eq!(refused(&LaterCandidates { id: 0, ..sample() }.encode()), RequestError::IdRange);

@@ -10,7 +10,10 @@
 //! | 3 | GO_AWAY: no more requests will be taken | code (4 bytes), text |
 //! | 4 | LAST: after GO_AWAY, the recipient knows of every channel that the sender opened | empty |
 //! | 5 | REASON: text of a reset or stop whose code announces one | number of the channel (4 bytes), text |
+//! | 6 | RESTART: the sender has new credentials in ICE, and candidates follow (`moves.rs`) | round (4 bytes), user name fragment, a space, password |
+//! | 7 | CANDIDATES of the sender, at most one in a message | the text of [`towline_ice::Trickle`] |
 
+use towline_ice::{Credentials, Trickle};
 use towline_mux::{Code, MAX_REASON_TEXT, Reason};
 
 /// Bytes that wait to be sent beyond which answers and texts are left out.
@@ -26,6 +29,8 @@ pub(super) enum Message {
     GoAway(Reason),
     Last,
     Reason { channel: u32, text: Box<str> },
+    Restart { round: u32, credentials: Credentials },
+    Candidates(Trickle),
 }
 
 /// The peer said something that is no message.
@@ -44,7 +49,7 @@ pub(super) struct Control {
 impl Control {
     /// Queues a message. False if there is no room for one that can be left out.
     pub(super) fn say(&mut self, message: &Message) -> bool {
-        let optional = matches!(message, Message::Pong(_) | Message::Ping(_) | Message::Reason { .. });
+        let optional = !matches!(message, Message::GoAway(_) | Message::Last);
         if optional && self.output.len() > MAX_QUEUED {
             return false;
         }
@@ -64,6 +69,11 @@ impl Control {
             }
             Message::Last => put(4, &[]),
             Message::Reason { channel, text } => put(5, &[&channel.to_be_bytes(), text.as_bytes()]),
+            Message::Restart { round, credentials } => {
+                let (ufrag, password) = (credentials.ufrag().as_bytes(), credentials.password().as_bytes());
+                put(6, &[&round.to_be_bytes(), ufrag, b" ", password]);
+            }
+            Message::Candidates(trickle) => put(7, &[trickle.to_text().as_bytes()]),
         }
         true
     }
@@ -123,6 +133,13 @@ fn parse(kind: u8, body: &[u8]) -> Result<Option<Message>, Malformed> {
             let (channel, text) = numbered_text()?;
             Message::Reason { channel, text: text.into() }
         }
+        6 => {
+            let (round, text) = numbered_text()?;
+            let (ufrag, password) = text.split_once(' ').ok_or(Malformed)?;
+            let credentials = Credentials::parse(ufrag, password).map_err(|_| Malformed)?;
+            Message::Restart { round, credentials }
+        }
+        7 => Message::Candidates(Trickle::from_text(body).map_err(|_| Malformed)?),
         _ => return Ok(None),
     }))
 }
@@ -138,6 +155,8 @@ mod tests {
             Message::GoAway(Reason::new(Code::GoingAway, "tomorrow is another day")),
             Message::Last,
             Message::Reason { channel: 9, text: "é".repeat(128).into() },
+            Message::Restart { round: 70_000, credentials: Credentials::parse("frag", "secret").unwrap() },
+            Message::Candidates(Trickle { ufrag: "frag".into(), candidates: Vec::new(), end: true }),
         ]
     }
 

@@ -1,8 +1,10 @@
 //! Which paths are links of the transport, and what each is for.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use towline_channeler::{AddLinkError, LinkReport, LinkStatus, Route, Side};
+use towline_ice::PairError;
 
 use super::Bundle;
 use super::wires::{News, Path};
@@ -21,6 +23,8 @@ pub(super) struct Links {
     changed: bool,
     /// A path should become a link, and the peer has not given out an id for it yet.
     waiting: bool,
+    /// None of them works at the moment.
+    pub(super) silent: bool,
 }
 
 impl Bundle {
@@ -34,7 +38,8 @@ impl Bundle {
                 self.add_links(now);
             }
             if std::mem::take(&mut self.links.changed) {
-                self.assign();
+                self.assign(now);
+                self.links.silent = self.best().is_none();
                 self.thin_out(now);
             } else if self.wires.outward.has_lost() && self.lives_elsewhere() {
                 // It was kept for want of anything better.
@@ -51,24 +56,24 @@ impl Bundle {
             News::Selected => {}
             News::Works => self.links.waiting = true,
             News::PeerMoves => self.inner.network_changed(now),
-            News::Lost(route) => {
+            News::Lost(route, reason) => {
                 self.links.waiting = true;
                 let living = |report: &LinkReport| report.status != LinkStatus::Closed;
                 let was_link = self.inner.links().filter(living).any(|report| report.route == route);
                 self.inner.link_lost(now, route);
-                if was_link {
+                if was_link && reason == PairError::Closed {
                     self.doubt(now);
                 }
             }
         }
     }
 
-    /// A path is gone, as when the peer is. Whoever is left on another is asked, and has little time to answer.
+    /// The peer has ended a path, as when it is gone. Whoever is left on another is asked, and has little time to answer.
     fn doubt(&mut self, now: Instant) {
         let living = |report: &LinkReport| report.status == LinkStatus::Active;
         if let Some(rtt) = self.inner.links().filter(living).map(|report| report.rtt).max() {
             let patience = (PATIENCE * rtt).max(LEAST_PATIENCE).min(self.bounds.probe_timeout);
-            self.probe_within(now, patience);
+            self.probe_within(now, patience, false);
         }
     }
 
@@ -90,8 +95,8 @@ impl Bundle {
         self.links.waiting = true;
     }
 
-    /// Makes the best path of each kind a link, if there is none of that kind that lives. One side does: paths are the same
-    /// seen from both.
+    /// Makes the best path of each kind a link, if there is none of that kind that lives, or only of before a restart. One side
+    /// does: paths are the same seen from both.
     fn add_links(&mut self, now: Instant) {
         if self.inner.side() != Side::Initiator {
             return;
@@ -99,16 +104,18 @@ impl Bundle {
         let living = |report: &LinkReport| !matches!(report.status, LinkStatus::Closed | LinkStatus::Dead);
         let stands = |path: &&Path| !self.wires.outward.is_lost(path.local);
         let linked = self.inner.links().filter(living).filter_map(|report| self.path(report.route));
-        let mut covered: Vec<PathKind> = linked.filter(stands).map(|path| path.kind).collect();
-        let paths: Vec<Path> = self.wires.paths().filter(stands).copied().collect();
+        let mut covered: Vec<Path> = linked.filter(stands).copied().collect();
+        let mut paths: Vec<Path> = self.wires.paths().filter(stands).copied().collect();
+        paths.sort_by_key(|path| Reverse(path.generation));
         for path in paths {
-            if covered.contains(&path.kind) {
+            let covers = |other: &Path| other.kind == path.kind && other.generation >= path.generation;
+            if covered.iter().any(covers) {
                 continue;
             }
             match self.inner.add_link(now, path.route) {
                 Ok(link) => {
                     tracing::debug!(%link, kind = ?path.kind, "link added");
-                    covered.push(path.kind);
+                    covered.push(path);
                 }
                 // It comes with the next packets.
                 Err(AddLinkError::NoId) => self.links.waiting = true,
@@ -117,13 +124,20 @@ impl Bundle {
         }
     }
 
-    /// Tells the peer which links are for data, and which are kept in reserve.
-    fn assign(&mut self) {
+    /// Tells the peer which links are for data, and which are kept in reserve; one of before a restart goes when there is
+    /// another of its kind.
+    fn assign(&mut self, now: Instant) {
         let best = self.best();
-        let links: Vec<LinkReport> = self.inner.links().collect();
-        for report in links {
-            if let Some(kind) = self.kind(report.route) {
-                self.inner.set_available(report.link, !matches!(best, Some(best) if best < kind));
+        let works = |report: &LinkReport| report.status == LinkStatus::Active;
+        let path = |report: LinkReport| Some((report, *self.path(report.route)?));
+        let links: Vec<(LinkReport, Path)> = self.inner.links().filter_map(path).collect();
+        for (report, path) in &links {
+            self.inner.set_available(report.link, !matches!(best, Some(best) if best < path.kind));
+            let supersedes = |(other, of): &(LinkReport, Path)| {
+                works(other) && of.kind == path.kind && of.generation > path.generation
+            };
+            if report.status != LinkStatus::Closed && links.iter().any(supersedes) {
+                self.inner.close_link(now, report.link);
             }
         }
     }
@@ -138,10 +152,10 @@ impl Bundle {
         self.path(route).map(|path| path.kind)
     }
 
-    /// The path that a link takes.
+    /// The path that a link takes, the newest if a restart found it again.
     fn path(&self, route: Route) -> Option<&Path> {
-        let of_route = || self.wires.paths().filter(|path| path.is_of(route));
-        of_route().find(|path| path.route == route).or_else(|| of_route().next())
+        let of_route = self.wires.paths().filter(|path| path.is_of(route));
+        of_route.max_by_key(|path| (path.generation, path.route == route))
     }
 
     /// What the agent sees.

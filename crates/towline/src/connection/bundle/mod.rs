@@ -7,9 +7,11 @@ mod control;
 mod ends;
 mod lanes;
 mod links;
+mod moves;
 mod outward;
 mod shake;
 mod socket;
+mod sockets;
 mod stream;
 mod thinning;
 mod wires;
@@ -32,6 +34,7 @@ pub(crate) use self::wires::Wires;
 use self::control::{Control, Message};
 use self::lanes::{Lanes, Stage, from_transport, to_transport};
 use self::links::Links;
+use self::moves::Moves;
 use self::thinning::Thinning;
 use super::carrier::{Event, Filled, PingId, WriteError};
 use crate::error::CloseReason;
@@ -65,10 +68,21 @@ pub(crate) struct Bounds {
     pub(crate) name: usize,
     /// Bytes handed over over all channels that programs did not take, as long as each has [`LEAST_SHARE`].
     pub(crate) handed_over: usize,
-    /// How long a probe waits for the answer.
+    /// The longest that a peer which has ended a path may take to answer on another.
     pub(crate) probe_timeout: Duration,
+    /// How long a connection lives without a path that works.
+    pub(crate) adrift: Duration,
     /// When a silent peer is asked for a sign of life, and given up.
     pub(crate) keep_alive: Option<KeepAlive>,
+}
+
+/// A question that the peer has to answer in time.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    id: u64,
+    until: Instant,
+    /// Without an answer the connection ends; otherwise it looks for the peer elsewhere.
+    ends: bool,
 }
 
 /// See the module.
@@ -78,6 +92,7 @@ pub(crate) struct Bundle {
     wires: Box<Wires>,
     links: Links,
     thinning: Thinning,
+    moves: Moves,
     lanes: Lanes,
     bounds: Bounds,
     pool: Pool,
@@ -92,22 +107,24 @@ pub(crate) struct Bundle {
     heard_last: bool,
     pings: Vec<(u64, Instant)>,
     next_ping: u64,
-    /// The newest probe, and when the peer is dead without an answer to it.
-    probe: Option<(u64, Instant)>,
+    /// The newest probe.
+    probe: Option<Probe>,
     /// When the last byte came, and whether the peer was asked for more since.
     heard: Instant,
     asked: bool,
-    /// The peer said something malformed on the control channel.
-    fault: Option<PeerFault>,
+    /// The peer broke a rule on the control channel.
+    fault: Option<CloseReason>,
 }
 
 impl Bundle {
-    fn new(now: Instant, inner: Connection, wires: Box<Wires>, bounds: Bounds) -> Self {
+    fn new(now: Instant, inner: Connection, mut wires: Box<Wires>, bounds: Bounds) -> Self {
+        wires.outward.connected();
         let mut bundle = Self {
             inner,
             wires,
             links: Links::default(),
             thinning: Thinning::new(now),
+            moves: Moves::new(now, bounds.adrift),
             lanes: Lanes::default(),
             bounds,
             pool: Pool::default(),
@@ -346,15 +363,20 @@ impl Bundle {
 
     pub(super) fn probe(&mut self, now: Instant) {
         self.inner.network_changed(now);
-        self.probe_within(now, self.bounds.probe_timeout);
+        self.probe_within(now, self.bounds.probe_timeout, true);
     }
 
-    fn probe_within(&mut self, now: Instant, patience: Duration) {
+    pub(super) fn is_adrift(&self) -> bool {
+        self.moves.is_adrift()
+    }
+
+    fn probe_within(&mut self, now: Instant, patience: Duration, ends: bool) {
         // Not one of those that are counted: when many are unanswered, it is needed most.
         let id = self.next_ping;
         if self.control.say(&Message::Ping(id)) {
             self.next_ping += 1;
-            self.probe = Some((id, now + patience));
+            let ends = ends || self.probe.is_some_and(|probe| probe.ends);
+            self.probe = Some(Probe { id, until: now + patience, ends });
         }
     }
 
@@ -401,7 +423,7 @@ impl Bundle {
                     Ok(Some(message)) => self.heed(now, message),
                     Ok(None) => break,
                     Err(control::Malformed) => {
-                        self.fault = Some(PeerFault::MalformedControl);
+                        self.fault = Some(CloseReason::Fault(PeerFault::MalformedControl));
                         return;
                     }
                 }
@@ -415,7 +437,7 @@ impl Bundle {
                 self.control.say(&Message::Pong(id));
             }
             Message::Pong(id) => {
-                if self.probe.is_some_and(|(probe, _)| probe <= id) {
+                if self.probe.is_some_and(|probe| probe.id <= id) {
                     self.probe = None;
                 }
                 if let Some(at) = self.pings.iter().position(|(ping, _)| *ping == id) {
@@ -430,6 +452,8 @@ impl Bundle {
             }
             Message::Last => self.heard_last = true,
             Message::Reason { channel, text } => self.on_text(channel, text),
+            Message::Restart { round, credentials } => self.heed_restart(now, round, credentials),
+            Message::Candidates(trickle) => self.wires.take_trickle(now, trickle),
         }
     }
 
@@ -450,10 +474,11 @@ impl Bundle {
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         if let Some(fault) = self.fault.take() {
             self.inner.close(now, towline_channeler::Code::VIOLATION, &fault.to_string());
-            return Err(CloseReason::Fault(fault));
+            return Err(fault);
         }
         let moved = self.wires.poll_receive(cx, now, &mut self.inner);
         self.tend_links(now);
+        let moved = moved | self.tend_moves(now);
         if self.wires.take_heard() {
             (self.heard, self.asked) = (now, false);
         }
@@ -463,7 +488,9 @@ impl Bundle {
         // What came before is still to be heard. Streams tell of their end, and a dial can begin at once; whether datagrams
         // still arrive is for the transport to find out.
         match self.wires.failure() {
-            Some(failure) if !moved && self.wires.paths().next().is_none() => Err(failure),
+            Some(failure) if !moved && !self.moves.is_adrift() && self.wires.paths().next().is_none() => {
+                Err(failure)
+            }
             _ => Ok(moved),
         }
     }
@@ -483,8 +510,8 @@ impl Bundle {
     }
 
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
-        let probe = self.probe.map(|(_, at)| at);
-        let own = [probe, self.silence(), self.thinning.poll_timeout()];
+        let probe = self.probe.map(|probe| probe.until);
+        let own = [probe, self.silence(), self.thinning.poll_timeout(), self.moves.poll_timeout()];
         [self.inner.poll_timeout(), self.wires.poll_timeout()].into_iter().chain(own).flatten().min()
     }
 
@@ -501,10 +528,14 @@ impl Bundle {
         }
         self.wires.handle_timeout(now);
         self.handle_thinning(now);
-        if self.probe.is_some_and(|(_, at)| at <= now) {
-            self.probe = None;
-            self.events.push_back(Event::Dead);
+        if let Some(probe) = self.probe.take_if(|probe| probe.until <= now) {
+            if probe.ends {
+                self.events.push_back(Event::Dead);
+            } else {
+                self.on_doubt(now);
+            }
         }
+        self.tend_moves(now);
         if self.silence().is_some_and(|at| at <= now) {
             if self.asked {
                 self.events.push_back(Event::Dead);

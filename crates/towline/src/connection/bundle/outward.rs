@@ -1,27 +1,34 @@
 //! Candidates that come after the first ones, of both sides (RFC 8838).
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use towline_ice::gather::NatReport;
-use towline_ice::{Agent, Candidate, CandidateKind, Transport, Trickle};
+use towline_ice::{Agent, Candidate, CandidateKind, Description, Transport, Trickle};
 use towline_net::UdpSocket;
 
 use super::socket::Socket;
+use super::sockets::Sockets;
 use super::wires::Wires;
-use crate::reach::{Finding, Outside, RelayPort};
+use crate::path::bases;
+use crate::reach::{Finding, Means, Outside, RelayPort};
+use crate::signal::Further;
 
 /// The sockets that one connection has on relays, those that are lost included.
 const MAX_RELAYS: usize = 8;
+/// What was found out that nobody has told the peer yet; more it learns from our checks.
+const MAX_UNTOLD: usize = 8;
 
 /// How the sides tell each other of further candidates.
 pub(crate) struct Later {
     /// Ours, to be sent.
-    pub(crate) ours: mpsc::Sender<Trickle>,
+    pub(crate) ours: mpsc::Sender<Further>,
     /// The peer's.
-    pub(crate) theirs: mpsc::Receiver<Trickle>,
+    pub(crate) theirs: mpsc::Receiver<Further>,
     /// The peer may have some.
     pub(crate) more: bool,
 }
@@ -30,20 +37,24 @@ pub(crate) struct Later {
 pub(super) struct Outward {
     /// Kept for as long as the connection, as it holds mappings of the router.
     outside: Option<Outside>,
+    means: Option<Arc<Means>>,
     later: Later,
+    /// Ours, to be told over the connection; `None` as long as there is none.
+    untold: Option<VecDeque<Trickle>>,
+    /// The newest restart of the peer that came by the DHT.
+    restart: Option<(u32, Description)>,
     /// We have said that no more will come.
     ended: bool,
-    /// How many sockets are, or were, on relays; the places of those that are free; and the addresses that are lost, as long as
-    /// links stand on them: a connection without any link would end before there is another relay.
+    /// How many sockets are on relays, and the addresses that are lost, as long as links stand on them.
     relays: usize,
-    free: Vec<usize>,
     lost: Vec<SocketAddr>,
 }
 
 impl Outward {
-    pub(super) fn new(outside: Option<Outside>, later: Later) -> Self {
+    pub(super) fn new(outside: Option<Outside>, means: Option<Arc<Means>>, later: Later) -> Self {
         let ended = outside.as_ref().is_none_or(Outside::is_done);
-        Self { outside, later, ended, relays: 0, free: Vec::new(), lost: Vec::new() }
+        let (untold, restart) = (None, None);
+        Self { outside, means, later, untold, restart, ended, relays: 0, lost: Vec::new() }
     }
 
     /// Gives the agent what it needs to know before it hears of the peer: whether more candidates may come from either side,
@@ -54,7 +65,7 @@ impl Outward {
         now: Instant,
         datagrams: Vec<(Box<dyn UdpSocket>, Vec<Candidate>)>,
         mapped: Vec<Candidate>,
-    ) -> Vec<Socket> {
+    ) -> Sockets {
         agent.set_trickle(self.later.more);
         if !self.ended {
             agent.gathering();
@@ -63,7 +74,43 @@ impl Outward {
         for candidate in candidates.into_iter().flatten().chain(mapped) {
             agent.add_local(now, candidate);
         }
-        sockets.into_iter().map(Socket::new).collect()
+        let mut places = Sockets::default();
+        for socket in sockets {
+            places.add(Socket::new(socket));
+        }
+        places
+    }
+
+    /// There is a connection: from now on what is found out is told over it.
+    pub(super) fn connected(&mut self) {
+        self.untold.get_or_insert_default();
+    }
+
+    /// The next of our candidates to be told over the connection.
+    pub(super) fn poll_untold(&mut self) -> Option<Trickle> {
+        self.untold.as_mut()?.pop_front()
+    }
+
+    /// A restart of the peer that came by the DHT.
+    pub(super) fn poll_restart(&mut self) -> Option<(u32, Description)> {
+        self.restart.take()
+    }
+
+    /// Tells the peer by the DHT. What the queue has no room for it learns from our checks.
+    pub(super) fn tell_by_dht(&self, further: Further) {
+        let _ = self.later.ours.try_send(further);
+    }
+
+    /// Begins anew to find out how we are seen, after a restart.
+    pub(super) fn begin_anew(&mut self, agent: &mut Agent) {
+        let (Some(means), Some(outside)) = (&self.means, &mut self.outside) else { return };
+        let description = agent.local_description();
+        let bases = bases(description.candidates.iter());
+        means.begin_anew(outside, &bases, description.credentials.ufrag());
+        self.ended = outside.is_done();
+        if !self.ended {
+            agent.gathering();
+        }
     }
 
     /// Whether a datagram is an answer to one of our questions.
@@ -120,19 +167,12 @@ impl Wires {
     /// Goes on asking how we are seen, takes what either side has found out, and tells the peer. True if there was anything.
     pub(super) fn look_outward(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
-        while let Poll::Ready(Some(trickle)) = self.outward.later.theirs.poll_recv(cx) {
+        while let Poll::Ready(Some(further)) = self.outward.later.theirs.poll_recv(cx) {
             moved = true;
-            let relays = trickle.candidates.iter().any(|candidate| candidate.kind == CandidateKind::Relayed);
-            match self.agent.add_trickle(now, trickle) {
-                Ok(refused) => {
-                    if relays {
-                        self.on_relay_of_peer();
-                    }
-                    for (candidate, reason) in refused {
-                        tracing::debug!(%candidate, %reason, "remote candidate not used");
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "further candidates not used"),
+            if further.restart.is_some() {
+                self.outward.restart = further.into_restart();
+            } else {
+                self.take_trickle(now, further.trickle);
             }
         }
         let Some(outside) = &mut self.outward.outside else { return moved };
@@ -150,8 +190,9 @@ impl Wires {
         let end = !self.outward.ended && outside.is_done();
         while let Some(ask) = outside.poll_ask() {
             moved = true;
-            if let Some(number) = socket_for(&self.sockets, ask.local) {
-                self.sockets[number].send_check(&ask.payload, ask.remote);
+            let number = self.sockets.sending_from(ask.local);
+            if let Some(socket) = number.and_then(|number| self.sockets.get(number)) {
+                socket.send_check(&ask.payload, ask.remote);
             }
         }
         self.outward.ended |= end;
@@ -164,15 +205,35 @@ impl Wires {
         }
         if end || !found.is_empty() {
             let ufrag = self.agent.local_description().credentials.ufrag().to_owned();
-            // What the queue has no room for the peer learns from our checks.
-            let _ = self.outward.later.ours.try_send(Trickle { ufrag, candidates: found, end });
+            let trickle = Trickle { ufrag, candidates: found, end };
+            match &mut self.outward.untold {
+                Some(untold) => {
+                    untold.truncate(MAX_UNTOLD - 1);
+                    untold.push_back(trickle);
+                }
+                None => self.outward.tell_by_dht(trickle.into()),
+            }
             moved = true;
         }
         moved
     }
-}
 
-impl Wires {
+    /// Further candidates of the peer.
+    pub(super) fn take_trickle(&mut self, now: Instant, trickle: Trickle) {
+        let relays = trickle.candidates.iter().any(|candidate| candidate.kind == CandidateKind::Relayed);
+        match self.agent.add_trickle(now, trickle) {
+            Ok(refused) => {
+                if relays {
+                    self.on_relay_of_peer();
+                }
+                for (candidate, reason) in refused {
+                    tracing::debug!(%candidate, %reason, "remote candidate not used");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "further candidates not used"),
+        }
+    }
+
     /// Puts a socket on a relay where there is room. Returns its candidate.
     fn take_relay(&mut self, now: Instant, port: RelayPort) -> Option<Candidate> {
         let local = port.local_addr();
@@ -180,15 +241,11 @@ impl Wires {
             // It is the same address again.
             self.bury_lost_relays(now);
         }
-        let socket = Socket::new(Box::new(port));
-        match self.outward.free.pop() {
-            Some(place) => self.sockets[place] = socket,
-            None if self.outward.relays < MAX_RELAYS => {
-                self.outward.relays += 1;
-                self.sockets.push(socket);
-            }
-            None => return None,
+        if self.outward.relays == MAX_RELAYS {
+            return None;
         }
+        self.outward.relays += 1;
+        self.sockets.add(Socket::new(Box::new(port)));
         Some(Candidate::relayed(Transport::Udp, local, 0))
     }
 
@@ -205,20 +262,10 @@ impl Wires {
         for local in std::mem::take(&mut self.outward.lost) {
             tracing::debug!(%local, "an address on a relay is given up");
             self.agent.remove_local(now, local);
-            let place = self.sockets.iter().position(|socket| socket.local() == local);
-            self.outward.free.extend(place);
+            if self.sockets.close(local) {
+                self.outward.relays -= 1;
+            }
         }
         self.act();
     }
-}
-
-/// The socket that sends from this address. That of a relay may have the port of one of ours.
-pub(super) fn socket_for(sockets: &[Socket], local: SocketAddr) -> Option<usize> {
-    let exact = sockets.iter().position(|socket| socket.local() == local);
-    exact.or_else(|| {
-        sockets.iter().position(|socket| {
-            let own = socket.local();
-            own.ip().is_unspecified() && own.port() == local.port() && own.is_ipv4() == local.is_ipv4()
-        })
-    })
 }

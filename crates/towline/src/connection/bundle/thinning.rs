@@ -65,7 +65,9 @@ impl Bundle {
         self.thinning.due = (!over).then_some(until);
         let Some((pair, path)) = selected else { return };
         let streams_too = path.kind == PathKind::DirectTcp;
-        if !over && !streams_too {
+        // What a restart may find is better than what it had, as long as there is hope.
+        let outdated = path.generation < self.wires.generation;
+        if !over && (outdated || !streams_too) {
             return;
         }
         self.wires.stop_listening();
@@ -128,7 +130,7 @@ mod tests {
         let path = |local: &str, remote: &str, priority| {
             let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
             let route = Route::Datagram { socket: 0, local: Some(local.ip()), remote };
-            (priority, Path { route, kind: PathKind::DirectUdp, local, remote, priority })
+            (priority, Path { route, kind: PathKind::DirectUdp, generation: 0, local, remote, priority })
         };
         let group = vec![
             path("10.0.0.1:1", "10.0.0.3:1", 7),

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
-use towline_ice::Trickle;
 use towline_identity::DeviceId;
 
 use crate::info::ConnectionId;
 use crate::node::underway::{AttemptKey, OriginKey};
-use crate::signal::LaterCandidates;
+use crate::signal::{Further, LaterCandidates};
 
 /// Values that wait for one attempt or connection; more are dropped.
 const QUEUE: usize = 8;
@@ -19,17 +18,17 @@ const MAX_EARLY: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Trickling {
     /// Attempts, and what has become of them.
-    open: BTreeMap<AttemptKey, mpsc::Sender<Trickle>>,
-    early: Vec<(AttemptKey, Trickle)>,
+    open: BTreeMap<AttemptKey, mpsc::Sender<Further>>,
+    early: Vec<(AttemptKey, Further)>,
 }
 
 impl Trickling {
     /// Where an attempt hears of further candidates.
-    pub(super) fn open(&mut self, key: AttemptKey) -> mpsc::Receiver<Trickle> {
+    pub(super) fn open(&mut self, key: AttemptKey) -> mpsc::Receiver<Further> {
         self.open.retain(|_, sender| !sender.is_closed());
         let (sender, receiver) = mpsc::channel(QUEUE);
-        for (_, trickle) in self.early.extract_if(.., |(of, _)| *of == key) {
-            let _ = sender.try_send(trickle);
+        for (_, further) in self.early.extract_if(.., |(of, _)| *of == key) {
+            let _ = sender.try_send(further);
         }
         self.open.insert(key, sender);
         receiver
@@ -37,17 +36,18 @@ impl Trickling {
 
     /// A device has further candidates.
     pub(super) fn take(&mut self, device: DeviceId, later: LaterCandidates) {
-        let LaterCandidates { id, by_dialler, trickle } = later;
+        let LaterCandidates { id, by_dialler, trickle, restart } = later;
+        let further = Further { trickle, restart };
         let origin = if by_dialler { OriginKey::Answered } else { OriginKey::Dialled };
         let key = (device, ConnectionId(id), origin);
         match self.open.get(&key) {
             // One that is over, or was told too much already, does without.
-            Some(sender) => drop(sender.try_send(trickle)),
+            Some(sender) => drop(sender.try_send(further)),
             None if by_dialler => {
                 if self.early.len() == MAX_EARLY {
                     self.early.remove(0);
                 }
-                self.early.push((key, trickle));
+                self.early.push((key, further));
             }
             // We ask before anybody can answer.
             None => {}
@@ -57,11 +57,13 @@ impl Trickling {
 
 #[cfg(test)]
 mod tests {
+    use towline_ice::Trickle;
+
     use super::*;
 
     fn later(id: u64, by_dialler: bool) -> LaterCandidates {
         let trickle = Trickle { ufrag: format!("of {id}"), candidates: Vec::new(), end: true };
-        LaterCandidates { id, by_dialler, trickle }
+        LaterCandidates { id, by_dialler, trickle, restart: None }
     }
 
     #[test]
@@ -74,7 +76,7 @@ mod tests {
         }
         assert_eq!(trickling.early.len(), MAX_EARLY);
         let mut newest = trickling.open((device, ConnectionId(100), OriginKey::Answered));
-        assert_eq!(newest.try_recv().unwrap().ufrag, "of 100");
+        assert_eq!(newest.try_recv().unwrap().trickle.ufrag, "of 100");
         assert!(trickling.open((device, ConnectionId(1), OriginKey::Answered)).try_recv().is_err());
         assert!(trickling.open((device, ConnectionId(99), OriginKey::Dialled)).try_recv().is_err());
         trickling.take(device, later(100, true));

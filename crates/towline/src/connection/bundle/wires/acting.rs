@@ -6,7 +6,6 @@ use towline_channeler::Route;
 use towline_ice::{Action, CandidateKind, Event, SelectedPath, ValidPair};
 use towline_net::TcpConnect;
 
-use super::super::outward::socket_for;
 use super::super::stream::Stream;
 use super::{News, Path, Wires};
 use crate::connection::buffers::{IDLE_BYTES, IDLE_CAPACITY};
@@ -34,8 +33,9 @@ impl Wires {
                     self.streams.remove(&stream);
                 }
                 Action::SendUdp { local, remote, payload } => {
-                    if let Some(number) = socket_for(&self.sockets, local) {
-                        self.sockets[number].send_check(&payload, remote);
+                    let number = self.sockets.sending_from(local);
+                    if let Some(socket) = number.and_then(|number| self.sockets.get(number)) {
+                        socket.send_check(&payload, remote);
                     }
                 }
             }
@@ -47,7 +47,10 @@ impl Wires {
                 Event::PairLost { pair, reason } => {
                     if let Some(path) = self.paths.remove(&pair) {
                         tracing::debug!(local = %path.local, remote = %path.remote, %reason, "path lost");
-                        self.news.push_back(News::Lost(path.route));
+                        // After a restart there may be another by the same route.
+                        if !self.has(path.route) {
+                            self.news.push_back(News::Lost(path.route, reason));
+                        }
                     }
                 }
                 Event::Selected { pair, role, .. } => {
@@ -77,16 +80,17 @@ impl Wires {
                 Route::Stream(stream.number)
             }
             SelectedPath::Udp { local, remote } => {
-                let Some(socket) = socket_for(&self.sockets, local) else {
-                    return;
-                };
-                Route::Datagram { socket: socket as u16, local: Some(local.ip()), remote }
+                let Some(socket) = self.sockets.sending_from(local) else { return };
+                Route::Datagram { socket, local: Some(local.ip()), remote }
             }
         };
         tracing::debug!(%local, %remote, "path works");
         self.outward.works();
         let kind = PathKind::of(route.is_stream(), valid.is_relayed());
-        let path = Path { route, kind, local, remote, priority: valid.priority };
+        let (generation, priority) = (valid.generation, valid.priority);
+        let path = Path { route, kind, generation, local, remote, priority };
+        // What befell others before does not matter any more.
+        self.failure = None;
         self.paths.insert(valid.pair, path);
         self.news.push_back(News::Works);
     }

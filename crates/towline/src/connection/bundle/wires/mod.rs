@@ -2,6 +2,7 @@
 //! transport take those that work.
 
 mod acting;
+mod moving;
 mod receiving;
 mod sending;
 
@@ -13,11 +14,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use towline_channeler::{Ecn, Route, Transmit};
-use towline_ice::{Agent, Description, FailureReport, PairId, Paths, Role, StreamId};
+use towline_ice::{Agent, Description, FailureReport, PairError, PairId, Paths, Role, StreamId};
 use towline_net::{Net, TcpListener};
 
 use super::outward::{Later, Outward};
-use super::socket::Socket;
+use super::sockets::Sockets;
 use super::stream::Stream;
 use crate::error::CloseReason;
 use crate::info::{PathInfo, PathTransport};
@@ -32,11 +33,15 @@ const MAX_EARLY: usize = 16;
 pub(super) struct Path {
     pub(super) route: Route,
     pub(super) kind: PathKind,
+    /// Grows with each restart.
+    pub(super) generation: u32,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     /// The greater the better, among paths of one kind. Both sides count alike.
     pub(super) priority: u64,
 }
+
+pub(super) use moving::Change;
 
 /// What the agent found out.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +49,7 @@ pub(super) enum News {
     /// A path works.
     Works,
     /// It does not any more.
-    Lost(Route),
+    Lost(Route, PairError),
     /// Both sides agree on one, the first or a better one.
     Selected,
     /// The peer has another relay: the one that it had may be gone.
@@ -91,7 +96,11 @@ pub(crate) struct Wires {
     net: Arc<dyn Net>,
     pub(super) agent: Agent,
     listeners: Vec<Box<dyn TcpListener>>,
-    pub(super) sockets: Vec<Socket>,
+    /// Where there were listeners that a restart opens again.
+    closed: Vec<SocketAddr>,
+    /// Restarts so far.
+    pub(super) generation: u32,
+    pub(super) sockets: Sockets,
     pub(super) outward: Outward,
     streams: BTreeMap<StreamId, Stream>,
     /// The number of the next stream.
@@ -133,10 +142,10 @@ impl Wires {
         later: Later,
         journal: Arc<Journal>,
     ) -> Box<Self> {
-        let Gathered { net, mut agent, listeners, datagrams, mapped, outside } = gathered;
+        let Gathered { net, mut agent, listeners, datagrams, mapped, outside, means } = gathered;
         let now = towline_net::now();
         agent.set_paths(Paths::Many);
-        let outward = Outward::new(outside, later);
+        let outward = Outward::new(outside, means, later);
         let sockets = outward.prepare(&mut agent, now, datagrams, mapped);
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
@@ -145,6 +154,8 @@ impl Wires {
             net,
             agent,
             listeners,
+            closed: Vec::new(),
+            generation: 0,
             sockets,
             outward,
             streams: BTreeMap::new(),
@@ -245,9 +256,9 @@ impl Wires {
         Some((pair, *self.paths.get(&pair)?))
     }
 
-    /// Lets nobody connect any more.
+    /// Lets nobody connect any more, until a restart.
     pub(super) fn stop_listening(&mut self) {
-        self.listeners = Vec::new();
+        self.closed.extend(self.listeners.drain(..).map(|listener| listener.local_addr()));
     }
 
     /// The paths that work, and which pair of candidates each is.

@@ -30,8 +30,10 @@ impl Wires {
             moved = true;
         }
         moved |= self.accept(cx, now);
-        for number in 0..self.sockets.len() {
+        let mut next = self.sockets.from(0);
+        while let Some(number) = next {
             moved |= self.receive_datagrams(cx, now, number, handle);
+            next = number.checked_add(1).and_then(|after| self.sockets.from(after));
         }
         let ids: Vec<StreamId> = self.streams.keys().copied().collect();
         for id in ids {
@@ -66,15 +68,16 @@ impl Wires {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        number: usize,
+        number: u16,
         handle: Handle<'_>,
     ) -> bool {
         let Self { agent, sockets, outward, heard, .. } = self;
+        let Some(socket) = sockets.get(number) else { return false };
         let mut moved = false;
         for _ in 0..TURN {
-            let received = sockets[number].poll_receive(cx, |datagram| {
+            let received = socket.poll_receive(cx, |datagram| {
                 let route = Route::Datagram {
-                    socket: number as u16,
+                    socket: number,
                     local: Some(datagram.local.ip()).filter(|ip| !ip.is_unspecified()),
                     remote: datagram.remote,
                 };
@@ -94,12 +97,8 @@ impl Wires {
             });
             match received {
                 Poll::Pending => return moved,
-                Poll::Ready(works) => {
-                    moved |= works;
-                    if !works {
-                        return moved;
-                    }
-                }
+                Poll::Ready(true) => moved = true,
+                Poll::Ready(false) => return moved,
             }
         }
         // There may be more.

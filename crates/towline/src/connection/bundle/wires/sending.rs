@@ -75,7 +75,7 @@ impl Wires {
         let best = datagrams().map(|path| path.kind).min();
         let sockets =
             datagrams().filter(|path| Some(path.kind) == best).filter_map(|path| match path.route {
-                Route::Datagram { socket, .. } => self.sockets.get(usize::from(socket)),
+                Route::Datagram { socket, .. } => self.sockets.get(socket),
                 Route::Stream(_) => None,
             });
         sockets.map(Socket::max_segments).min().unwrap_or(1).clamp(1, MAX_BATCH / MAX_DATAGRAM)
@@ -84,7 +84,7 @@ impl Wires {
     /// False if there is no room; the task is woken when there is.
     fn send_datagrams(&self, cx: &mut Context<'_>, transmit: &Transmit, payload: &[u8]) -> bool {
         let Route::Datagram { socket, local, remote } = transmit.route else { return true };
-        let socket = self.sockets.get(usize::from(socket));
+        let socket = self.sockets.get(socket);
         socket.is_none_or(|socket| socket.send(cx, transmit, local, remote, payload))
     }
 
