@@ -263,7 +263,7 @@ impl Wires {
             tracing::debug!(%local, "an address on a relay is given up");
             self.agent.remove_local(now, local);
             if self.sockets.close(local) {
-                self.outward.relays -= 1;
+                self.outward.relays = self.outward.relays.saturating_sub(1);
             }
         }
         self.act();

@@ -96,9 +96,8 @@ impl Wires {
                 }
             });
             match received {
-                Poll::Pending => return moved,
                 Poll::Ready(true) => moved = true,
-                Poll::Ready(false) => return moved,
+                Poll::Pending | Poll::Ready(false) => return moved,
             }
         }
         // There may be more.
