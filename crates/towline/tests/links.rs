@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Lab, accepted, bytes, connected, identity, pass, ping_pong, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use towline::net::now;
+use towline::net::{Net as _, TcpConnect, now};
 use towline::{Carrier, Channel, Connection, LinkInfo, Node, PathKind, Use};
 use towline_lab::{Kind, Link, Middlebox, Packet, Verdict, Way, World};
 
@@ -142,6 +142,32 @@ fn where_tcp_is_blocked_datagrams_carry_the_connection() {
         assert!(of(&links, PathKind::DirectUdp).sent > 2_000_000);
         pass(Duration::from_mins(3)).await;
         transfer(&mut far, &mut near, 100_000).await;
+    });
+}
+
+#[test]
+fn who_has_a_path_over_datagrams_listens_for_half_a_minute() {
+    story(6, async |world| {
+        let (lab, alice, bob, _valve) = pair(world, NO_TCP).await;
+        let mut channels = accepted(&bob);
+        let (mut near, mut far) = connected(&alice, &bob, "datagrams", &mut channels).await;
+        let connection = alice.connection(bob.device()).unwrap();
+        let path = connection.info().established.unwrap().path;
+        let stranger = lab.host("stranger");
+        let ports = lab.tried_ports(path.remote.ip());
+        let open = async || {
+            let mut open = 0;
+            for &port in &ports {
+                open += usize::from(stranger.connect_tcp(port, TcpConnect::default()).await.is_ok());
+            }
+            open
+        };
+        // The TCP pairs still have a chance.
+        assert_eq!(open().await, 1, "{ports:?}");
+        pass(Duration::from_secs(31)).await;
+        assert_eq!(open().await, 0, "{ports:?}");
+        transfer(&mut near, &mut far, 100_000).await;
+        assert!(links(&connection, 1).await.iter().all(|link| link.kind == PathKind::DirectUdp));
     });
 }
 

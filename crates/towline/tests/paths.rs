@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{Lab, accepted, bytes, connected, echo, event, exchange, identity, ping_pong, story};
@@ -121,20 +121,6 @@ async fn no_path(one: &Node, other: &Node, then: impl AsyncFnOnce()) {
     assert!(one.connections().await.is_empty() && other.connections().await.is_empty());
 }
 
-/// The ports of `host` that somebody has tried to connect to so far.
-fn tried_ports(lab: &Lab, ip: IpAddr) -> Vec<SocketAddr> {
-    let trace = lab.world.trace();
-    let mut found: Vec<SocketAddr> = trace
-        .timeline()
-        .filter_map(|record| match record {
-            Record::Packet { kind: Kind::Syn, to, .. } if to.ip() == ip => Some(*to),
-            _ => None,
-        })
-        .collect();
-    found.dedup();
-    found
-}
-
 /// A stranger connects and sends `junk` until it is thrown out; says how much it could send.
 async fn knock(stranger: &Host, at: SocketAddr, junk: &[u8]) -> usize {
     let Ok(stream) = stranger.connect_tcp(at, TcpConnect::default()).await else { return 0 };
@@ -220,7 +206,7 @@ fn after_the_path_is_chosen_nobody_listens_any_more() {
         let path = alice.connections().await.remove(0).established.unwrap().path;
         let mut ports = vec![path.local, path.remote];
         for ip in [path.local.ip(), path.remote.ip()] {
-            ports.extend(tried_ports(&lab, ip));
+            ports.extend(lab.tried_ports(ip));
         }
         for at in ports {
             let refused = stranger.connect_tcp(at, TcpConnect::default()).await;

@@ -6,7 +6,7 @@ pub mod meter;
 pub mod relay;
 pub mod rogue;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use towline::dht::{Dht, DhtConfig};
 use towline::identity::{Identity, KeySize, PrivateKey, Validity};
 use towline::net::Net;
 use towline::{Channel, ChannelError, Config, ConnectionPolicy, Event, Node};
-use towline_lab::{Host, Link, Network, World};
+use towline_lab::{Host, Kind, Link, Network, Record, World};
 
 /// January 2027: the time of the lab.
 fn validity() -> Validity {
@@ -147,6 +147,21 @@ impl Lab {
     pub async fn node_on(&self, host: &Host, identity: Identity, config: Config) -> Node {
         let host: Arc<dyn Net> = Arc::new(host.clone());
         Node::start(host, config, identity).await.unwrap()
+    }
+
+    /// Where somebody has tried to connect to at this address so far.
+    pub fn tried_ports(&self, ip: IpAddr) -> Vec<SocketAddr> {
+        let trace = self.world.trace();
+        let mut found: Vec<SocketAddr> = trace
+            .timeline()
+            .filter_map(|record| match record {
+                Record::Packet { kind: Kind::Syn, to, .. } if to.ip() == ip => Some(*to),
+                _ => None,
+            })
+            .collect();
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// A DHT node of `identity` without anything above it.
