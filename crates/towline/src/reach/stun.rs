@@ -1,5 +1,6 @@
 //! The STUN servers of a node: where they are, and what became of asking them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,8 @@ const MAX_TCP: usize = 2;
 /// Names of servers are looked up again after this time, and sooner if one was not found.
 const LOOK_UP_AGAIN: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(10);
+/// A name that takes longer than this to be found is told to be unknown, until it is.
+const LOOK_UP: Duration = Duration::from_millis(1500);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -89,22 +92,34 @@ impl StunServer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SocketAddr>> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Its name was not found. Where it was, it may still be.
+    fn not_found(&self, why: io::ErrorKind) {
+        if self.lock().is_empty() {
+            for memory in [&self.by_udp, &self.by_tcp] {
+                memory.failed(towline_net::now(), ServerError::NotFound(why));
+            }
+        }
+    }
 }
 
 async fn look_up(net: Arc<dyn Net>, server: Arc<StunServer>) {
     loop {
-        let pause = match net.resolve(&server.name).await {
+        let mut looking = net.resolve(&server.name);
+        let found = match tokio::time::timeout(LOOK_UP, &mut looking).await {
+            Ok(found) => found,
+            Err(_) => {
+                server.not_found(io::ErrorKind::TimedOut);
+                looking.await
+            }
+        };
+        let pause = match found {
             Ok(addresses) => {
                 *server.lock() = addresses;
                 LOOK_UP_AGAIN
             }
             Err(error) => {
-                // Where it was, it may still be.
-                if server.lock().is_empty() {
-                    for memory in [&server.by_udp, &server.by_tcp] {
-                        memory.failed(towline_net::now(), ServerError::NotFound(error.kind()));
-                    }
-                }
+                server.not_found(error.kind());
                 RETRY
             }
         };

@@ -26,9 +26,12 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
     let mut causes = Vec::new();
     let (beside, dates) = (of_servers(evidence), evidence.dates.cause());
     if evidence.stands {
-        causes.extend(of_network(evidence));
         let (all, working) = evidence.links;
-        if all > 0 && working == 0 && causes.is_empty() {
+        let silent = all > 0 && working == 0;
+        // What works refutes what the DHT says, and without the DHT a connection that stands goes on.
+        let counts = |cause: &Cause| *cause == Cause::NoNetworkHere || (silent && *cause != Cause::DhtDown);
+        causes.extend(of_network(evidence).filter(counts));
+        if silent && causes.is_empty() {
             // By the relay that is gone, if there was one.
             causes.extend(beside.iter().filter(|cause| matches!(cause, Cause::RelayLost { .. })).cloned());
             causes.push(Cause::SilentThere);
