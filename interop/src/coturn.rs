@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::process::Command;
 
+use crate::jami::Namespace;
 use crate::{Process, free_udp_port};
 
 /// Starting takes as long as making a database.
@@ -23,6 +25,19 @@ pub struct CoturnOptions {
     pub port: u16,
     /// Whether it relays at an IPv6 address, too.
     pub ipv6: bool,
+    /// Where it runs, if not on loopback.
+    pub place: Option<Place>,
+}
+
+/// A host in a namespace on which a server runs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The host.
+    pub host: Arc<Namespace>,
+    /// The address of it to listen to.
+    pub listen: IpAddr,
+    /// The address of it to relay at.
+    pub relay: IpAddr,
 }
 
 impl CoturnOptions {
@@ -40,7 +55,7 @@ impl CoturnOptions {
     /// When there is no free port.
     pub fn new(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Ok(Self { arguments, folder: folder.to_owned(), port: free_udp_port()?, ipv6: true })
+        Ok(Self { arguments, folder: folder.to_owned(), port: free_udp_port()?, ipv6: true, place: None })
     }
 
     /// With one more argument.
@@ -51,7 +66,7 @@ impl CoturnOptions {
     }
 }
 
-/// A running server, on loopback.
+/// A running server, on loopback if its options do not say otherwise.
 #[derive(Debug)]
 pub struct Coturn {
     process: Process,
@@ -64,23 +79,40 @@ impl Coturn {
     /// # Errors
     /// When it does not come up.
     pub async fn start(program: &Path, options: &CoturnOptions) -> Result<Self> {
-        let CoturnOptions { arguments, folder, port, ipv6 } = options;
+        let CoturnOptions { arguments, folder, port, ipv6, place } = options;
         // It does not end with its standard input.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).current_dir(folder);
+        let mut command = match place {
+            Some(place) => Command::from(place.host.command()),
+            None => {
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL", "--"]);
+                command
+            }
+        };
+        command.arg(program).current_dir(folder);
         command.args(["-n", "--no-cli", "--log-file=stdout", "--simple-log", "--verbose"]);
         command.args(["--realm", "example.org", "--allow-loopback-peers", "--no-dtls"]);
         // Plain and encrypted streams come to the same port, and so do datagrams.
         command.args(["--listening-port", &port.to_string(), "--tls-listening-port", &port.to_string()]);
-        command.args(["--listening-ip=127.0.0.1", "--listening-ip=::1", "--relay-ip=127.0.0.1"]);
-        if *ipv6 {
-            command.arg("--relay-ip=::1");
+        match place {
+            Some(Place { listen, relay, .. }) => {
+                command.args([format!("--listening-ip={listen}"), format!("--relay-ip={relay}")]);
+            }
+            None => {
+                command.args(["--listening-ip=127.0.0.1", "--listening-ip=::1", "--relay-ip=127.0.0.1"]);
+                if *ipv6 {
+                    command.arg("--relay-ip=::1");
+                }
+            }
         }
         for (option, file) in [("--pidfile", "pid"), ("--userdb", "db")] {
             command.arg(option).arg(folder.join(file));
         }
         if folder.join("cert.pem").is_file() {
-            command.args(["--cert", "cert.pem", "--pkey", "key.pem"]);
+            // By their whole names: who enters a namespace is at the root of it.
+            for (option, file) in [("--cert", "cert.pem"), ("--pkey", "key.pem")] {
+                command.arg(option).arg(folder.join(file));
+            }
         }
         command.args(arguments);
         let mut process = Process::start(format!("turnserver:{port}"), command)?;

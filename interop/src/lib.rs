@@ -20,7 +20,7 @@ mod ports;
 mod process;
 mod require;
 
-pub use coturn::{Coturn, CoturnOptions};
+pub use coturn::{Coturn, CoturnOptions, Place};
 pub use dhtnode::{Dhtnode, PrintedValue};
 pub use eventually::eventually;
 pub use opendht::{KeyIds, Put, PyOpendht, PyValue};
