@@ -127,9 +127,9 @@ impl NcNetwork {
     }
 }
 
-/// A relay, which is not used yet; understood so that command lines of dnc work.
+/// A relay in the words of dnc; understood so that its command lines work. Towline takes its relays from `--relay`.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Relay (understood, but not used yet)")]
+#[command(next_help_heading = "Relay of dnc (understood, but not used: see --relay)")]
 pub(crate) struct Relay {
     /// TURN server.
     #[arg(short = 't', long = "turn-host", alias = "turn_host", value_name = "HOST")]

@@ -34,7 +34,7 @@ fn common(pair: &Pair) -> String {
          bootstrap: \"bootstrap.jami.net\"\n\n\
          # Who this device is: a certificate chain, and its private key.\n\
          certificate: {}\nprivateKey: {}\n\n\
-         # A relay for when there is no direct way: turn_host, turn_user, turn_pass, turn_realm. Towline uses none yet.\n",
+         # A relay for when there is no direct way: turn_host, turn_user, turn_pass, turn_realm. Towline takes its relays from --relay.\n",
         quoted(&pair.certificate),
         quoted(&pair.key)
     )

@@ -48,8 +48,7 @@ impl Settings {
         let mut unused: Vec<_> = args.relay.given().collect();
         unused.extend(file.unused.iter().filter(|key| !args.relay.given().any(|given| given == **key)));
         if !unused.is_empty() {
-            let message =
-                format!("not used yet, as relays and port mappings do not exist here: {}", unused.join(", "));
+            let message = format!("not used: {}; relays are named with --relay", unused.join(", "));
             output.say(&Event::Warning { message });
         }
         let identity = args.identity;
