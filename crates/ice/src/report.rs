@@ -149,6 +149,16 @@ pub enum FailureReason {
     /// The controlling peer never nominated a pair.
     #[error("the peer did not nominate a pair")]
     NotNominated,
+    /// The NATs of both sides do not let any pair work, and there is no relay: found out by comparing the two
+    /// ([`crate::punch::Plan::Hopeless`]), not by the agent.
+    #[error("both NATs allocate random ports per destination: no direct path exists")]
+    RandomPorts,
+    /// The same, where one of them allocates its ports in sequence.
+    #[error(
+        "one NAT allocates random ports per destination, the other the next one for each: \
+         no direct path exists"
+    )]
+    MovingPorts,
 }
 
 /// The end of an attempt, with its evidence. `Display` gives one line for people.

@@ -15,6 +15,8 @@ pub(super) const KEYS: &[&[u8]] = &[
     b"\xa4cand",
     b"\xa3udp",
     b"\xa4more",
+    b"\xa3nat",
+    b"\xbfby-port-sequential:-2 1.2.3.4:7",
     b"\xa2no",
     b"\xc2",
     b"\xc3",

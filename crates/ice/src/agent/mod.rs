@@ -47,7 +47,7 @@ use crate::candidate::{COMPONENT, Candidate, CandidateKind};
 use crate::config::{Config, Paths};
 use crate::credentials::Credentials;
 use crate::pacer::Pacer;
-use crate::policy::CandidateRefused;
+use crate::policy::{CandidateRefused, RemotePolicy};
 use crate::preference::Class;
 use crate::report::{PairReport, Report};
 use crate::stun::TransactionId;
@@ -155,6 +155,11 @@ impl Agent {
     /// [`Config::targets`].
     pub fn share_targets(&mut self, shared: SharedTargets) {
         self.shared = Some(shared);
+    }
+
+    /// Which addresses of the peer may be talked to.
+    pub fn policy(&self) -> RemotePolicy {
+        self.config.policy
     }
 
     /// Says how many paths stay in use, once it is known what the peer can do; later than the first selection it has no

@@ -346,6 +346,11 @@ impl Gatherer {
         self.done
     }
 
+    /// Whether nobody is left who could answer in this way.
+    pub fn is_done_by(&self, via: Via) -> bool {
+        self.done || !self.questions.values().any(|q| q.server.via == via && q.is_open())
+    }
+
     /// Closes every connection, and ends the work if it has not ended.
     pub fn finish(&mut self) {
         let open: Vec<_> =

@@ -65,6 +65,9 @@ pub enum PunchRefused {
     /// As many attempts as the budget allows are under way.
     #[error("too many attempts are under way")]
     TooMany,
+    /// That address has got what an address may get, and nobody was met there.
+    #[error("the peer's address has got all probes that it may get for now")]
+    Spent,
     /// The peer's address may not be talked to.
     #[error("{0}")]
     Policy(#[from] CandidateRefused),
@@ -124,7 +127,7 @@ impl Punch {
             Plan::Spread => config.max_sockets,
         };
         let target = peer.outside.ip();
-        let (id, sockets) = budget.join(now, target, wanted).ok_or(PunchRefused::TooMany)?;
+        let (id, sockets) = budget.join(now, target, wanted)?;
         if sockets < wanted.min(1) {
             budget.leave(id);
             return Err(PunchRefused::TooMany);
@@ -189,7 +192,11 @@ impl Punch {
 
     /// The next packet to send, until `None`.
     pub fn poll_probe(&mut self, now: Instant, budget: &mut Budget) -> Option<Probe> {
-        if now < self.starts || self.is_over(now) || !budget.take(now, self.id) {
+        if self.is_over(now) {
+            budget.rest(self.id);
+            return None;
+        }
+        if now < self.starts || !budget.take(now, self.id) {
             return None;
         }
         self.sent += 1;
@@ -225,8 +232,13 @@ impl Punch {
         budget.next(self.id).map(|at| at.max(self.starts).min(self.ends))
     }
 
+    /// The peer was met: probes to its address are no burden to anybody else.
+    pub fn succeed(&self, budget: &mut Budget) {
+        budget.vindicate(self.id);
+    }
+
     /// Gives the share of the budget back. Must be called in every case.
-    pub fn finish(self, budget: &mut Budget) {
+    pub fn finish(&mut self, budget: &mut Budget) {
         budget.leave(self.id);
     }
 }

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::PunchRefused;
+
+/// IP addresses whose probes are counted.
+const MAX_TARGETS: usize = 1024;
+
 /// The limits on all attempts together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetConfig {
@@ -15,11 +20,23 @@ pub struct BudgetConfig {
     pub max_attempts: usize,
     /// Sockets open at once for all attempts. Default 1024.
     pub max_sockets: usize,
+    /// Probes to one IP address within [`BudgetConfig::memory`], whoever asks for them, as long as no attempt meets anybody
+    /// there. Default 10,000: four whole attempts, about 1.2 MB.
+    pub max_per_target: u32,
+    /// How long the probes to an address count. Default 10 min.
+    pub memory: Duration,
 }
 
 impl Default for BudgetConfig {
     fn default() -> Self {
-        Self { rate: 600, rate_per_target: 300, max_attempts: 16, max_sockets: 1024 }
+        Self {
+            rate: 600,
+            rate_per_target: 300,
+            max_attempts: 16,
+            max_sockets: 1024,
+            max_per_target: 10_000,
+            memory: Duration::from_mins(10),
+        }
     }
 }
 
@@ -33,13 +50,23 @@ struct Share {
     sockets: usize,
     /// When its next probe may leave.
     next: Instant,
+    /// It has sent everything, and only has its sockets yet.
+    rests: bool,
 }
 
-/// Probes and sockets for all attempts. Each gets an equal part of the rate, and what others do not use meanwhile.
+/// What an address has got.
+#[derive(Debug)]
+struct Spent {
+    probes: u32,
+    since: Instant,
+}
+
+/// Probes and sockets for all attempts. Each that has something to send gets an equal part of the rate.
 #[derive(Debug, Default)]
 pub struct Budget {
     config: BudgetConfig,
     shares: BTreeMap<AttemptId, Share>,
+    spent: BTreeMap<IpAddr, Spent>,
     joined: u64,
 }
 
@@ -59,7 +86,7 @@ impl Budget {
         self.shares.values().map(|share| share.sockets).sum()
     }
 
-    /// A share for an attempt, with up to `sockets` sockets; `None` when there are too many attempts.
+    /// A share for an attempt, with up to `sockets` sockets.
     ///
     /// One attempt gets at most half of the free sockets, so that something is left for the next.
     pub(super) fn join(
@@ -67,43 +94,78 @@ impl Budget {
         now: Instant,
         target: IpAddr,
         sockets: usize,
-    ) -> Option<(AttemptId, usize)> {
+    ) -> Result<(AttemptId, usize), PunchRefused> {
         if self.shares.len() >= self.config.max_attempts {
-            return None;
+            return Err(PunchRefused::TooMany);
         }
+        let target = target.to_canonical();
+        self.spent.retain(|_, spent| now.saturating_duration_since(spent.since) < self.config.memory);
+        if self.spent.len() >= MAX_TARGETS && !self.spent.contains_key(&target) {
+            return Err(PunchRefused::TooMany);
+        }
+        if !self.has_left(target) {
+            return Err(PunchRefused::Spent);
+        }
+        self.spent.entry(target).or_insert(Spent { probes: 0, since: now });
         let free = self.config.max_sockets.saturating_sub(self.sockets());
         let granted = sockets.min(free.div_ceil(2));
         let id = AttemptId(self.joined);
         self.joined += 1;
-        self.shares.insert(id, Share { target: target.to_canonical(), sockets: granted, next: now });
-        Some((id, granted))
+        self.shares.insert(id, Share { target, sockets: granted, next: now, rests: false });
+        Ok((id, granted))
     }
 
     pub(super) fn leave(&mut self, id: AttemptId) {
         self.shares.remove(&id);
     }
 
+    /// The attempt has met somebody at its address, who therefore wants to be met.
+    pub(super) fn vindicate(&mut self, id: AttemptId) {
+        if let Some(share) = self.shares.get(&id) {
+            self.spent.remove(&share.target);
+        }
+    }
+
+    /// The attempt has nothing to send any more.
+    pub(super) fn rest(&mut self, id: AttemptId) {
+        if let Some(share) = self.shares.get_mut(&id) {
+            share.rests = true;
+        }
+    }
+
+    /// Whether that address may get more.
+    fn has_left(&self, target: IpAddr) -> bool {
+        self.spent.get(&target).is_none_or(|spent| spent.probes < self.config.max_per_target)
+    }
+
     /// The time between two probes of one attempt: an equal share of the rate, and of that to its address.
     fn interval(&self, id: AttemptId) -> Duration {
         let Some(own) = self.shares.get(&id) else { return Duration::ZERO };
-        let beside = self.shares.values().filter(|share| share.target == own.target).count();
+        let busy = || self.shares.values().filter(|share| !share.rests);
+        let beside = busy().filter(|share| share.target == own.target).count();
         let every = |count: usize, rate: u32| {
             Duration::from_secs(1) * u32::try_from(count).unwrap_or(u32::MAX) / rate.max(1)
         };
-        every(self.shares.len(), self.config.rate).max(every(beside, self.config.rate_per_target))
+        every(busy().count(), self.config.rate).max(every(beside, self.config.rate_per_target))
     }
 
     /// Takes the right to send one probe.
     pub(super) fn take(&mut self, now: Instant, id: AttemptId) -> bool {
         let interval = self.interval(id);
-        let Some(share) = self.shares.get_mut(&id).filter(|share| share.next <= now) else { return false };
+        let Some(share) = self.shares.get(&id).filter(|share| share.next <= now) else { return false };
+        let target = share.target;
+        if !self.has_left(target) {
+            return false;
+        }
+        let Some(share) = self.shares.get_mut(&id) else { return false };
         // A driver that comes late may catch up on a few, not on a second's worth.
         share.next = share.next.max(now.checked_sub(4 * interval).unwrap_or(now)) + interval;
+        self.spent.entry(target).or_insert(Spent { probes: 0, since: now }).probes += 1;
         true
     }
 
     pub(super) fn next(&self, id: AttemptId) -> Option<Instant> {
-        self.shares.get(&id).map(|share| share.next)
+        self.shares.get(&id).filter(|share| self.has_left(share.target)).map(|share| share.next)
     }
 }
 
@@ -158,11 +220,44 @@ mod tests {
         let now = Instant::now();
         let mut budget = Budget::default();
         let mut granted = Vec::new();
-        while let Some((_, sockets)) = budget.join(now, [192, 0, 2, 1].into(), 256) {
+        while let Ok((_, sockets)) = budget.join(now, [192, 0, 2, 1].into(), 256) {
             granted.push(sockets);
         }
         assert_eq!(granted.len(), 16);
         assert_eq!(granted[..6], [256, 256, 256, 128, 64, 32]);
         assert!(budget.sockets() <= 1024 && budget.attempts() == 16);
+    }
+
+    #[test]
+    fn an_address_where_nobody_is_met_gets_no_more_for_a_while() {
+        let now = Instant::now();
+        let mut budget = Budget::new(BudgetConfig { max_per_target: 100, ..BudgetConfig::default() });
+        let target: IpAddr = [192, 0, 2, 1].into();
+        let one = budget.join(now, target, 0).unwrap().0;
+        assert_eq!(sent(&mut budget, &[one], now, 1000), [100]);
+        assert_eq!(budget.next(one), None, "there is nothing to wait for");
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(budget.join(now, mapped, 0), Err(PunchRefused::Spent));
+        assert!(budget.join(now, [192, 0, 2, 2].into(), 0).is_ok());
+        // Whoever is met there may be punched again,
+        budget.vindicate(one);
+        assert!(budget.join(now, target, 0).is_ok());
+        // and anybody after a time.
+        let two = budget.join(now, target, 0).unwrap().0;
+        assert_eq!(sent(&mut budget, &[two], now, 1000), [100]);
+        let later = now + Duration::from_mins(10);
+        assert!(budget.join(later, target, 0).is_ok());
+    }
+
+    #[test]
+    fn who_has_sent_everything_leaves_the_rate_to_others() {
+        let now = Instant::now();
+        let mut budget = Budget::default();
+        let mut join = |n: u8| budget.join(now, IpAddr::from([192, 0, 2, n]), 0).unwrap().0;
+        let ids = [1, 2, 3, 4].map(&mut join);
+        ids[2..].iter().for_each(|id| budget.rest(*id));
+        for count in sent(&mut budget, &ids[..2], now, 1000) {
+            assert!((299..=306).contains(&count), "{count}");
+        }
     }
 }

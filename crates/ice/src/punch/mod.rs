@@ -33,7 +33,8 @@
 //! # What it costs others
 //!
 //! An attempt sends at most 2,500 packets of about 120 bytes in 10 s to one IP address that an authenticated peer named,
-//! and all attempts together keep to the rate of the budget, those to one address to a lower one.
+//! and all attempts together keep to the rate of the budget, those to one address to a lower one. An address where nobody is met
+//! gets no more than four such attempts in ten minutes.
 
 mod attempt;
 mod budget;

@@ -22,7 +22,7 @@ use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
 use crate::report::Journal;
-use crate::signal::{Further, Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
+use crate::signal::{Extension, Further, Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
 use crate::tokens::Tokens;
 
 /// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
@@ -338,7 +338,7 @@ pub(crate) async fn dial(
     // It answers on the kind of key that it was asked by.
     known.at = Some(at);
     let to = Recipient { key: known.chain.public_key().clone(), eras: ctx.config.eras.narrowed_to(known.at) };
-    let later = follow(&ctx, &attempt, to, later, answer.extension.as_ref().is_some_and(|it| it.more));
+    let later = follow(&ctx, &attempt, to, later, answer.extension.as_ref());
     let keys = passport.zip(answer.extension.and_then(|extension| extension.channeler));
     attempt.connect(known, peer, gathered, remote, keys, later).await
 }
@@ -390,8 +390,7 @@ pub(crate) async fn answer(
         extension: ctx.extension(passport.as_ref(), &gathered),
     };
     let to = Recipient { key: incoming.sender.clone(), eras: incoming.answer_at() };
-    let more = incoming.request.extension.as_ref().is_some_and(|extension| extension.more);
-    let later = follow(&ctx, &attempt, to, later, more);
+    let later = follow(&ctx, &attempt, to, later, incoming.request.extension.as_ref());
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
         if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.answer_at(), &reply).await {
@@ -460,13 +459,13 @@ struct Recipient {
     eras: Eras,
 }
 
-/// Both directions of what follows the first candidates. `more`: the peer may have some.
+/// Both directions of what follows the first words; `heard` is what the peer has said in its own.
 fn follow(
     ctx: &Arc<Context>,
     attempt: &Attempt,
     to: Recipient,
     theirs: mpsc::Receiver<Further>,
-    more: bool,
+    heard: Option<&Extension>,
 ) -> Later {
     let (ours, mut waiting) = mpsc::channel::<Further>(LATER_QUEUE);
     let ctx = Arc::clone(ctx);
@@ -485,12 +484,13 @@ fn follow(
                 if next.trickle.ufrag == further.trickle.ufrag && next.restart.is_none() {
                     further.trickle.candidates.extend(next.trickle.candidates);
                     further.trickle.end |= next.trickle.end;
+                    further.party = next.party.or(further.party);
                 } else {
                     further = next;
                 }
             }
-            let Further { trickle, restart } = further;
-            let later = LaterCandidates { id, by_dialler, trickle, restart };
+            let Further { trickle, restart, party } = further;
+            let later = LaterCandidates { id, by_dialler, trickle, restart, party };
             let send = ctx.signalling.send_later(&to.key, to.eras, &later);
             match tokio::time::timeout(LATER_PATIENCE, send).await {
                 Ok(Err(error)) => tracing::debug!(%error, "further candidates could not be stored"),
@@ -499,7 +499,8 @@ fn follow(
             }
         }
     });
-    Later { ours, theirs, more }
+    let (more, party) = heard.map_or((false, None), |extension| (extension.more, extension.party));
+    Later { ours, theirs, more, party }
 }
 
 fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> {

@@ -79,15 +79,16 @@ impl Context {
         Ok(Peer { device: chain.device_id(), account, chain: chain.clone() })
     }
 
-    /// What tells a Towline that we are one, too, with the key of the passport, if any, and our UDP candidates; nothing, if we
-    /// are to speak as Jami does.
+    /// What tells a Towline that we are one, too, with the key of the passport, if any, our UDP candidates and our NAT;
+    /// nothing, if we are to speak as Jami does.
     pub(super) fn extension(&self, passport: Option<&Passport>, gathered: &Gathered) -> Option<Extension> {
         let channeler = passport.map(|passport| StaticKey(passport.key.public()));
         let datagrams = channeler.and_then(|_| gathered.datagram_description());
         let datagrams = datagrams.map(|description| description.to_blob());
         let more = channeler.is_some() && gathered.expects_more();
         let clock = Some(self.net.unix_time().as_secs());
-        let extension = Extension { refused: None, channeler, datagrams, more, clock };
+        let party = channeler.and_then(|_| gathered.party());
+        let extension = Extension { refused: None, channeler, datagrams, more, clock, party };
         self.config.native_dialect.then_some(extension)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use towline_ice::punch::Party;
 use towline_ice::{Candidate, CandidateKind, TcpType, Transport};
 use towline_net::UdpSocket;
 use towline_portmap::Transport as Mapped;
@@ -102,6 +103,11 @@ impl Gathered {
     /// Whether more candidates may follow those that are known.
     pub(crate) fn expects_more(&self) -> bool {
         self.outside.as_ref().is_some_and(|outside| !outside.is_done())
+    }
+
+    /// The NAT that we are behind, if that is known already.
+    pub(crate) fn party(&self) -> Option<Party> {
+        self.outside.as_ref()?.seen().map(|seen| seen.party)
     }
 
     /// Sends questions and takes answers. Nobody else knows the sockets yet.

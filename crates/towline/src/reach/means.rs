@@ -10,6 +10,7 @@ use towline_portmap::{PortMapper, Transport};
 use towline_turn_tokio::RelaySocket;
 
 use super::memory::ServerReport;
+use super::punching::Punches;
 use super::questions::Questions;
 use super::relay::Relays;
 use super::relaying::Relaying;
@@ -23,6 +24,7 @@ pub(crate) struct Means {
     stun: StunServers,
     relays: Option<Arc<Relays>>,
     mapper: Option<PortMapper>,
+    punches: Punches,
 }
 
 /// An address of a socket that is to be reached from outside.
@@ -40,13 +42,14 @@ impl Means {
         let mapper = reach
             .port_mapping
             .then(|| PortMapper::start(Arc::clone(net), towline_portmap::Options::default()));
-        Self { net: Arc::clone(net), stun, relays, mapper }
+        Self { net: Arc::clone(net), stun, relays, mapper, punches: Punches::default() }
     }
 
     /// Begins to find out how `bases` are seen from outside, for the agent with this user name fragment.
     pub(crate) fn begin(&self, bases: &[Base], ufrag: &str) -> Outside {
         let relaying = self.relays.as_ref().map(|relays| Relaying::new(Arc::clone(relays), ufrag));
-        Outside::new(self.questions(bases), relaying, &mappable(bases), self.mapper.as_ref())
+        let punches = self.punches.clone();
+        Outside::new(self.questions(bases), relaying, &mappable(bases), self.mapper.as_ref(), punches)
     }
 
     /// Begins anew, after the agent was restarted.

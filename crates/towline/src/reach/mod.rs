@@ -8,6 +8,7 @@ mod dials;
 mod means;
 mod memory;
 mod outside;
+mod punching;
 mod questions;
 mod relay;
 mod relaying;
@@ -18,6 +19,7 @@ pub use config::{Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport};
 pub(crate) use means::{Base, Means};
 pub(crate) use memory::{Outcome, ServerError, ServerKind, ServerReport};
 pub(crate) use outside::{Finding, Outside};
+pub(crate) use punching::Punching;
 pub(crate) use share::RelayPort;
 
 /// The port of STUN and TURN servers (RFC 8489 section 18.6).

@@ -6,18 +6,23 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use towline_ice::gather::NatReport;
-use towline_ice::{Candidate, TcpType, Transport};
+use towline_ice::gather::{NatReport, Via};
+use towline_ice::nat::Mapping;
+use towline_ice::punch::Party;
+use towline_ice::{Candidate, RemotePolicy, TcpType, Transport};
 use towline_net::BoxFuture;
 use towline_portmap::{MappingState, PortMapper, PortMapping};
 
 use super::RelayPort;
 use super::means::Base;
+use super::punching::{Punches, Punching, Seen};
 use super::questions::Questions;
 use super::relaying::Relaying;
 
 /// Reflexive candidates of mappings are numbered from here, behind those of STUN servers.
 const MAPPED: u16 = 64;
+/// Ports that are foretold where a NAT gives them in sequence.
+const FORETOLD: u16 = 8;
 
 /// Something that was found.
 #[derive(Debug)]
@@ -70,6 +75,9 @@ pub(crate) struct Outside {
     relaying: Option<Relaying>,
     mappings: Mappings,
     findings: VecDeque<Finding>,
+    /// The ports that come next are among the findings.
+    foretold: bool,
+    punches: Punches,
 }
 
 impl Outside {
@@ -78,11 +86,34 @@ impl Outside {
         relaying: Option<Relaying>,
         bases: &[Base],
         mapper: Option<&PortMapper>,
+        punches: Punches,
     ) -> Self {
         let (mappings, findings) = (Mappings::default(), VecDeque::new());
-        let mut outside = Self { questions, relaying, mappings, findings };
+        let mut outside = Self { questions, relaying, mappings, findings, foretold: false, punches };
         outside.map(bases, mapper);
         outside
+    }
+
+    /// Punching for the attempt whose sockets these are.
+    pub(crate) fn punching(&self, policy: RemotePolicy, theirs: Option<Party>, more: bool) -> Punching {
+        Punching::new(self.punches.clone(), policy, theirs, more)
+    }
+
+    /// The NAT that we are behind, as soon as that can be told.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let gatherer = &self.questions.as_ref()?.gatherer;
+        let party = gatherer.party()?;
+        let vague = matches!(party.mapping, Mapping::Unknown | Mapping::Unclear | Mapping::Blocked);
+        if vague && !gatherer.is_done_by(Via::Udp) {
+            return None;
+        }
+        let last = gatherer.observations(Via::Udp).into_iter().rfind(|it| it.mapped == party.outside)?;
+        Some(Seen { party, base: last.base })
+    }
+
+    /// No server is left that could tell.
+    pub(crate) fn has_seen_all(&self) -> bool {
+        self.questions.as_ref().is_none_or(|questions| questions.gatherer.is_done_by(Via::Udp))
     }
 
     /// Begins anew after a restart, which gave our agent another user name fragment. Mappings for addresses that there still are
@@ -95,6 +126,7 @@ impl Outside {
         mapper: Option<&PortMapper>,
     ) {
         self.questions = questions;
+        self.foretold = false;
         if let Some(relaying) = &mut self.relaying {
             relaying.rename(ufrag);
         }
@@ -154,6 +186,11 @@ impl Outside {
             moved |= questions.poll(cx, now);
             let found = std::iter::from_fn(|| questions.poll_candidate(now));
             self.findings.extend(found.map(Finding::Candidate));
+        }
+        if !self.foretold && self.seen().is_some() {
+            self.foretold = true;
+            let next = self.questions.iter().flat_map(|questions| questions.gatherer.predicted(FORETOLD));
+            self.findings.extend(next.map(Finding::Candidate));
         }
         moved || self.findings.len() > before
     }

@@ -29,8 +29,8 @@ pub(super) struct Questions {
     noted: [usize; 2],
     /// Those that may well be answered soon.
     promising: BTreeSet<(Server, SocketAddr)>,
-    /// Addresses of ours of which we know how they are seen.
-    seen: BTreeSet<(Via, SocketAddr)>,
+    /// Addresses of ours of which we know how they are seen, and how many servers have said so.
+    seen: BTreeMap<(Via, SocketAddr), usize>,
     /// When connections are closed, as long as there may be some.
     closes: Option<Instant>,
 }
@@ -63,7 +63,7 @@ impl Questions {
             asked: BTreeMap::new(),
             noted: [0; 2],
             promising: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             closes: Some(now + KEEP),
         })
     }
@@ -73,10 +73,13 @@ impl Questions {
         self.gatherer.is_done()
     }
 
-    /// An address of ours may be seen soon of which we do not know yet how. Servers that were dead the last time are not waited for,
-    /// nor are those on TCP that are not known to answer: most do not.
+    /// An address of ours may be seen soon of which we do not know yet how; from two servers, as one cannot tell what NAT stands there.
+    /// Servers that were dead the last time are not waited for, nor are those on TCP that are not known to answer: most do not.
     pub(super) fn is_promising(&self) -> bool {
-        self.promising.iter().any(|(server, base)| !self.seen.contains(&(server.via, *base)))
+        self.promising.iter().any(|(server, base)| {
+            let enough = if server.via == Via::Udp { 2 } else { 1 };
+            self.seen.get(&(server.via, *base)).is_none_or(|answers| *answers < enough)
+        })
     }
 
     /// The next question to be sent by a socket of ours.
@@ -130,7 +133,7 @@ impl Questions {
                 GatherEvent::ServerFailed { server, base, error } => {
                     self.promising.remove(&(server, base));
                     // It may be of use from another address.
-                    let seen = self.seen.iter().any(|(via, _)| *via == server.via);
+                    let seen = self.seen.keys().any(|(via, _)| *via == server.via);
                     let silent = error == towline_ice::gather::ServerError::Silent;
                     if let Some(known) = self.servers.get(&server).filter(|_| !(seen && silent)) {
                         known.memory(server.via).failed(now, error.into());
@@ -151,10 +154,10 @@ impl Questions {
             *noted = observations.len();
             for observation in observations {
                 let (base, server) = (observation.base, Server { address: observation.server, via });
-                self.seen.insert((via, base));
                 if let Some(asked) = self.asked.remove(&(server, base))
                     && let Some(known) = self.servers.get(&server)
                 {
+                    *self.seen.entry((via, base)).or_default() += 1;
                     self.promising.remove(&(server, base));
                     known.memory(via).answered(now, now - asked, observation.mapped, Vec::new());
                 }

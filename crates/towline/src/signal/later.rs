@@ -3,13 +3,16 @@
 //! Only Towlines send these, to Towlines; its user type is not that of requests, so others pass it over. The body is a msgpack
 //! map: `id`, that of the request; `dial`, whether the sender is who asked; `cand`, the text of [`towline_ice::Trickle`]. With
 //! `round` and `pwd` it begins or answers a restart: the candidates belong to new credentials. Who does not know these entries
-//! takes it for candidates of a description that it has not seen, and does nothing.
+//! takes it for candidates of a description that it has not seen, and does nothing. `nat`, if the sender has found out what NAT it is
+//! behind, is the text of [`towline_ice::punch::Party`].
 
 use rmp::{decode, encode};
+use towline_ice::punch::Party;
 use towline_ice::{Credentials, Description, Trickle};
 
 use super::request::{
-    MAX_ENTRIES, MAX_ICE_MESSAGE, MAX_ID, MAX_TEXT, RequestError, read_text, read_uint, skip_value,
+    MAX_ENTRIES, MAX_ICE_MESSAGE, MAX_ID, MAX_TEXT, RequestError, read_party, read_text, read_uint,
+    skip_value,
 };
 
 /// What one side of a connection tells the other of its candidates, after the first words.
@@ -18,6 +21,8 @@ pub(crate) struct Further {
     pub(crate) trickle: Trickle,
     /// They begin or answer a restart.
     pub(crate) restart: Option<Restart>,
+    /// The NAT that it is behind, if that is known now and was not told yet.
+    pub(crate) party: Option<Party>,
 }
 
 /// A restart (RFC 8445 section 9) of a connection that lives.
@@ -41,7 +46,7 @@ impl Further {
         let Description { credentials, candidates } = description;
         let password = credentials.password().to_owned();
         let trickle = Trickle { ufrag: credentials.ufrag().to_owned(), candidates, end: false };
-        Self { trickle, restart: Some(Restart { round, password }) }
+        Self { trickle, restart: Some(Restart { round, password }), party: None }
     }
 
     /// The round and the description, if it is of a restart and its credentials may be some.
@@ -54,7 +59,7 @@ impl Further {
 
 impl From<Trickle> for Further {
     fn from(trickle: Trickle) -> Self {
-        Self { trickle, restart: None }
+        Self { trickle, restart: None, party: None }
     }
 }
 
@@ -69,6 +74,8 @@ pub struct LaterCandidates {
     pub trickle: Trickle,
     /// They begin or answer a restart.
     pub restart: Option<Restart>,
+    /// The NAT that the sender is behind, if it has found that out.
+    pub party: Option<Party>,
 }
 
 impl LaterCandidates {
@@ -77,11 +84,12 @@ impl LaterCandidates {
 
     /// The msgpack bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let Self { trickle, restart, .. } = self;
+        let Self { trickle, restart, party, .. } = self;
         let text = trickle.to_text();
         let mut out = Vec::with_capacity(32 + text.len());
         let (buf, infallible) = (&mut out, "writing to a vector does not fail");
-        encode::write_map_len(buf, if restart.is_some() { 5 } else { 3 }).expect(infallible);
+        let entries = 3 + 2 * u32::from(restart.is_some()) + u32::from(party.is_some());
+        encode::write_map_len(buf, entries).expect(infallible);
         encode::write_str(buf, "id").expect(infallible);
         encode::write_uint(buf, self.id).expect(infallible);
         encode::write_str(buf, "dial").expect(infallible);
@@ -94,6 +102,10 @@ impl LaterCandidates {
             encode::write_str(buf, "pwd").expect(infallible);
             encode::write_str(buf, password).expect(infallible);
         }
+        if let Some(party) = party {
+            encode::write_str(buf, "nat").expect(infallible);
+            encode::write_str(buf, &party.to_string()).expect(infallible);
+        }
         out
     }
 
@@ -102,7 +114,7 @@ impl LaterCandidates {
         let reader = &mut reader;
         let entries = decode::read_map_len(reader).ok().filter(|entries| *entries <= MAX_ENTRIES);
         let (mut id, mut by_dialler, mut trickle) = (None, None, None);
-        let (mut round, mut password) = (None, None);
+        let (mut round, mut password, mut party) = (None, None, None);
         for _ in 0..entries.ok_or(RequestError::NotAMap)? {
             match read_text(reader, MAX_TEXT).ok_or(RequestError::BadUnknown)? {
                 "id" => id = Some(read_uint(reader, "id")?),
@@ -124,6 +136,7 @@ impl LaterCandidates {
                         read_text(reader, Credentials::MAX_LEN).ok_or(RequestError::BadField("pwd"))?;
                     password = Some(text.to_owned());
                 }
+                "nat" => read_party(reader, &mut party).ok_or(RequestError::BadField("nat"))?,
                 _ => skip_value(reader, 0).ok_or(RequestError::BadUnknown)?,
             }
         }
@@ -142,6 +155,7 @@ impl LaterCandidates {
             by_dialler: by_dialler.ok_or(RequestError::Missing("dial"))?,
             trickle: trickle.ok_or(RequestError::Missing("cand"))?,
             restart,
+            party,
         })
     }
 }
@@ -156,7 +170,13 @@ mod tests {
         let (outside, base) = ("198.51.100.1:7".parse().unwrap(), "10.0.0.1:5000".parse().unwrap());
         let candidate = Candidate::reflexive(Transport::Udp, outside, base, 0);
         let trickle = Trickle { ufrag: "frag".into(), candidates: vec![candidate], end: true };
-        LaterCandidates { id: 77, by_dialler: true, trickle, restart: None }
+        LaterCandidates {
+            id: 77,
+            by_dialler: true,
+            trickle,
+            restart: None,
+            party: "by-port-random 198.51.100.1:7".parse().ok(),
+        }
     }
 
     fn restart() -> LaterCandidates {
@@ -169,11 +189,11 @@ mod tests {
         for sample in [sample(), restart()] {
             let decoded = LaterCandidates::decode(&sample.encode()).unwrap();
             assert_eq!(decoded.trickle.to_text(), sample.trickle.to_text());
-            assert_eq!(decoded.restart, sample.restart);
+            assert_eq!((&decoded.restart, decoded.party), (&sample.restart, sample.party));
             assert_eq!((decoded.id, decoded.by_dialler), (77, true));
         }
-        let LaterCandidates { trickle, restart: of, .. } = restart();
-        let (round, description) = Further { trickle, restart: of }.into_restart().unwrap();
+        let LaterCandidates { trickle, restart: of, party, .. } = restart();
+        let (round, description) = Further { trickle, restart: of, party }.into_restart().unwrap();
         assert_eq!((round, description.credentials.ufrag()), (3, "frag"));
         assert!(!format!("{:?}", restart()).contains("secret"), "a password must not reach a log");
     }

@@ -8,6 +8,7 @@
 use rmp::decode::{self, RmpRead as _};
 use rmp::encode;
 use thiserror::Error;
+use towline_ice::punch::Party;
 
 /// The `user_type` of the DHT value.
 pub const USER_TYPE: &str = "peer_request";
@@ -19,6 +20,8 @@ pub const MAX_ID: u64 = 1 << 53;
 pub(super) const MAX_ICE_MESSAGE: usize = 16 * 1024;
 /// Longest `connType` and longest unknown key accepted, in bytes.
 pub(super) const MAX_TEXT: usize = 1024;
+/// Longest description of a NAT that is looked at, in bytes. None has more than 70.
+const MAX_PARTY: usize = 128;
 /// Entries of the outer map; the original has four.
 pub(super) const MAX_ENTRIES: u32 = 32;
 /// Version of the Towline extension.
@@ -56,6 +59,8 @@ pub struct Extension {
     pub more: bool,
     /// What the sender's wall clock shows, in seconds since 1970: where the two differ much, one of them is wrong.
     pub clock: Option<u64>,
+    /// The NAT that the sender is behind, if it knows that already.
+    pub party: Option<Party>,
 }
 
 /// The public half of the key by which the sender is known in the channeler transport. The request is signed by the device
@@ -161,7 +166,8 @@ impl PeerRequest {
                 + 2 * u32::from(extension.channeler.is_some())
                 + u32::from(extension.datagrams.is_some())
                 + u32::from(extension.more)
-                + u32::from(extension.clock.is_some());
+                + u32::from(extension.clock.is_some())
+                + u32::from(extension.party.is_some());
             encode::write_map_len(buf, entries).expect(infallible);
             encode::write_str(buf, "v").expect(infallible);
             encode::write_uint(buf, EXTENSION_VERSION).expect(infallible);
@@ -187,6 +193,10 @@ impl PeerRequest {
             if let Some(clock) = extension.clock {
                 encode::write_str(buf, "clock").expect(infallible);
                 encode::write_uint(buf, clock).expect(infallible);
+            }
+            if let Some(party) = extension.party {
+                encode::write_str(buf, "nat").expect(infallible);
+                encode::write_str(buf, &party.to_string()).expect(infallible);
             }
         }
         out
@@ -260,6 +270,7 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
                 }
             }
             "udp" => extension.datagrams = Some(read_text(reader, MAX_ICE_MESSAGE).ok_or(bad)?.to_owned()),
+            "nat" => read_party(reader, &mut extension.party).ok_or(bad)?,
             "more" => extension.more = decode::read_bool(reader).map_err(|_| bad)?,
             "clock" => extension.clock = Some(read_uint(reader, "tl")?),
             "key" => {
@@ -277,6 +288,13 @@ fn read_extension(reader: &mut &[u8]) -> Result<Extension, RequestError> {
 
 pub(super) fn read_uint(reader: &mut &[u8], field: &'static str) -> Result<u64, RequestError> {
     decode::read_int(reader).map_err(|_| RequestError::BadField(field))
+}
+
+/// Reads the description of a NAT; nothing comes of it if it is of a kind that this version does not know.
+pub(super) fn read_party(reader: &mut &[u8], party: &mut Option<Party>) -> Option<()> {
+    let text = read_text(reader, MAX_TEXT)?;
+    *party = if text.len() <= MAX_PARTY { text.parse().ok() } else { None };
+    Some(())
 }
 
 fn take<'a>(reader: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
@@ -404,9 +422,21 @@ mod tests {
         }
         let datagrams = Some("candidates".to_owned());
         let clock = Some(1_800_000_000);
-        let extension = Extension { datagrams, more: true, clock, ..speaks.extension.unwrap() };
+        let party = "by-port-sequential:2 [2001:db8::1]:7".parse().ok();
+        let extension = Extension { datagrams, more: true, clock, party, ..speaks.extension.unwrap() };
         let more = PeerRequest { extension: Some(extension), ..original() };
         assert_eq!(PeerRequest::decode(&more.encode()), Ok(more));
+    }
+
+    #[test]
+    fn a_nat_of_an_unknown_kind_is_passed_over() {
+        let party = "open 198.51.100.1:7".parse().ok();
+        let told = PeerRequest { extension: Some(Extension { party, ..Extension::default() }), ..original() };
+        let mut bytes = told.encode();
+        let at = bytes.len() - "open 198.51.100.1:7".len();
+        bytes[at..at + 4].copy_from_slice(b"odd!");
+        let silent = PeerRequest { extension: Some(Extension::default()), ..original() };
+        assert_eq!(PeerRequest::decode(&bytes), Ok(silent));
     }
 
     #[test]

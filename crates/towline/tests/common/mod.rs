@@ -5,6 +5,7 @@ pub mod home;
 pub mod meter;
 pub mod relay;
 pub mod rogue;
+pub mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};

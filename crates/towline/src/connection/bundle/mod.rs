@@ -8,6 +8,7 @@ mod ends;
 mod lanes;
 mod links;
 mod moves;
+mod openings;
 mod outward;
 mod shake;
 mod socket;

@@ -8,14 +8,18 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use towline_ice::gather::NatReport;
-use towline_ice::{Agent, Candidate, CandidateKind, Description, Transport, Trickle};
+use towline_ice::punch::Party;
+use towline_ice::{
+    Agent, Candidate, CandidateKind, Description, FailureReason, FailureReport, RemotePolicy, Transport,
+    Trickle,
+};
 use towline_net::UdpSocket;
 
 use super::socket::Socket;
 use super::sockets::Sockets;
 use super::wires::Wires;
 use crate::path::bases;
-use crate::reach::{Finding, Means, Outside, RelayPort};
+use crate::reach::{Finding, Means, Outside, Punching, RelayPort};
 use crate::signal::Further;
 
 /// The sockets that one connection has on relays, those that are lost included.
@@ -31,6 +35,8 @@ pub(crate) struct Later {
     pub(crate) theirs: mpsc::Receiver<Further>,
     /// The peer may have some.
     pub(crate) more: bool,
+    /// The NAT that the peer is behind, if it has said so already.
+    pub(crate) party: Option<Party>,
 }
 
 /// What goes on while paths are looked for and used.
@@ -48,13 +54,47 @@ pub(super) struct Outward {
     /// How many sockets are on relays, and the addresses that are lost, as long as links stand on them.
     relays: usize,
     lost: Vec<SocketAddr>,
+    /// The peer has said so.
+    theirs_ended: bool,
+    /// The agent knows that no more will come. It may give up from then on.
+    complete: bool,
+    pub(super) punching: Option<Punching>,
+    /// What the peer knows of our NAT.
+    told: Option<Party>,
 }
 
 impl Outward {
-    pub(super) fn new(outside: Option<Outside>, means: Option<Arc<Means>>, later: Later) -> Self {
+    /// Addresses that `policy` refuses are not punched to.
+    pub(super) fn new(
+        outside: Option<Outside>,
+        means: Option<Arc<Means>>,
+        later: Later,
+        policy: RemotePolicy,
+        now: Instant,
+    ) -> Self {
         let ended = outside.as_ref().is_none_or(Outside::is_done);
-        let (untold, restart) = (None, None);
-        Self { outside, means, later, untold, restart, ended, relays: 0, lost: Vec::new() }
+        let seen = outside.as_ref().and_then(Outside::seen);
+        let punching = outside.as_ref().map(|outside| {
+            let mut punching = outside.punching(policy, later.party, later.more);
+            punching.learn(now, seen, outside.has_seen_all());
+            punching
+        });
+        let complete = ended && punching.as_ref().is_none_or(Punching::is_settled);
+        Self {
+            outside,
+            means,
+            theirs_ended: !later.more,
+            later,
+            untold: None,
+            restart: None,
+            ended,
+            relays: 0,
+            lost: Vec::new(),
+            complete,
+            punching,
+            // The first words said as much.
+            told: seen.map(|seen| seen.party),
+        }
     }
 
     /// Gives the agent what it needs to know before it hears of the peer: whether more candidates may come from either side,
@@ -67,7 +107,7 @@ impl Outward {
         mapped: Vec<Candidate>,
     ) -> Sockets {
         agent.set_trickle(self.later.more);
-        if !self.ended {
+        if !self.complete {
             agent.gathering();
         }
         let (sockets, candidates): (Vec<_>, Vec<_>) = datagrams.into_iter().unzip();
@@ -107,10 +147,42 @@ impl Outward {
         let description = agent.local_description();
         let bases = bases(description.candidates.iter());
         means.begin_anew(outside, &bases, description.credentials.ufrag());
-        self.ended = outside.is_done();
-        if !self.ended {
-            agent.gathering();
+        // Either side may be behind another NAT now, and says so anew.
+        self.punching = Some(outside.punching(agent.policy(), None, true));
+        (self.told, self.theirs_ended) = (None, false);
+        (self.ended, self.complete) = (outside.is_done(), false);
+        agent.gathering();
+    }
+
+    /// Takes in what is known of our NAT by now. Returns it if the peer does not know.
+    fn learn(&mut self, now: Instant) -> Option<Party> {
+        let (outside, punching) = (self.outside.as_ref()?, self.punching.as_mut()?);
+        let seen = outside.seen();
+        punching.learn(now, seen, outside.has_seen_all());
+        let party = seen?.party;
+        let news = self.told.is_none_or(|told| told.mapping != party.mapping);
+        self.told = Some(party);
+        news.then_some(party)
+    }
+
+    /// Takes in what the peer says of its NAT; `last` when it will not say more.
+    fn hear(&mut self, now: Instant, party: Option<Party>, last: bool) {
+        self.theirs_ended |= last;
+        if let Some(punching) = &mut self.punching {
+            punching.hear(now, party, last);
         }
+    }
+
+    /// Whether nothing more will be found on this side, for the first time.
+    fn completes(&mut self) -> bool {
+        let settled = self.punching.as_ref().is_none_or(Punching::is_settled);
+        self.ended && settled && !std::mem::replace(&mut self.complete, self.ended && settled)
+    }
+
+    /// Why there is no use in looking any longer, as long as nothing works.
+    fn objection(&self, now: Instant) -> Option<FailureReason> {
+        let (at, reason) = self.punching.as_ref()?.hopeless()?;
+        (self.ended && self.theirs_ended && at <= now).then_some(reason)
     }
 
     /// Whether a datagram is an answer to one of our questions.
@@ -152,8 +224,10 @@ impl Outward {
         !self.lost.is_empty()
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.outside.as_ref()?.poll_timeout()
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let outside = self.outside.as_ref().and_then(Outside::poll_timeout);
+        let punching = self.punching.as_ref().and_then(|punching| punching.poll_timeout(now));
+        outside.into_iter().chain(punching).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -164,6 +238,15 @@ impl Outward {
 }
 
 impl Wires {
+    /// There is no path and there will be none: the NATs leave none, and no side has a relay.
+    pub(super) fn cut_off(&self, now: Instant) -> Option<FailureReport> {
+        let reason = self.outward.objection(now)?;
+        let report = self.agent.report();
+        let relayed = |candidate: &Candidate| candidate.kind == CandidateKind::Relayed;
+        let hope = self.paths().next().is_some() || report.local.iter().chain(&report.remote).any(relayed);
+        (!hope).then_some(FailureReport { reason, pairs: report.pairs })
+    }
+
     /// Goes on asking how we are seen, takes what either side has found out, and tells the peer. True if there was anything.
     pub(super) fn look_outward(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
@@ -172,8 +255,13 @@ impl Wires {
             if further.restart.is_some() {
                 self.outward.restart = further.into_restart();
             } else {
+                self.outward.hear(now, further.party, false);
                 self.take_trickle(now, further.trickle);
             }
+        }
+        if self.outward.completes() {
+            self.agent.end_of_local_candidates(now);
+            moved = true;
         }
         let Some(outside) = &mut self.outward.outside else { return moved };
         moved |= outside.poll(cx);
@@ -200,18 +288,17 @@ impl Wires {
             tracing::debug!(%candidate, "found");
             self.agent.add_local(now, candidate.clone())
         });
-        if end {
-            self.agent.end_of_local_candidates(now);
-        }
-        if end || !found.is_empty() {
+        let party = self.outward.learn(now);
+        if end || party.is_some() || !found.is_empty() {
             let ufrag = self.agent.local_description().credentials.ufrag().to_owned();
             let trickle = Trickle { ufrag, candidates: found, end };
             match &mut self.outward.untold {
-                Some(untold) => {
+                // Words over the connection have no place for it.
+                Some(untold) if party.is_none() => {
                     untold.truncate(MAX_UNTOLD - 1);
                     untold.push_back(trickle);
                 }
-                None => self.outward.tell_by_dht(trickle.into()),
+                _ => self.outward.tell_by_dht(Further { party, ..trickle.into() }),
             }
             moved = true;
         }
@@ -221,8 +308,10 @@ impl Wires {
     /// Further candidates of the peer.
     pub(super) fn take_trickle(&mut self, now: Instant, trickle: Trickle) {
         let relays = trickle.candidates.iter().any(|candidate| candidate.kind == CandidateKind::Relayed);
+        let last = trickle.end;
         match self.agent.add_trickle(now, trickle) {
             Ok(refused) => {
+                self.outward.hear(now, None, last);
                 if relays {
                     self.on_relay_of_peer();
                 }

@@ -107,7 +107,7 @@ impl Wires {
     }
 
     pub(in crate::connection::bundle) fn poll_timeout(&self) -> Option<Instant> {
-        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout()).min()
+        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout(towline_net::now())).min()
     }
 
     /// Checks and keep-alives; also the moment to give back the memory of buffers that were not used since the last one.

@@ -17,6 +17,7 @@ use towline_channeler::{Ecn, Route, Transmit};
 use towline_ice::{Agent, Description, FailureReport, PairError, PairId, Paths, Role, StreamId};
 use towline_net::{Net, TcpListener};
 
+use super::openings::Openings;
 use super::outward::{Later, Outward};
 use super::sockets::Sockets;
 use super::stream::Stream;
@@ -93,7 +94,7 @@ impl Path {
 
 /// See the module.
 pub(crate) struct Wires {
-    net: Arc<dyn Net>,
+    pub(super) net: Arc<dyn Net>,
     pub(super) agent: Agent,
     listeners: Vec<Box<dyn TcpListener>>,
     /// Where there were listeners that a restart opens again.
@@ -102,10 +103,11 @@ pub(crate) struct Wires {
     pub(super) generation: u32,
     pub(super) sockets: Sockets,
     pub(super) outward: Outward,
+    pub(super) openings: Openings,
     streams: BTreeMap<StreamId, Stream>,
     /// The number of the next stream.
     next: u32,
-    paths: BTreeMap<PairId, Path>,
+    pub(super) paths: BTreeMap<PairId, Path>,
     news: VecDeque<News>,
     /// What was selected first, what is now, and the failure of everything.
     selected: Option<(PairId, Role)>,
@@ -145,7 +147,7 @@ impl Wires {
         let Gathered { net, mut agent, listeners, datagrams, mapped, outside, means } = gathered;
         let now = towline_net::now();
         agent.set_paths(Paths::Many);
-        let outward = Outward::new(outside, means, later);
+        let outward = Outward::new(outside, means, later, agent.policy(), now);
         let sockets = outward.prepare(&mut agent, now, datagrams, mapped);
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
@@ -158,6 +160,7 @@ impl Wires {
             generation: 0,
             sockets,
             outward,
+            openings: Openings::default(),
             streams: BTreeMap::new(),
             next: 0,
             paths: BTreeMap::new(),
@@ -191,7 +194,7 @@ impl Wires {
                 });
                 self.early = early;
                 moved |= self.poll_streams(cx);
-                if let Some(report) = self.failed.take() {
+                if let Some(report) = self.failed.take().or_else(|| self.cut_off(now)) {
                     self.journal.view(now, self.view());
                     return Poll::Ready(Err(NegotiationError::Failed(report)));
                 }
@@ -238,6 +241,11 @@ impl Wires {
     /// Whether anything came from the peer since this was last asked.
     pub(super) fn take_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
+    }
+
+    /// Something came from the peer.
+    pub(super) fn note_life(&mut self) {
+        self.heard = true;
     }
 
     /// Whether this path works.

@@ -35,6 +35,7 @@ impl Wires {
             moved |= self.receive_datagrams(cx, now, number, handle);
             next = number.checked_add(1).and_then(|after| self.sockets.from(after));
         }
+        moved |= self.punch(cx, now);
         let ids: Vec<StreamId> = self.streams.keys().copied().collect();
         for id in ids {
             moved |= self.receive_stream(cx, now, id, handle);
