@@ -355,3 +355,6 @@ async fn first_of<T, E>(tries: Vec<(Duration, impl Future<Output = Result<T, E>>
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
