@@ -204,10 +204,14 @@ impl State {
 
     pub(crate) fn connection_timer(&mut self, node: NodeId, id: u64) {
         let now = self.now();
+        let Some(connection) = self.connection(node, id) else { return };
+        if connection.timer.is_none_or(|set| set > now) {
+            // An earlier one took the place of this one, and has set the next. Another beside it would never end.
+            return;
+        }
+        connection.timer = None;
         let mut wake = std::mem::take(&mut self.wake);
         if let Some(connection) = self.connection(node, id) {
-            // A timer that was superseded by an earlier one also ends here, and does no harm.
-            connection.timer = None;
             connection.handle_timeout(now, &mut wake);
         }
         self.wake = wake;

@@ -170,11 +170,14 @@ impl State {
     fn box_timer(&mut self, node: NodeId) {
         let now = self.now();
         let Role::Router { outside, middlebox, timer, .. } = &mut self.nodes[node.0].role else { return };
+        if timer.is_none_or(|set| set > now) {
+            // An earlier one took the place of this one, and has set the next. Another beside it would never end.
+            return;
+        }
         let (outside, mut due) = (*outside, Vec::new());
         while let Some(unanswered) = middlebox.poll_unanswered(now) {
             due.push(unanswered);
         }
-        // One that was set for later ends here, too, and does no harm.
         *timer = middlebox.poll_timeout();
         if let Some(next) = *timer {
             self.queue.push(next, Happening::AtBox { node });
