@@ -4,14 +4,19 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::time::Duration;
 
+use common::relay::Station;
+use common::rogue::Rogue;
 use common::{Lab, accepted, bytes, connected, identity, pass, ping_pong, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
+use towline::ice::Trickle;
 use towline::net::now;
-use towline::{Channel, ConnectionId, Node};
-use towline_lab::{Host, World};
+use towline::signal::{LaterCandidates, Restart};
+use towline::{Channel, Config, ConnectionId, Node, Reach};
+use towline_lab::{Host, Link, Place, World};
 
 /// Length of the blocks of a flow.
 const BLOCK: usize = 10_000;
@@ -31,12 +36,13 @@ impl Scene {
     async fn new(world: World) -> Self {
         let lab = Lab::new(world).await;
         let hosts = [lab.host("alice"), lab.host("bob")];
-        Self::on(lab, hosts).await
+        let configs = [lab.config(), lab.config()];
+        Self::with(lab, hosts, configs).await
     }
 
-    async fn on(lab: Lab, hosts: [Host; 2]) -> Self {
-        let alice = lab.node_on(&hosts[0], identity(0), lab.config()).await;
-        let bob = lab.node_on(&hosts[1], identity(1), lab.config()).await;
+    async fn with(lab: Lab, hosts: [Host; 2], [first, second]: [Config; 2]) -> Self {
+        let alice = lab.node_on(&hosts[0], identity(0), first).await;
+        let bob = lab.node_on(&hosts[1], identity(1), second).await;
         alice.registered().await;
         bob.registered().await;
         let channels = accepted(&bob);
@@ -90,10 +96,11 @@ impl Scene {
         stall
     }
 
-    /// Whether the connection is of use in both directions, and how long that took to find out.
-    async fn exchange(&mut self) -> Duration {
+    /// How long it takes after `act`, in which nothing is said, until the connection is of use in both directions.
+    async fn idle_through(&mut self, act: impl AsyncFnOnce(&Lab, &[Host; 2])) -> Duration {
+        let (mut near, mut far) = self.channel("idle").await;
+        act(&self.lab, &self.hosts).await;
         let begun = now();
-        let (mut near, mut far) = self.channel("hello").await;
         let answer = async {
             let mut word = [0; 5];
             far.read_exact(&mut word).await.unwrap();
@@ -113,25 +120,115 @@ fn a_device_whose_address_changes_keeps_its_connections() {
     for (seed, who) in (0..).zip(WHO) {
         story(seed, async |world| {
             let mut scene = Scene::new(world).await;
-            for host in who {
-                scene.hosts[*host].readdress(WIFI);
-            }
-            let idle = scene.exchange().await;
+            let moving = async |_: &Lab, hosts: &[Host; 2]| {
+                for host in who {
+                    hosts[*host].readdress(WIFI);
+                }
+            };
+            let idle = scene.idle_through(&moving).await;
             pass(Duration::from_secs(10)).await;
             // Where both move, neither can be told but by the DHT.
             let bound = Duration::from_secs(if who.len() == 2 { 3 } else { 1 });
             assert!(idle < bound, "{who:?}: {idle:?}");
             for back in [false, true] {
-                let moving = async |_: &Lab, hosts: &[Host; 2]| {
-                    for host in who {
-                        hosts[*host].readdress(WIFI);
-                    }
-                };
-                let stall = scene.flow_through(back, moving).await;
+                let stall = scene.flow_through(back, &moving).await;
                 println!("{who:?} move: idle {idle:?}, sending {stall:?} (back: {back})");
                 assert!(stall < bound, "{who:?}: {stall:?}");
                 pass(Duration::from_secs(10)).await;
             }
         });
     }
+}
+
+/// From Wi-Fi to Ethernet. `gap`: the old address goes first, and for a second there is none.
+async fn to_ethernet(lab: &Lab, host: &Host, interface: &Cell<u32>, gap: bool) {
+    let before = interface.replace(interface.get() + 1);
+    if gap {
+        host.unplug(before);
+        pass(Duration::from_secs(1)).await;
+    }
+    assert_eq!(host.attach(lab.internet, Link::delay(Duration::from_millis(5))), interface.get());
+    if !gap {
+        pass(Duration::from_secs(2)).await;
+        host.unplug(before);
+    }
+}
+
+#[test]
+fn another_interface_takes_over_with_and_without_overlap() {
+    for (seed, (who, gap)) in (10..).zip(WHO.iter().flat_map(|who| [(*who, false), (*who, true)])) {
+        story(seed, async |world| {
+            let mut scene = Scene::new(world).await;
+            let interfaces = [Cell::new(WIFI), Cell::new(WIFI)];
+            let moving = async |lab: &Lab, hosts: &[Host; 2]| {
+                let [alice, bob] = &interfaces;
+                let moves = |at: &usize| who.contains(at);
+                tokio::join!(
+                    async {
+                        if moves(&0) {
+                            to_ethernet(lab, &hosts[0], alice, gap).await;
+                        }
+                    },
+                    async {
+                        if moves(&1) {
+                            to_ethernet(lab, &hosts[1], bob, gap).await;
+                        }
+                    },
+                );
+            };
+            let stall = scene.flow_through(false, &moving).await;
+            pass(Duration::from_secs(5)).await;
+            let idle = scene.idle_through(&moving).await;
+            println!("{who:?} to another interface, gap: {gap}: sending {stall:?}, idle {idle:?}");
+            // Nothing can come in the gap; where both leave at once, each may learn of the other by the DHT only.
+            let bound = Duration::from_secs(if who.len() == 2 { 3 } else { 1 } + u64::from(gap));
+            assert!(stall < bound && idle < bound, "{who:?}, gap: {gap}: {stall:?}, {idle:?}");
+        });
+    }
+}
+
+#[test]
+fn a_router_that_restarts_with_another_address_costs_seconds_and_no_byte() {
+    story(20, async |world| {
+        let lab = Lab::new(world).await;
+        let station = Station::start(&lab.host("station"));
+        let site = lab.world.site("alice", lab.internet, Place::PortRestricted);
+        let reach = Reach { stun: vec![station.stun()], ..Reach::default() };
+        let configs = [lab.config().with_reach(reach), lab.config()];
+        let hosts = [site.host.clone(), lab.host("bob")];
+        let mut scene = Scene::with(lab, hosts, configs).await;
+        let gateway = site.border().unwrap();
+        let reboot = async |_: &Lab, _: &[Host; 2]| {
+            gateway.nat.as_ref().unwrap().forget();
+            gateway.router.readdress();
+        };
+        for back in [false, true] {
+            let stall = scene.flow_through(back, &reboot).await;
+            println!("the router restarts: sending {stall:?} (back: {back})");
+            // Its hosts are not told: two seconds of silence, and a word by the DHT.
+            assert!(stall < Duration::from_secs(8), "{stall:?}");
+            pass(Duration::from_secs(10)).await;
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_restarts_is_followed_a_few_times_and_moves_nothing() {
+    story(30, async |world| {
+        let mut scene = Scene::new(world).await;
+        let rogue = Rogue::unpublished(&scene.lab, identity(1)).await;
+        let id = scene.connection.0;
+        let to = identity(0).key().public().clone();
+        for round in 1..200 {
+            let trickle = Trickle { ufrag: format!("flood{round}"), candidates: Vec::new(), end: true };
+            let restart = Some(Restart { round, password: "secret".to_owned() });
+            rogue
+                .put_later(&to, &LaterCandidates { id, by_dialler: false, trickle, restart, party: None })
+                .await;
+        }
+        for _ in 0..2 {
+            let answer = scene.idle_through(async |_, _| pass(Duration::from_secs(30)).await).await;
+            assert!(answer < Duration::from_secs(1), "{answer:?}");
+        }
+    });
 }

@@ -224,11 +224,13 @@ fn a_connection_moves_from_the_relay_to_a_direct_path_and_back_while_data_flows(
         };
         let receive = async {
             let (mut heard, mut block) = (0, vec![0; 10_000]);
+            let (mut last, mut stall) = (now(), Duration::ZERO);
             while far.read_exact(&mut block).await.is_ok() {
                 assert!(block == bytes(heard, 10_000), "block {heard} is not what was sent");
+                (stall, last) = (stall.max(now() - last), now());
                 heard += 1;
             }
-            heard
+            (heard, stall)
         };
         let steer = async {
             pass(Duration::from_secs(1)).await;
@@ -257,8 +259,10 @@ fn a_connection_moves_from_the_relay_to_a_direct_path_and_back_while_data_flows(
             pass(Duration::from_secs(2)).await;
             done.send_replace(true);
         };
-        let (sent, heard, ()) = tokio::join!(send, receive, steer);
+        let (sent, (heard, stall), ()) = tokio::join!(send, receive, steer);
+        println!("nothing arrived for {stall:?} at the longest");
         assert_eq!(sent, heard);
+        assert!(stall < Duration::from_secs(1), "{stall:?}");
         assert_eq!(near.connection(), connection.id());
     });
 }

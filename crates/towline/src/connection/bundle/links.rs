@@ -39,7 +39,9 @@ impl Bundle {
             }
             if std::mem::take(&mut self.links.changed) {
                 self.assign(now);
-                self.links.silent = self.best().is_none();
+                let silent = self.best().is_none();
+                self.links.waiting |= silent && !self.links.silent;
+                self.links.silent = silent;
                 self.thin_out(now);
             } else if self.wires.outward.has_lost() && self.lives_elsewhere() {
                 // It was kept for want of anything better.
@@ -96,9 +98,9 @@ impl Bundle {
     }
 
     /// Makes the best path of each kind a link, if there is none of that kind that lives, or only of before a restart. One side
-    /// does: paths are the same seen from both.
+    /// does: paths are the same seen from both. If nothing works either does, as it alone may know.
     fn add_links(&mut self, now: Instant) {
-        if self.inner.side() != Side::Initiator {
+        if self.inner.side() != Side::Initiator && !self.links.silent {
             return;
         }
         let living = |report: &LinkReport| !matches!(report.status, LinkStatus::Closed | LinkStatus::Dead);

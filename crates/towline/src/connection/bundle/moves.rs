@@ -123,9 +123,7 @@ impl Bundle {
         if self.wires.paths().next().is_none() {
             self.moves.drift(now, self.moves.limit);
         }
-        if change.come > 0 {
-            self.moves.restart_soon(now);
-        }
+        self.moves.restart_soon(now);
     }
 
     /// Nobody answered the question whether the peer that ended a path is still there.
