@@ -296,7 +296,14 @@ impl Node {
         }
         let (reply, report) = oneshot::channel();
         self.inner.commands.send(Command::Report { device, reply }).await.ok()?;
-        report.await.ok().flatten()
+        let attempt = report.await.ok().flatten();
+        // One that all paths have failed takes no channels, and has something to tell all the same.
+        match self.inner.table.first(device) {
+            Some(connection) if attempt.as_ref().is_none_or(|attempt| attempt.error.is_some()) => {
+                Some(connection.report().await)
+            }
+            _ => attempt,
+        }
     }
 
     /// Handles to the established connections.

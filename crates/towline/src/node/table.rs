@@ -34,6 +34,11 @@ impl Table {
         self.read().get(&device)?.iter().find(|connection| connection.is_usable()).cloned()
     }
 
+    /// The preferred connection to the device, be it one that takes no channels.
+    pub(crate) fn first(&self, device: DeviceId) -> Option<Connection> {
+        self.read().get(&device)?.first().cloned()
+    }
+
     /// Whether there is any connection to the device, be it one that is being left.
     pub(crate) fn knows(&self, device: DeviceId) -> bool {
         self.read().contains_key(&device)

@@ -9,5 +9,6 @@ mod devices;
 mod nats;
 mod rig;
 mod servers;
+mod standing;
 mod tamper;
 mod ways;

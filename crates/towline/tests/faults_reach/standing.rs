@@ -1,0 +1,53 @@
+//! Faults that come when a connection stands, and data flows.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use towline::Cause;
+
+use crate::common::{echo, pass};
+use crate::rig::{At, Rig, SOON, on_either_side, public};
+
+/// Has both sides talk to each other for as long as they are let.
+async fn talk(rig: &Rig) {
+    tokio::spawn(echo(rig.answerer.node.clone()));
+    let channel = rig.dialler.node.connect(rig.answerer.node.device(), "talk").await.unwrap();
+    let (mut reader, mut writer) = channel.split();
+    tokio::spawn(async move {
+        while writer.write_all(&[0; 1000]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    tokio::spawn(async move { while reader.read(&mut [0; 4096]).await.is_ok_and(|len| len > 0) {} });
+    // Long enough for all links to be found.
+    pass(Duration::from_secs(5)).await;
+    let said = rig.said().await;
+    for at in [At::Dialler, At::Answerer] {
+        said.clears(at);
+    }
+}
+
+#[test]
+fn a_peer_that_loses_its_power() {
+    on_either_side(51, async |world, at| {
+        let rig = Rig::new(world, public(), public()).await;
+        talk(&rig).await;
+        rig.end(at).host.crash();
+        pass(SOON).await;
+        rig.said().await.blames(at.other(), &[Cause::SilentThere, Cause::NothingPasses]);
+    });
+}
+
+#[test]
+fn a_cable_that_is_pulled_while_data_flows() {
+    on_either_side(52, async |world, at| {
+        let rig = Rig::new(world, public(), public()).await;
+        talk(&rig).await;
+        let end = rig.end(at);
+        end.host.unplug(end.interface);
+        pass(SOON).await;
+        let said = rig.said().await;
+        said.names(at, &Cause::NoNetworkHere);
+        said.blames(at.other(), &[Cause::SilentThere, Cause::NothingPasses]);
+    });
+}
