@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const MAX_NAMES: usize = 8;
 /// A name that takes longer than this to be resolved is as good as unknown.
 const LOOK_UP: Duration = Duration::from_millis(1500);
-/// Nodes told apart of those that do not answer.
+/// Hosts told apart of those that do not answer.
 const MAX_NODES: usize = 8;
 
 /// See the module. Shared by the task of the DHT and its handles.
@@ -25,7 +25,7 @@ struct Beats {
     /// The first datagram sent since one came.
     unanswered: Option<Instant>,
     /// Whom these went to.
-    asked: BTreeSet<SocketAddr>,
+    asked: BTreeSet<IpAddr>,
     /// What the system said when one was to be sent; forgotten when one came.
     rejected: Option<io::ErrorKind>,
     unknown: BTreeSet<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Vitals {
     pub(crate) heard: bool,
     /// For so long datagrams were sent and none came.
     pub(crate) silence: Duration,
-    /// To so many nodes, at least.
+    /// To so many hosts, at least.
     pub(crate) silent: usize,
     /// The system does not send them.
     pub(crate) rejected: Option<io::ErrorKind>,
@@ -62,7 +62,7 @@ impl Pulse {
     pub(super) fn sent(&self, now: Instant, to: SocketAddr, error: Option<io::ErrorKind>) {
         let mut beats = self.beats();
         if beats.asked.len() < MAX_NODES {
-            beats.asked.insert(to);
+            beats.asked.insert(to.ip());
         }
         beats.unanswered.get_or_insert(now);
         if let Some(kind) = error {
@@ -118,7 +118,7 @@ mod tests {
         let (pulse, start) = (Pulse::default(), towline_net::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(pulse.vitals(at(9)), Vitals::default());
-        let node = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let node = |host: u8| SocketAddr::from(([192, 0, 2, host], 4222));
         pulse.sent(at(1), node(1), None);
         pulse.sent(at(2), node(2), Some(io::ErrorKind::NetworkUnreachable));
         pulse.sent(at(3), node(1), None);

@@ -68,6 +68,8 @@ pub(crate) struct Negotiation {
     losers: Vec<Box<dyn TcpStream>>,
     timer: Pin<Box<Sleep>>,
     journal: Arc<Journal>,
+    /// Something has happened since it was last written down.
+    unseen: bool,
 }
 
 impl Negotiation {
@@ -79,7 +81,9 @@ impl Negotiation {
         }
         let timer = Box::pin(tokio::time::sleep_until(now.into()));
         let (links, losers) = (BTreeMap::new(), Vec::new());
-        let mut negotiation = Self { net, agent: Some(agent), listeners, links, losers, timer, journal };
+        let unseen = false;
+        let mut negotiation =
+            Self { net, agent: Some(agent), listeners, links, losers, timer, journal, unseen };
         negotiation.note();
         negotiation
     }
@@ -88,6 +92,7 @@ impl Negotiation {
     fn note(&mut self) {
         let view = View { ice: self.agent().report(), nat: None };
         self.journal.view(towline_net::now(), view);
+        self.unseen = false;
     }
 
     fn agent(&mut self) -> &mut Agent {
@@ -294,12 +299,15 @@ impl Future for Negotiation {
                 }
             }
             let now = towline_net::now();
-            match this.agent().poll_timeout() {
+            this.unseen |= moved;
+            let view = this.journal.next_view().filter(|_| this.unseen);
+            if view.is_some_and(|at| at <= now) {
+                this.note();
+            }
+            let view = view.filter(|at| *at > now);
+            match this.agent().poll_timeout().into_iter().chain(view).min() {
                 Some(at) if at <= now => {
                     this.agent().handle_timeout(now);
-                    if this.journal.wants_view(now) {
-                        this.note();
-                    }
                     moved = true;
                 }
                 Some(at) => {

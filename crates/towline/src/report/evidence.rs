@@ -22,6 +22,8 @@ pub(super) struct Evidence {
     /// The step that the attempt is in, or failed in, and for how long.
     pub(super) step: Option<(Step, Duration)>,
     pub(super) error: Option<ConnectError>,
+    /// Since the attempt began.
+    pub(super) elapsed: Duration,
     /// The connection stands.
     pub(super) stands: bool,
     pub(super) here: Families,
@@ -32,6 +34,8 @@ pub(super) struct Evidence {
     pub(super) random_there: bool,
     /// The paths of a connection that stands, and those of them that work.
     pub(super) links: (usize, usize),
+    /// The relay of ours that all of them go by, as `host:port`.
+    pub(super) relay: Option<String>,
     /// Both are seen at one outside address.
     pub(super) one_outside: bool,
     /// What servers say of us.
@@ -73,7 +77,9 @@ pub(super) struct Pairs {
 /// What STUN servers say, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Stun {
-    /// Answers to this attempt, over UDP.
+    /// Servers are asked in this attempt.
+    pub(super) asks: bool,
+    /// Answers to it, over UDP.
     pub(super) answered: usize,
     /// Servers that do not answer at all; none, if any of them does.
     pub(super) silent: usize,
@@ -85,7 +91,12 @@ pub(super) struct Stun {
 }
 
 impl Evidence {
-    pub(super) fn of(report: &Report, around: Surroundings, peer: (Option<Span>, Option<i64>)) -> Self {
+    pub(super) fn of(
+        report: &Report,
+        around: Surroundings,
+        peer: (Option<Span>, Option<i64>),
+        asks: bool,
+    ) -> Self {
         let (theirs, ahead) = peer;
         let dates = Dates { now: around.clock, ahead, ours: around.span, theirs };
         let pairs = |tcp: bool| {
@@ -95,6 +106,7 @@ impl Evidence {
         Self {
             step: report.steps.last().map(|last| (last.step, last.took)),
             error: report.error.clone(),
+            elapsed: report.elapsed,
             stands: report.state == crate::ConnectionState::Established,
             here: Families::of(&report.here),
             there: Families::of(&report.there),
@@ -103,10 +115,11 @@ impl Evidence {
                 report.links.len(),
                 report.links.iter().filter(|link| link.purpose != Use::Nothing).count(),
             ),
+            relay: common_relay(report, &around.asked),
             one_outside: share_outside(&report.here, &report.there),
             udp: pairs(false),
             tcp: pairs(true),
-            stun: Stun::of(&report.nat, &around.asked),
+            stun: Stun { asks, ..Stun::of(&report.nat, &around.asked) },
             dates,
             around,
         }
@@ -133,6 +146,14 @@ impl Families {
         let none = |side: Self| side.v4 + side.v6 == 0;
         !none(self) && !none(other) && (self.v4 == 0 || other.v4 == 0) && (self.v6 == 0 || other.v6 == 0)
     }
+}
+
+/// The relay on whose address of ours all paths begin.
+fn common_relay(report: &Report, asked: &[Asked]) -> Option<String> {
+    let first = report.links.first()?.path.local;
+    let same = report.links.iter().all(|link| link.path.local == first);
+    let relay = asked.iter().find(|server| server.relayed.contains(&first))?;
+    same.then(|| relay.host().to_owned())
 }
 
 /// Whether servers see one socket at ports of one address that are far apart.
@@ -218,6 +239,7 @@ impl Stun {
             answered: nat.observations.iter().filter(|(via, _)| *via == Via::Udp).count(),
             silent: if silent + idle == servers().count() { silent } else { 0 },
             configured: !asked.is_empty(),
+            asks: false,
             lies: nat.failures.iter().filter(|(_, _, error)| lies(error)).count(),
             mapping: if nat.udp_v4 == Mapping::Unknown { nat.udp_v6 } else { nat.udp_v4 },
         }

@@ -131,11 +131,11 @@ impl Journal {
         }
     }
 
-    /// Whether it is time for another view.
-    pub(crate) fn wants_view(&self, now: Instant) -> bool {
+    /// When it is time for another view; never, once the attempt is over.
+    pub(crate) fn next_view(&self) -> Option<Instant> {
         let notes = self.notes();
-        let due = |last: Instant| now.saturating_duration_since(last) >= VIEW_EVERY;
-        notes.ended.is_none() && notes.viewed.is_none_or(due)
+        let next = notes.viewed.map_or(self.began, |last| last + VIEW_EVERY);
+        notes.ended.is_none().then_some(next)
     }
 
     /// This is how things look now.
@@ -186,6 +186,7 @@ impl Journal {
             Some(Step::Tls | Step::Channel) => ConnectionState::Securing,
             _ => ConnectionState::Signalling,
         };
+        let asks = notes.view.as_ref().is_some_and(|view| view.nat.is_some());
         let nat = notes.view.as_ref().and_then(|view| view.nat.clone()).unwrap_or_default();
         let mut report = Report {
             device: self.device,
@@ -206,7 +207,7 @@ impl Journal {
         if passing {
             notes.view = None;
         }
-        report.causes = diagnose(&Evidence::of(&report, around, (notes.span, notes.ahead)));
+        report.causes = diagnose(&Evidence::of(&report, around, (notes.span, notes.ahead), asks));
         report
     }
 }

@@ -1,5 +1,6 @@
 //! What the servers that a node uses said, as far as it tells causes apart.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use towline_ice::gather::{ServerError as StunError, Via};
@@ -22,6 +23,8 @@ pub(super) struct Asked {
     pub(super) relay: bool,
     pub(super) tcp: bool,
     pub(super) said: Said,
+    /// The addresses that it relays for us, or did last.
+    pub(super) relayed: Vec<SocketAddr>,
 }
 
 /// What came of it.
@@ -59,7 +62,11 @@ impl Asked {
             None if waited >= PATIENCE => Said::Silent,
             None => Said::Nothing,
         };
-        Self { name: report.server.clone(), relay, tcp, said }
+        let relayed = match &report.outcome {
+            Some(Outcome::Answered { relayed, .. }) => relayed.clone(),
+            _ => Vec::new(),
+        };
+        Self { name: report.server.clone(), relay, tcp, said, relayed }
     }
 
     /// What is wrong with it.

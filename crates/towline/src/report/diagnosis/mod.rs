@@ -32,7 +32,8 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
         let counts = |cause: &Cause| *cause == Cause::NoNetworkHere || (silent && *cause != Cause::DhtDown);
         causes.extend(of_network(evidence).filter(counts));
         if silent && causes.is_empty() {
-            // By the relay that is gone, if there was one.
+            // If all went by a relay, that is nearer.
+            causes.extend(evidence.relay.clone().map(|relay| Cause::RelayLost { relay }));
             causes.extend(beside.iter().filter(|cause| matches!(cause, Cause::RelayLost { .. })).cloned());
             causes.push(Cause::SilentThere);
         }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::PATIENCE;
+use crate::dht::Vitals;
 use crate::error::Step;
 use crate::report::Cause;
 use crate::report::evidence::Evidence;
@@ -23,8 +24,7 @@ pub(super) fn of_network(evidence: &Evidence) -> Option<Cause> {
     if let (false, Some(name)) = (dht.heard, dht.unknown.first()) {
         return Some(Cause::NameUnknown { name: name.clone() });
     }
-    // One node that is known from before may be gone.
-    if dht.silence < SILENCE || (dht.heard && dht.silent < 2) {
+    if !is_silent(dht) {
         return None;
     }
     let forbidden = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::PermissionDenied];
@@ -42,10 +42,15 @@ pub(super) fn of_network(evidence: &Evidence) -> Option<Cause> {
     Some(if dht.heard || asked { Cause::OfflineHere } else { Cause::DhtDown })
 }
 
+/// One node that is known from before may be gone; several are not at once.
+fn is_silent(dht: &Vitals) -> bool {
+    dht.silence >= SILENCE && (!dht.heard || dht.silent > 1)
+}
+
 /// Datagrams get out and back.
 fn udp_works(evidence: &Evidence) -> bool {
     let around = &evidence.around;
-    (around.dht.heard && around.dht.silence < SILENCE)
+    (around.dht.heard && !is_silent(&around.dht))
         || evidence.stun.answered > 0
         || around.asked.iter().any(|server| !server.tcp && server.is_reached())
 }
@@ -71,8 +76,9 @@ pub(super) fn of_transports(evidence: &Evidence) -> Option<Cause> {
 /// by TCP, or there are two of them.
 pub(super) fn is_out_of_mappings(evidence: &Evidence) -> bool {
     let dht = &evidence.around.dht;
-    let looking = evidence.step.is_some_and(|(step, took)| step == Step::Path && took >= PATIENCE);
-    if !looking || evidence.stands || !dht.heard || dht.silence >= SILENCE || evidence.stun.answered > 0 {
+    let looking = evidence.stands || evidence.step.is_some_and(|(step, _)| step == Step::Path);
+    let asks = evidence.stun.asks && evidence.elapsed >= PATIENCE && evidence.stun.answered == 0;
+    if !looking || !asks || !dht.heard || is_silent(dht) {
         return false;
     }
     let asked = || evidence.around.asked.iter().filter(|server| server.said != Said::Nothing);

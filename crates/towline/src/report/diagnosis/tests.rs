@@ -123,7 +123,7 @@ fn what_servers_say_of_us() {
 }
 
 fn server(name: &str, tcp: bool, said: Said) -> Asked {
-    Asked { name: name.into(), relay: name.starts_with("turn"), tcp, said }
+    Asked { name: name.into(), relay: name.starts_with("turn"), tcp, said, relayed: Vec::new() }
 }
 
 const STUN: &str = "stun.example:3478";
@@ -151,8 +151,8 @@ fn a_network_that_lets_no_udp_out() {
 fn behind_nat(asked: Vec<Asked>) -> Evidence {
     let dht = Vitals { heard: true, ..Vitals::default() };
     let around = Surroundings { addresses: Some(1), dht, asked, ..Surroundings::default() };
-    let stun = Stun { configured: true, ..Stun::default() };
-    Evidence { around, stun, here: Families { v4: 2, ..Families::default() }, ..pathless() }
+    let stun = Stun { configured: true, asks: true, ..Stun::default() };
+    Evidence { around, stun, elapsed: LONG, here: Families { v4: 2, ..Families::default() }, ..pathless() }
 }
 
 #[test]
@@ -171,6 +171,7 @@ fn servers_that_are_of_no_use() {
     evidence.stun.silent = 1;
     let stands = Evidence { stands: true, ..evidence.clone() };
     assert_eq!(diagnose(&stands), [Cause::RelayCredentials { relay: relay() }, Cause::StunDown]);
+    evidence.stun.silent = 0;
     evidence.around.asked[0].said = Said::Unknown;
     is(&evidence, &Cause::NameUnknown { name: STUN.into() });
     evidence.around.asked = vec![server(STUN, false, Said::Answer)];
@@ -195,7 +196,7 @@ fn a_connection_that_stands_and_hears_nothing() {
     assert_eq!(diagnose(&evidence), []);
     evidence.links = (2, 0);
     assert_eq!(diagnose(&evidence), [Cause::SilentThere]);
-    evidence.around.asked = vec![server(RELAY, true, Said::Lost)];
+    evidence.relay = Some("relay.example:3478".into());
     is(&evidence, &Cause::RelayLost { relay: "relay.example:3478".into() });
     evidence.around.addresses = Some(0);
     assert_eq!(diagnose(&evidence), [Cause::NoNetworkHere]);

@@ -62,6 +62,9 @@ impl Wires {
                 other => tracing::trace!(event = ?other, "paths"),
             }
         }
+        if acted {
+            self.note(towline_net::now());
+        }
         acted
     }
 
@@ -107,18 +110,21 @@ impl Wires {
     }
 
     pub(in crate::connection::bundle) fn poll_timeout(&self) -> Option<Instant> {
-        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout(towline_net::now())).min()
+        let view = if self.unseen { self.journal.next_view() } else { None };
+        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout(towline_net::now())).chain(view).min()
     }
 
     /// Checks and keep-alives; also the moment to give back the memory of buffers that were not used since the last one.
     pub(in crate::connection::bundle) fn handle_timeout(&mut self, now: Instant) {
         self.outward.handle_timeout(now);
+        if self.unseen {
+            self.note(now);
+        }
         if self.agent.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
         self.agent.handle_timeout(now);
         self.act();
-        self.note(now);
         self.streams.values_mut().for_each(|stream| stream.look(IDLE_BYTES));
         if self.packets.capacity() > IDLE_CAPACITY {
             self.packets = Vec::new();

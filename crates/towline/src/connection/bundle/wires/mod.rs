@@ -125,6 +125,8 @@ pub(crate) struct Wires {
     heard: bool,
     /// Where the attempt writes down how things look.
     journal: Arc<Journal>,
+    /// Something has happened since it was last written down.
+    unseen: bool,
 }
 
 impl std::fmt::Debug for Wires {
@@ -152,7 +154,7 @@ impl Wires {
         for (candidate, reason) in agent.set_remote(now, remote) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
-        let wires = Box::new(Self {
+        let mut wires = Box::new(Self {
             net,
             agent,
             listeners,
@@ -174,6 +176,7 @@ impl Wires {
             failure: None,
             heard: false,
             journal,
+            unseen: false,
         });
         wires.note(now);
         wires
@@ -227,9 +230,11 @@ impl Wires {
         View { ice: self.agent.report(), nat: self.outward.nat() }
     }
 
-    /// Writes down how things look, if it is time.
-    fn note(&self, now: Instant) {
-        if self.journal.wants_view(now) {
+    /// Something has happened: writes down how things look, now or when it is time.
+    fn note(&mut self, now: Instant) {
+        let next = self.journal.next_view();
+        self.unseen = next.is_some_and(|at| at > now);
+        if next.is_some_and(|at| at <= now) {
             self.journal.view(now, self.view());
         }
     }
