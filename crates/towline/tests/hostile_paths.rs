@@ -120,7 +120,8 @@ fn floods_of_later_candidates_reach_few_and_hold_up_nobody() {
             let list = Description::from_blob(datagrams(addresses).as_bytes()).unwrap().description;
             let trickle = Trickle { ufrag: ufrag.to_owned(), candidates: list.candidates, end: false };
             let id = if number % 4 == 3 { 1000 + u64::from(number) } else { 7 };
-            let later = LaterCandidates { id, by_dialler: true, trickle, restart: None, party: None };
+            let later =
+                LaterCandidates { id, by_dialler: true, trickle, restart: None, party: None, plight: None };
             rogue.put_later(&public(&bob), &later).await;
             if number % 40 == 20 {
                 undisturbed(&alice, &bob).await;

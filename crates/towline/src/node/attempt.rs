@@ -485,12 +485,13 @@ fn follow(
                     further.trickle.candidates.extend(next.trickle.candidates);
                     further.trickle.end |= next.trickle.end;
                     further.party = next.party.or(further.party);
+                    further.plight = next.plight.or(further.plight);
                 } else {
                     further = next;
                 }
             }
-            let Further { trickle, restart, party } = further;
-            let later = LaterCandidates { id, by_dialler, trickle, restart, party };
+            let Further { trickle, restart, party, plight } = further;
+            let later = LaterCandidates { id, by_dialler, trickle, restart, party, plight };
             let send = ctx.signalling.send_later(&to.key, to.eras, &later);
             match tokio::time::timeout(LATER_PATIENCE, send).await {
                 Ok(Err(error)) => tracing::debug!(%error, "further candidates could not be stored"),

@@ -12,6 +12,7 @@ use super::servers::{Asked, Said};
 use super::{CandidateReport, PairReport, Report, Surroundings};
 use crate::error::{ConnectError, Step};
 use crate::path::Use;
+use crate::signal::Plight;
 
 /// Ports that are given in sequence are not further apart than this.
 const SEQUENCE: u16 = 64;
@@ -41,7 +42,20 @@ pub(super) struct Evidence {
     /// What servers say of us.
     pub(super) stun: Stun,
     pub(super) dates: Dates,
+    /// What the peer says that it meets with.
+    pub(super) told: Option<Plight>,
     pub(super) around: Surroundings,
+}
+
+/// What is known of the peer beside its candidates.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Peer {
+    /// When its certificates count.
+    pub(super) span: Option<Span>,
+    /// How far its clock is ahead of ours, in seconds.
+    pub(super) ahead: Option<i64>,
+    /// What it says that it meets with.
+    pub(super) plight: Option<Plight>,
 }
 
 /// Candidates of one side, counted.
@@ -91,14 +105,8 @@ pub(super) struct Stun {
 }
 
 impl Evidence {
-    pub(super) fn of(
-        report: &Report,
-        around: Surroundings,
-        peer: (Option<Span>, Option<i64>),
-        asks: bool,
-    ) -> Self {
-        let (theirs, ahead) = peer;
-        let dates = Dates { now: around.clock, ahead, ours: around.span, theirs };
+    pub(super) fn of(report: &Report, around: Surroundings, peer: Peer, asks: bool) -> Self {
+        let dates = Dates { now: around.clock, ahead: peer.ahead, ours: around.span, theirs: peer.span };
         let pairs = |tcp: bool| {
             let of = |pair: &&PairReport| matches!(pair.transport, Transport::Tcp(_)) == tcp;
             Pairs::of(report.pairs.iter().filter(of))
@@ -121,6 +129,7 @@ impl Evidence {
             tcp: pairs(true),
             stun: Stun { asks, ..Stun::of(&report.nat, &around.asked) },
             dates,
+            told: peer.plight,
             around,
         }
     }

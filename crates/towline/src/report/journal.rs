@@ -10,12 +10,13 @@ use towline_ice::{Candidate, CandidateKind, PairId, PairState, Transport};
 use towline_identity::{Chain, DeviceId};
 
 use super::dates::Span;
-use super::diagnosis::diagnose;
-use super::evidence::Evidence;
-use super::{CandidateReport, PairReport, Report, StepReport, Surroundings};
+use super::diagnosis::{PATIENCE, diagnose};
+use super::evidence::{Evidence, Peer};
+use super::{CandidateReport, Cause, PairReport, Report, StepReport, Surroundings};
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
 use crate::node::context::Context;
+use crate::signal::Plight;
 
 /// Views are not taken more often than this: they copy every pair.
 const VIEW_EVERY: Duration = Duration::from_millis(100);
@@ -59,6 +60,8 @@ struct Notes {
     span: Option<Span>,
     /// How far the peer's clock is ahead of ours, in seconds.
     ahead: Option<i64>,
+    /// What the peer says that it meets with.
+    plight: Option<Plight>,
     view: Option<View>,
     viewed: Option<Instant>,
     /// When each candidate was learned: whether it is the peer's, its kind, transport and address.
@@ -80,6 +83,7 @@ impl Journal {
             ended: None,
             span: None,
             ahead: None,
+            plight: None,
             view: None,
             viewed: None,
             learned: BTreeMap::new(),
@@ -161,6 +165,28 @@ impl Journal {
         notes.view = Some(view);
     }
 
+    /// The peer says what it meets with.
+    pub(crate) fn told(&self, plight: Plight) {
+        self.notes().plight = Some(plight);
+    }
+
+    /// What this side meets with that the peer should know, while there is no path.
+    pub(crate) fn plight(&self, now: Instant) -> Option<Plight> {
+        let looking = {
+            let notes = self.notes();
+            let began = notes.steps.last().filter(|(step, _)| *step == Step::Path).map(|(_, at)| *at);
+            notes.ended.is_none() && began.is_some_and(|at| self.since(now) >= at + PATIENCE)
+        };
+        if !looking {
+            return None;
+        }
+        match self.report(now, None, Vec::new()).cause()? {
+            Cause::LostOutward => Some(Plight::Unheard),
+            Cause::UdpBlockedHere | Cause::OnlyWebHere => Some(Plight::NoDatagrams),
+            _ => None,
+        }
+    }
+
     /// All that is known, and what follows from it. `links`: of a connection that stands.
     pub(crate) fn report(&self, now: Instant, fresh: Option<View>, links: Vec<LinkInfo>) -> Report {
         let passing = fresh.is_some();
@@ -207,7 +233,8 @@ impl Journal {
         if passing {
             notes.view = None;
         }
-        report.causes = diagnose(&Evidence::of(&report, around, (notes.span, notes.ahead), asks));
+        let peer = Peer { span: notes.span, ahead: notes.ahead, plight: notes.plight };
+        report.causes = diagnose(&Evidence::of(&report, around, peer, asks));
         report
     }
 }

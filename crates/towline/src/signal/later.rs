@@ -2,6 +2,7 @@
 //!
 //! Only Towlines send these, to Towlines; its user type is not that of requests, so others pass it over. The body is a msgpack
 //! map: `id`, that of the request; `dial`, whether the sender is who asked; `cand`, the text of [`towline_ice::Trickle`]. With
+//! `plight`, if the sender wants the other side to know what it meets with, is a number of [`Plight`]. With
 //! `round` and `pwd` it begins or answers a restart: the candidates belong to new credentials. Who does not know these entries
 //! takes it for candidates of a description that it has not seen, and does nothing. `nat`, if the sender has found out what NAT it is
 //! behind, is the text of [`towline_ice::punch::Party`].
@@ -23,6 +24,35 @@ pub(crate) struct Further {
     pub(crate) restart: Option<Restart>,
     /// The NAT that it is behind, if that is known now and was not told yet.
     pub(crate) party: Option<Party>,
+    /// What the sender meets with.
+    pub(crate) plight: Option<Plight>,
+}
+
+/// What one side meets with that the other one cannot see, and is told, so that it does not look for the fault where it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plight {
+    /// Checks come, and no answer to the sender's own does: what it sends is lost.
+    Unheard,
+    /// No datagram gets out of the sender's network.
+    NoDatagrams,
+}
+
+impl Plight {
+    fn code(self) -> u64 {
+        match self {
+            Self::Unheard => 1,
+            Self::NoDatagrams => 2,
+        }
+    }
+
+    /// Nothing, if this version does not know it.
+    fn from_code(code: u64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Unheard),
+            2 => Some(Self::NoDatagrams),
+            _ => None,
+        }
+    }
 }
 
 /// A restart (RFC 8445 section 9) of a connection that lives.
@@ -46,7 +76,7 @@ impl Further {
         let Description { credentials, candidates } = description;
         let password = credentials.password().to_owned();
         let trickle = Trickle { ufrag: credentials.ufrag().to_owned(), candidates, end: false };
-        Self { trickle, restart: Some(Restart { round, password }), party: None }
+        Self { trickle, restart: Some(Restart { round, password }), party: None, plight: None }
     }
 
     /// The round and the description, if it is of a restart and its credentials may be some.
@@ -59,7 +89,7 @@ impl Further {
 
 impl From<Trickle> for Further {
     fn from(trickle: Trickle) -> Self {
-        Self { trickle, restart: None, party: None }
+        Self { trickle, restart: None, party: None, plight: None }
     }
 }
 
@@ -76,6 +106,8 @@ pub struct LaterCandidates {
     pub restart: Option<Restart>,
     /// The NAT that the sender is behind, if it has found that out.
     pub party: Option<Party>,
+    /// What the sender meets with.
+    pub plight: Option<Plight>,
 }
 
 impl LaterCandidates {
@@ -84,11 +116,12 @@ impl LaterCandidates {
 
     /// The msgpack bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let Self { trickle, restart, party, .. } = self;
+        let Self { trickle, restart, party, plight, .. } = self;
         let text = trickle.to_text();
         let mut out = Vec::with_capacity(32 + text.len());
         let (buf, infallible) = (&mut out, "writing to a vector does not fail");
-        let entries = 3 + 2 * u32::from(restart.is_some()) + u32::from(party.is_some());
+        let entries =
+            3 + 2 * u32::from(restart.is_some()) + u32::from(party.is_some()) + u32::from(plight.is_some());
         encode::write_map_len(buf, entries).expect(infallible);
         encode::write_str(buf, "id").expect(infallible);
         encode::write_uint(buf, self.id).expect(infallible);
@@ -96,6 +129,10 @@ impl LaterCandidates {
         encode::write_bool(buf, self.by_dialler).expect(infallible);
         encode::write_str(buf, "cand").expect(infallible);
         encode::write_str(buf, &text).expect(infallible);
+        if let Some(plight) = plight {
+            encode::write_str(buf, "plight").expect(infallible);
+            encode::write_uint(buf, plight.code()).expect(infallible);
+        }
         if let Some(Restart { round, password }) = restart {
             encode::write_str(buf, "round").expect(infallible);
             encode::write_uint(buf, (*round).into()).expect(infallible);
@@ -114,7 +151,7 @@ impl LaterCandidates {
         let reader = &mut reader;
         let entries = decode::read_map_len(reader).ok().filter(|entries| *entries <= MAX_ENTRIES);
         let (mut id, mut by_dialler, mut trickle) = (None, None, None);
-        let (mut round, mut password, mut party) = (None, None, None);
+        let (mut round, mut password, mut party, mut plight) = (None, None, None, None);
         for _ in 0..entries.ok_or(RequestError::NotAMap)? {
             match read_text(reader, MAX_TEXT).ok_or(RequestError::BadUnknown)? {
                 "id" => id = Some(read_uint(reader, "id")?),
@@ -131,6 +168,7 @@ impl LaterCandidates {
                     let number = u32::try_from(read_uint(reader, "round")?);
                     round = Some(number.map_err(|_| RequestError::BadField("round"))?);
                 }
+                "plight" => plight = Plight::from_code(read_uint(reader, "plight")?),
                 "pwd" => {
                     let text =
                         read_text(reader, Credentials::MAX_LEN).ok_or(RequestError::BadField("pwd"))?;
@@ -156,6 +194,7 @@ impl LaterCandidates {
             trickle: trickle.ok_or(RequestError::Missing("cand"))?,
             restart,
             party,
+            plight,
         })
     }
 }
@@ -176,6 +215,7 @@ mod tests {
             trickle,
             restart: None,
             party: "by-port-random 198.51.100.1:7".parse().ok(),
+            plight: Some(Plight::Unheard),
         }
     }
 
@@ -190,10 +230,12 @@ mod tests {
             let decoded = LaterCandidates::decode(&sample.encode()).unwrap();
             assert_eq!(decoded.trickle.to_text(), sample.trickle.to_text());
             assert_eq!((&decoded.restart, decoded.party), (&sample.restart, sample.party));
+            assert_eq!(decoded.plight, sample.plight);
             assert_eq!((decoded.id, decoded.by_dialler), (77, true));
         }
         let LaterCandidates { trickle, restart: of, party, .. } = restart();
-        let (round, description) = Further { trickle, restart: of, party }.into_restart().unwrap();
+        let (round, description) =
+            Further { trickle, restart: of, party, plight: None }.into_restart().unwrap();
         assert_eq!((round, description.credentials.ufrag()), (3, "frag"));
         assert!(!format!("{:?}", restart()).contains("secret"), "a password must not reach a log");
     }

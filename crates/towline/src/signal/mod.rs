@@ -18,7 +18,7 @@ use crate::dht::{CertificateKey, Dht, ListenEvent, PutError};
 use crate::eras::Eras;
 
 pub(crate) use later::Further;
-pub use later::{LaterCandidates, Restart};
+pub use later::{LaterCandidates, Plight, Restart};
 pub use request::{Extension, MAX_ID, PeerRequest, RefusalReason, RequestError, StaticKey, USER_TYPE};
 pub(crate) use treated::Treated;
 pub(crate) use treated_file::save as save_treated;

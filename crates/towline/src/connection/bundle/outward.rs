@@ -20,7 +20,7 @@ use super::sockets::Sockets;
 use super::wires::Wires;
 use crate::path::bases;
 use crate::reach::{Finding, Means, Outside, Punching, RelayPort};
-use crate::signal::Further;
+use crate::signal::{Further, Plight};
 
 /// The sockets that one connection has on relays, those that are lost included.
 const MAX_RELAYS: usize = 8;
@@ -44,6 +44,8 @@ pub(super) struct Outward {
     /// Kept for as long as the connection, as it holds mappings of the router.
     outside: Option<Outside>,
     means: Option<Arc<Means>>,
+    /// What the peer was told that we meet with.
+    plight: Option<Plight>,
     later: Later,
     /// Ours, to be told over the connection; `None` as long as there is none.
     untold: Option<VecDeque<Trickle>>,
@@ -94,6 +96,7 @@ impl Outward {
             punching,
             // The first words said as much.
             told: seen.map(|seen| seen.party),
+            plight: None,
         }
     }
 
@@ -252,6 +255,9 @@ impl Wires {
         let mut moved = false;
         while let Poll::Ready(Some(further)) = self.outward.later.theirs.poll_recv(cx) {
             moved = true;
+            if let Some(plight) = further.plight {
+                self.journal.told(plight);
+            }
             if further.restart.is_some() {
                 self.outward.restart = further.into_restart();
             } else {
@@ -259,6 +265,7 @@ impl Wires {
                 self.take_trickle(now, further.trickle);
             }
         }
+        self.tell_plight();
         if self.outward.completes() {
             self.agent.end_of_local_candidates(now);
             moved = true;
@@ -303,6 +310,17 @@ impl Wires {
             moved = true;
         }
         moved
+    }
+
+    /// Has the peer know what we meet with, once each: the DHT has a way when there is no path.
+    fn tell_plight(&mut self) {
+        let news = self.plight.filter(|plight| self.outward.plight != Some(*plight));
+        if let Some(plight) = news {
+            self.outward.plight = news;
+            let ufrag = self.agent.local_description().credentials.ufrag().to_owned();
+            let trickle = Trickle { ufrag, candidates: Vec::new(), end: false };
+            self.outward.tell_by_dht(Further { plight: Some(plight), ..trickle.into() });
+        }
     }
 
     /// Further candidates of the peer.

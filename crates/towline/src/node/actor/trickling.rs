@@ -36,8 +36,8 @@ impl Trickling {
 
     /// A device has further candidates.
     pub(super) fn take(&mut self, device: DeviceId, later: LaterCandidates) {
-        let LaterCandidates { id, by_dialler, trickle, restart, party } = later;
-        let further = Further { trickle, restart, party };
+        let LaterCandidates { id, by_dialler, trickle, restart, party, plight } = later;
+        let further = Further { trickle, restart, party, plight };
         let origin = if by_dialler { OriginKey::Answered } else { OriginKey::Dialled };
         let key = (device, ConnectionId(id), origin);
         match self.open.get(&key) {
@@ -63,7 +63,7 @@ mod tests {
 
     fn later(id: u64, by_dialler: bool) -> LaterCandidates {
         let trickle = Trickle { ufrag: format!("of {id}"), candidates: Vec::new(), end: true };
-        LaterCandidates { id, by_dialler, trickle, restart: None, party: None }
+        LaterCandidates { id, by_dialler, trickle, restart: None, party: None, plight: None }
     }
 
     #[test]

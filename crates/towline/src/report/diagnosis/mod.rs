@@ -15,11 +15,11 @@ use super::evidence::{Evidence, Pairs};
 use super::servers::Said;
 use crate::dht::{FindCertificateError, GetError};
 use crate::error::{ConnectError, Step};
-use crate::signal::RefusalReason;
+use crate::signal::{Plight, RefusalReason};
 use network::{is_out_of_mappings, of_network, of_servers, of_transports};
 
 /// After this time without a sign of it something that usually takes a tenth of it counts as missing.
-const PATIENCE: Duration = Duration::from_millis(1500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What is wrong, the deciding cause first; nothing, as long as all goes well.
 pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
@@ -183,6 +183,10 @@ fn of_path(evidence: &Evidence) -> Cause {
         return Cause::NoCommonFamily;
     }
     let Pairs { all, valid, unreachable, refused, received, .. } = udp.and(*tcp);
+    // Whoever hears us says so, and we hear nothing of it.
+    if evidence.told == Some(Plight::Unheard) && received == 0 && valid == 0 {
+        return Cause::LostInward;
+    }
     // A host says so, and lets nothing in; what it sends may come nevertheless.
     if refused > 0 && valid == 0 {
         return Cause::RejectedThere;
@@ -192,6 +196,9 @@ fn of_path(evidence: &Evidence) -> Cause {
     }
     if all > 0 && unreachable == all {
         return Cause::RejectedHere;
+    }
+    if evidence.told == Some(Plight::NoDatagrams) {
+        return Cause::UdpBlockedThere;
     }
     if there.relayed == there.v4 + there.v6 {
         return Cause::RelayThere;

@@ -100,6 +100,8 @@ fn what_pairs_met_with() {
     let udp = Pairs { all: 2, silent: 2, sent: 12, received: 5, ..Pairs::default() };
     is(&Evidence { udp, ..pathless() }, &Cause::LostOutward);
     let udp = Pairs { received: 0, ..udp };
+    is(&Evidence { udp, told: Some(Plight::Unheard), ..pathless() }, &Cause::LostInward);
+    is(&Evidence { udp, told: Some(Plight::NoDatagrams), ..pathless() }, &Cause::UdpBlockedThere);
     let there = Families { v4: 1, relayed: 1, public: 1, ..Families::default() };
     is(&Evidence { udp, there, ..pathless() }, &Cause::RelayThere);
     is(&Evidence { udp, one_outside: true, ..pathless() }, &Cause::Isolated);

@@ -111,7 +111,12 @@ impl Wires {
 
     pub(in crate::connection::bundle) fn poll_timeout(&self) -> Option<Instant> {
         let view = if self.unseen { self.journal.next_view() } else { None };
-        self.agent.poll_timeout().into_iter().chain(self.outward.poll_timeout(towline_net::now())).chain(view).min()
+        self.agent
+            .poll_timeout()
+            .into_iter()
+            .chain(self.outward.poll_timeout(towline_net::now()))
+            .chain(view)
+            .min()
     }
 
     /// Checks and keep-alives; also the moment to give back the memory of buffers that were not used since the last one.

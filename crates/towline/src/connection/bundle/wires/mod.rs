@@ -25,6 +25,7 @@ use crate::error::CloseReason;
 use crate::info::{PathInfo, PathTransport};
 use crate::path::{Gathered, NegotiationError, PathKind};
 use crate::report::{Journal, View};
+use crate::signal::Plight;
 
 /// Packets of the peer kept that come before this side knows of a path.
 const MAX_EARLY: usize = 16;
@@ -124,9 +125,11 @@ pub(crate) struct Wires {
     /// Something came from the peer since this was last asked.
     heard: bool,
     /// Where the attempt writes down how things look.
-    journal: Arc<Journal>,
+    pub(in crate::connection::bundle) journal: Arc<Journal>,
     /// Something has happened since it was last written down.
     unseen: bool,
+    /// What this side meets with that the peer should know.
+    pub(in crate::connection::bundle) plight: Option<Plight>,
 }
 
 impl std::fmt::Debug for Wires {
@@ -177,6 +180,7 @@ impl Wires {
             heard: false,
             journal,
             unseen: false,
+            plight: None,
         });
         wires.note(now);
         wires
@@ -236,6 +240,7 @@ impl Wires {
         self.unseen = next.is_some_and(|at| at > now);
         if next.is_some_and(|at| at <= now) {
             self.journal.view(now, self.view());
+            self.plight = self.journal.plight(now).or(self.plight);
         }
     }
 
