@@ -291,9 +291,7 @@ impl Node {
     ///
     /// The [causes](Report::causes) of a failure show here within seconds, long before [`dial`](Self::dial) gives up.
     pub async fn report(&self, device: DeviceId) -> Option<Report> {
-        // One whose paths are all silent is offered to nobody, but has most to tell.
-        let adrift = || self.established().into_iter().find(|connection| connection.peer().device == device);
-        if let Some(connection) = self.connection(device).or_else(adrift) {
+        if let Some(connection) = self.connection(device) {
             return Some(connection.report().await);
         }
         let (reply, report) = oneshot::channel();
