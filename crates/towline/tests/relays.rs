@@ -163,7 +163,14 @@ fn a_server_that_is_dead_or_has_no_address_keeps_nobody_waiting() {
             pass(Duration::from_secs(5)).await;
             let begun = now();
             connected(&alice, &bob, "met", &mut channels).await;
-            now() - begun
+            let first = now() - begun;
+            // By then it is known who is silent.
+            pass(Duration::from_secs(8)).await;
+            alice.connection(bob.device()).unwrap().close().await;
+            pass(Duration::from_secs(8)).await;
+            let begun = now();
+            connected(&alice, &bob, "again", &mut channels).await;
+            (first, now() - begun)
         })
     };
     let alone = took(|station, _| vec![station.stun()]);
@@ -176,7 +183,9 @@ fn a_server_that_is_dead_or_has_no_address_keeps_nobody_waiting() {
         ]
     });
     println!("alone {alone:?}, beside dead ones {beside:?}");
-    assert!(beside < alone + ms(30), "alone {alone:?}, beside dead ones {beside:?}");
+    // Two answers say more than one: each side holds its first words back for at most 100 ms.
+    assert!(beside.0 < alone.0 + ms(200), "alone {alone:?}, beside dead ones {beside:?}");
+    assert!(beside.1 < alone.1 + ms(30), "alone {alone:?}, beside dead ones {beside:?}");
 }
 
 #[test]

@@ -19,6 +19,9 @@ const LEAST_PAUSE: Duration = Duration::from_millis(250);
 /// but not longer than this.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Who has not answered after this time is silent, also if nobody waits any longer.
+const SILENT: Duration = Duration::from_millis(1500);
+
 /// A server and how it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerKind {
@@ -149,6 +152,12 @@ impl Memory {
         self.lock().asked = Some(now);
     }
 
+    /// It is being asked by somebody who may lose interest.
+    pub(super) fn asks(&self, now: Instant) -> Asking<'_> {
+        let before = self.lock().asked.replace(now);
+        Asking { memory: Some(self), begun: now, before }
+    }
+
     pub(super) fn answered(
         &self,
         now: Instant,
@@ -203,6 +212,34 @@ impl Memory {
     }
 }
 
+/// A question that is given up when this is dropped, as when somebody else has answered first.
+#[derive(Debug)]
+pub(super) struct Asking<'m> {
+    memory: Option<&'m Memory>,
+    begun: Instant,
+    before: Option<Instant>,
+}
+
+impl Asking<'_> {
+    /// There is an answer, or a failure.
+    pub(super) fn ends(mut self) {
+        self.memory = None;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let Some(memory) = self.memory else { return };
+        let now = towline_net::now();
+        if now.saturating_duration_since(self.begun) < SILENT {
+            // It had no time to answer, so nothing is known of it.
+            memory.lock().asked = self.before;
+        } else {
+            memory.failed(now, ServerError::Relay(Failure::NoAnswer.into()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,5 +281,23 @@ mod tests {
             Promise::Rests(at + ms(1)),
         ];
         assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn who_lost_a_race_is_not_blamed_and_who_was_silent_is() {
+        towline_lab::run(1, async |_: towline_lab::World| {
+            let memory = Memory::new("relay".to_owned(), ServerKind::Relay(RelayTransport::Udp));
+            let asking = memory.asks(towline_net::now());
+            assert!(memory.report().asked.is_some());
+            drop(asking);
+            assert_eq!((memory.report().asked, memory.report().outcome), (None, None));
+            let asking = memory.asks(towline_net::now());
+            tokio::time::sleep(SILENT).await;
+            drop(asking);
+            let silent = ServerError::Relay(Failure::NoAnswer.into());
+            assert_eq!(memory.report().outcome, Some(Outcome::Failed(silent)));
+            memory.asks(towline_net::now()).ends();
+            assert!(memory.report().asked.is_some());
+        });
     }
 }

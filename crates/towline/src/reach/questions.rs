@@ -132,10 +132,11 @@ impl Questions {
                 GatherEvent::Candidate(candidate) => return Some(candidate),
                 GatherEvent::ServerFailed { server, base, error } => {
                     self.promising.remove(&(server, base));
-                    // It may be of use from another address.
-                    let seen = self.seen.keys().any(|(via, _)| *via == server.via);
+                    // It may have answered to another address.
+                    let observations = self.gatherer.observations(server.via);
+                    let answers = observations.iter().any(|seen| seen.server == server.address);
                     let silent = error == towline_ice::gather::ServerError::Silent;
-                    if let Some(known) = self.servers.get(&server).filter(|_| !(seen && silent)) {
+                    if let Some(known) = self.servers.get(&server).filter(|_| !(answers && silent)) {
                         known.memory(server.via).failed(now, error.into());
                     }
                 }

@@ -167,8 +167,10 @@ impl Relays {
 
     async fn fresh(&self, server: &Server) -> Result<(RelaySocket, Vec<SocketAddr>), ()> {
         let asked = towline_net::now();
-        server.memory.asked(asked);
-        match self.allocate(&server.relay).await {
+        let asking = server.memory.asks(asked);
+        let allocated = self.allocate(&server.relay).await;
+        asking.ends();
+        match allocated {
             Ok((socket, addresses)) => {
                 let (now, mapped) = (towline_net::now(), socket.allocation().mapped);
                 server.memory.answered(now, now - asked, mapped, addresses.clone());
