@@ -337,3 +337,47 @@ impl Punching {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(ours: &str, theirs: &str, now: Instant) -> Punching {
+        let mut punching = Punching::new(Punches::default(), RemotePolicy::default(), None, true);
+        let party = ours.parse().unwrap();
+        punching.learn(now, Some(Seen { party, base: "10.0.0.1:5000".parse().unwrap() }), true);
+        assert_eq!((punching.report().result, punching.is_settled()), (PunchResult::Unknown, false));
+        punching.hear(now, theirs.parse().ok(), true);
+        punching
+    }
+
+    #[test]
+    fn what_is_hopeless_is_known_at_once_and_costs_nothing() {
+        let now = towline_net::now();
+        let random = "by-port-random 198.51.100.1:7000";
+        for (theirs, reason) in [
+            ("by-port-random 198.51.100.2:7000", FailureReason::RandomPorts),
+            ("by-port-sequential:1 198.51.100.2:7000", FailureReason::MovingPorts),
+        ] {
+            let mut punching = told(random, theirs, now);
+            punching.advance(now, Role::Controlled, || [0; 32]);
+            let report = punching.report();
+            assert_eq!((report.result, report.plan), (PunchResult::Hopeless, Some(Plan::Hopeless)));
+            assert_eq!((report.probes, punching.wants(), punching.is_settled()), (0, 0, true));
+            assert_eq!(punching.hopeless(), Some((now + OTHERWISE, reason)));
+        }
+    }
+
+    #[test]
+    fn what_an_attempt_has_of_the_budget_goes_back_with_it() {
+        let now = towline_net::now();
+        let mut punching = told("by-port-random 198.51.100.1:7000", "independent 198.51.100.2:7000", now);
+        let punches = punching.punches.clone();
+        let begun = now + CHECKS_FIRST;
+        punching.advance(begun, Role::Controlled, || [0; 32]);
+        assert_eq!((punching.wants(), punches.lock().sockets()), (256, 256));
+        assert!(punching.poll_probe(begun).is_some());
+        punching.advance(begun + punching.config.duration + LINGER, Role::Controlled, || [0; 32]);
+        assert_eq!((punching.report().result, punches.lock().attempts()), (PunchResult::InVain, 0));
+    }
+}
