@@ -1,0 +1,253 @@
+//! Two homes behind NATs, and a station on the public side with a DHT node and a relay.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use interop::jami::Namespace;
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use towline_emulator::towline_nat::Config;
+use towline_emulator::{Router, Running, Wire};
+
+/// The station has two addresses: a NAT that maps by destination shows itself only to two servers.
+pub(crate) const STATION: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
+/// A relay there, spoken to over UDP, or over TCP.
+pub(crate) const RELAY: &str = "turn:ann:secret@198.51.100.1";
+pub(crate) const RELAY_TCP: &str = "turn:ann:secret@198.51.100.1?transport=tcp";
+const HOME: &str = "192.168.1.10";
+
+/// What stands between a device and the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing.
+    Open,
+    /// A NAT that lets everybody in where somebody was let out.
+    FullCone,
+    /// The usual one: in may who was sent to.
+    PortRestricted,
+    /// Another port for each destination, by chance.
+    Symmetric,
+    /// Another port for each destination, one after the other.
+    Sequential,
+    /// The kernel's `masquerade`.
+    Kernel,
+}
+
+impl Kind {
+    fn nat(self) -> Option<Config> {
+        match self {
+            Self::Open | Self::Kernel => None,
+            Self::FullCone => Some(Config::full_cone()),
+            Self::PortRestricted => Some(Config::port_restricted_cone()),
+            Self::Symmetric => Some(Config::symmetric()),
+            Self::Sequential => Some(Config::sequential_symmetric()),
+        }
+    }
+}
+
+/// A device in its surroundings.
+pub(crate) struct Site {
+    pub(crate) home: Namespace,
+    /// The emulator; the kernel's NAT is on a host of its own.
+    wire: Option<Running>,
+    _router: Option<Namespace>,
+}
+
+impl Site {
+    /// The emulator before the home.
+    pub(crate) fn wire(&self) -> &Running {
+        self.wire.as_ref().expect("the kernel's NAT has no switches")
+    }
+}
+
+/// The world: a router, a station, and the homes of two people.
+pub(crate) struct Network {
+    // Programs end before what they run in.
+    programs: Vec<Owned>,
+    station: Namespace,
+    world: Namespace,
+    program: PathBuf,
+    pub(crate) devices: [Device; 2],
+    files: TempDir,
+    sites: usize,
+}
+
+/// A device of somebody, wherever it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) folder: PathBuf,
+    pub(crate) id: String,
+}
+
+impl Network {
+    pub(crate) fn new() -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let program = program()?;
+        let made = |name| Namespace::new(name, files.path());
+        let (world, station) = (made("world")?, made("station")?);
+        world.ip("link add station type veth peer name other")?;
+        world.give("other", &station, "eth0")?;
+        world.ip("addr add 198.51.100.254/24 dev station")?;
+        world.ip("link set station up")?;
+        for address in STATION {
+            station.ip(&format!("addr add {address}/24 dev eth0"))?;
+        }
+        station.ip("link set eth0 up")?;
+        station.ip("route add default via 198.51.100.254")?;
+        shell(&world, "echo 1 > /proc/sys/net/ipv4/ip_forward")?;
+
+        let devices = ["alice", "bob"].map(|name| device(&program, files.path().join(name)));
+        let [alice, bob] = devices;
+        let devices = [alice?, bob?];
+        Ok(Self { programs: Vec::new(), station, world, program, devices, files, sites: 0 })
+    }
+
+    /// Starts a DHT node and a relay at the station, which know nothing of what was before.
+    pub(crate) fn open_station(&mut self) -> Result<()> {
+        self.programs.clear();
+        let [one, other] = STATION;
+        let relay = format!(
+            "relay --user ann:secret --relay-ip {one} --allow-private-peers --rate-per-user 10000 \
+             --allocations-per-user 100 --listen {one}:3478 --listen {other}:3478"
+        );
+        for (words, ready) in [("node --no-bootstrap --port 4222", "dht_node"), (&*relay, "relay_ready")] {
+            let mut command = self.station.command();
+            command.arg(&self.program).args(words.split(' ')).arg("--json");
+            self.programs.push(start(command, ready)?);
+        }
+        Ok(())
+    }
+
+    /// A new home behind this, with a public address of its own.
+    pub(crate) fn site(&mut self, kind: Kind) -> Result<Site> {
+        self.sites += 1;
+        let number = self.sites;
+        let outside = format!("203.0.113.{}", number % 250 + 1);
+        let outer = format!("site{number}");
+        let home = Namespace::new(&format!("home{number}"), self.files.path())?;
+        let (wire, router) = match kind {
+            Kind::Kernel => (None, Some(self.kernel(&home, &outside, &outer)?)),
+            _ => (Some(self.emulator(&home, kind, &outside, &outer)?), None),
+        };
+        self.world.ip(&format!("route add {outside}/32 dev {outer}"))?;
+        Ok(Site { home, wire, _router: router })
+    }
+
+    fn emulator(&self, home: &Namespace, kind: Kind, outside: &str, outer: &str) -> Result<Running> {
+        // Names in the namespace of the test, where others may be at work.
+        let [inner, out] = ["i", "o"].map(|side| format!("r{side}{}n{}", std::process::id(), self.sites));
+        let wire = Wire::new(&inner, &out, 1500)?;
+        for (namespace, device, name) in [(home, &inner, "eth0"), (&self.world, &out, outer)] {
+            namespace.adopt(device)?;
+            namespace.ip(&format!("link set {device} name {name} txqueuelen 5000 up"))?;
+        }
+        let own = if kind == Kind::Open { outside } else { HOME };
+        home.ip(&format!("addr add {own}/24 dev eth0"))?;
+        home.ip("route add default dev eth0")?;
+        let address: IpAddr = outside.parse()?;
+        Ok(wire.run(Router::new(kind.nat(), None, &[address], [self.sites as u8; 32]))?)
+    }
+
+    fn kernel(&self, home: &Namespace, outside: &str, outer: &str) -> Result<Namespace> {
+        let router = Namespace::new(&format!("router{}", self.sites), self.files.path())?;
+        for (side, near, far) in [(home, "eth0", "home"), (&self.world, outer, "world")] {
+            side.ip(&format!("link add {near} type veth peer name other"))?;
+            side.ip(&format!("link set {near} up"))?;
+            side.give("other", &router, far)?;
+            router.ip(&format!("link set {far} up"))?;
+        }
+        home.ip(&format!("addr add {HOME}/24 dev eth0"))?;
+        home.ip("route add default via 192.168.1.1")?;
+        router.ip("addr add 192.168.1.1/24 dev home")?;
+        router.ip(&format!("addr add {outside}/32 dev world"))?;
+        router.ip("route add default via 198.51.100.254 dev world onlink")?;
+        // As home routers have it, strangers are dropped: those that are let in and find nobody count as connections, and take the
+        // port from the one inside that is about to speak with them.
+        let rules = "echo 1 > /proc/sys/net/ipv4/ip_forward; nft add table ip nat; \
+                     nft 'add chain ip nat post { type nat hook postrouting priority 100; }'; \
+                     nft add rule ip nat post oifname world masquerade; \
+                     nft 'add chain ip nat in { type filter hook input priority 0; }'; \
+                     nft add rule ip nat in iifname world ct state new drop";
+        shell(&router, rules)?;
+        Ok(router)
+    }
+
+    /// A command of the program, for a device at a site.
+    pub(crate) fn command(&self, site: &Site, device: &Device, words: &[&str]) -> Command {
+        let mut command = site.home.command();
+        command.arg(&self.program).args(words).args(["--json", "--home"]).arg(&device.folder);
+        let [one, other] = STATION;
+        command.args(["--bootstrap", &format!("{one}:4222"), "--stun", one, "--stun", other]);
+        command.env_remove("TOWLINE_HOME").env_remove("TOWLINE_LOG");
+        command
+    }
+
+    /// Bytes that came to the station so far: what is relayed, and little else.
+    pub(crate) fn station_bytes(&self) -> Result<u64> {
+        let shown =
+            self.station.command().args(["ip", "-json", "-s", "link", "show", "dev", "eth0"]).output()?;
+        ensure!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        let shown: Json = serde_json::from_slice(&shown.stdout)?;
+        shown[0]["stats64"]["rx"]["bytes"].as_u64().context("a count")
+    }
+}
+
+fn shell(namespace: &Namespace, commands: &str) -> Result<()> {
+    let done = namespace.command().args(["sh", "-ec", commands]).output()?;
+    ensure!(done.status.success(), "{commands}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+/// Makes a device.
+fn device(program: &Path, folder: PathBuf) -> Result<Device> {
+    let mut command = Command::new(program);
+    command.args(["init", "--key-size", "2048", "--json", "--home"]).arg(&folder);
+    let made = command.output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let event: Json = serde_json::from_slice(&made.stdout)?;
+    let id = event["device"].as_str().context("an id")?.to_owned();
+    Ok(Device { folder, id })
+}
+
+/// The program of this workspace, as last built; it is built if it was not.
+fn program() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let directory = test.parent().and_then(Path::parent).context("tests lie two directories deep")?;
+    let program = directory.join("towline");
+    if !program.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--offline", "--package", "towline-cli"]);
+        ensure!(build.status()?.success(), "the program cannot be built");
+    }
+    Ok(program)
+}
+
+/// A program that ends when this is dropped.
+pub(crate) struct Owned(pub(crate) Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Gone already, or gone now.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a program that runs on, and waits for this event on its standard output.
+fn start(mut command: Command, ready: &str) -> Result<Owned> {
+    let mut program = Owned(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
+    let output = program.0.stdout.take().context("stdout is piped")?;
+    let mut lines = BufReader::new(output).lines();
+    while let Some(line) = lines.next().transpose()? {
+        let event: Json = serde_json::from_str(&line)?;
+        if event["event"] == ready {
+            // Whoever writes must be read.
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok(program);
+        }
+    }
+    bail!("it ended before it said {ready}")
+}
