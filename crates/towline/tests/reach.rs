@@ -14,7 +14,7 @@ use common::{Lab, accepted, bytes, connected, identity, pass, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::{Net as _, now};
 use towline::{Channel, Connection, LinkInfo, Node, PathKind, Reach, Use};
-use towline_lab::{Link, Middlebox, Packet, Place, Site, Verdict, Way, World};
+use towline_lab::{Link, Middlebox, NatBox, Packet, Place, Site, Verdict, Way, World};
 
 /// A network with a server that tells addresses and relays.
 async fn network(world: World) -> (Lab, Station) {
@@ -265,6 +265,62 @@ fn a_connection_moves_from_the_relay_to_a_direct_path_and_back_while_data_flows(
         // A stream is suspect after half a second without an acknowledgement, and then there are datagrams to be doubted.
         assert!(stall < Duration::from_secs(2), "{stall:?}");
         assert_eq!(near.connection(), connection.id());
+    });
+}
+
+/// A router that lets nothing through but what goes to the ports of servers and comes from there, once it is closed.
+#[derive(Debug, Clone)]
+struct ServersOnly(Arc<AtomicBool>);
+
+impl Middlebox for ServersOnly {
+    fn pass(&mut self, _: Duration, _: Way, packet: &mut Packet) -> Verdict {
+        let server = packet.from.port() == 3478 || packet.to.port() == 3478;
+        if !server && self.0.load(Ordering::Relaxed) { Verdict::Refuse } else { Verdict::Forward }
+    }
+}
+
+#[test]
+fn two_relays_in_a_row_carry_on_when_nothing_else_is_left() {
+    story(25, async |world| {
+        let (lab, station) = network(world).await;
+        let closed = Arc::new(AtomicBool::new(false));
+        let mut nodes = Vec::new();
+        for (number, name) in ["alice", "bob"].into_iter().enumerate() {
+            let inside = lab.world.lan();
+            let line = Link::delay(Duration::from_millis(10));
+            let (nat, _) = NatBox::new(&lab.world, towline_lab::towline_nat::Config::port_restricted_cone());
+            lab.world.router(
+                &format!("gate of {name}"),
+                inside,
+                lab.internet,
+                line,
+                (ServersOnly(closed.clone()), nat),
+            );
+            let host = lab.world.host(name);
+            host.attach(inside, Link::ethernet());
+            let config = lab.config().with_reach(by_relay(&station));
+            let node = lab.node_on(&host, identity(number), config).await;
+            node.registered().await;
+            nodes.push(node);
+        }
+        let [alice, bob] = &nodes[..] else { unreachable!("two were started") };
+        let mut channels = accepted(bob);
+        let (mut near, mut far) = connected(alice, bob, "two relays", &mut channels).await;
+        // Long enough that only the pairs are left that are worth keeping.
+        pass(Duration::from_secs(60)).await;
+        transfer(&mut near, &mut far, 100_000).await;
+        let connection = alice.connection(bob.device()).unwrap();
+        let relayed = |links: Vec<LinkInfo>| {
+            let by_relays = links.into_iter().filter(|link| link.kind == PathKind::RelayedUdp);
+            by_relays.map(|link| link.sent).sum::<u64>()
+        };
+        let before = relayed(connection.links().await);
+        closed.store(true, Ordering::Relaxed);
+        let begun = now();
+        transfer(&mut near, &mut far, 100_000).await;
+        let took = now() - begun;
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(relayed(connection.links().await) - before > 100_000);
     });
 }
 

@@ -97,10 +97,12 @@ impl Bundle {
         self.links.waiting = true;
     }
 
-    /// Makes the best path of each kind a link, if there is none of that kind that lives, or only of before a restart. One side
-    /// does: paths are the same seen from both. If nothing works either does, as it alone may know.
+    /// Makes the best path of each kind a link, if there is none of that kind that lives, or only of before a restart. While no
+    /// link works it is all of them that are tried: those of one kind often share what is broken. One side does, for paths are
+    /// the same seen from both; and whoever meets with silence, for a side that only receives learns of it late.
     fn add_links(&mut self, now: Instant) {
-        if self.inner.side() != Side::Initiator && !self.links.silent {
+        let silent = self.best().is_none();
+        if self.inner.side() != Side::Initiator && !silent {
             return;
         }
         let living = |report: &LinkReport| !matches!(report.status, LinkStatus::Closed | LinkStatus::Dead);
@@ -111,7 +113,7 @@ impl Bundle {
         paths.sort_by_key(|path| Reverse(path.generation));
         for path in paths {
             let covers = |other: &Path| other.kind == path.kind && other.generation >= path.generation;
-            if covered.iter().any(covers) {
+            if !silent && covered.iter().any(covers) {
                 continue;
             }
             match self.inner.add_link(now, path.route) {

@@ -5,7 +5,8 @@
 //!   a relay works, [`LONG_CHANCE`] after it. By then the peer has tried to connect for the last time.
 //! * **TCP connections** besides the one selected go with it: one is enough, and another kind of path is the better reserve.
 //! * **Pairs of datagrams**: after that time [`DIRECT`] of each family stay, and [`RELAYED`] by a relay. The second is the best of
-//!   those that share least with the first, so that an interface may go.
+//!   those that share least with the first, so that an interface may go; with relays, one with a relay at both ends, which is
+//!   left when the devices can reach nothing but their servers.
 //! * **What failed** is not tried again after that time, if there is a direct path.
 //!
 //! Both sides rank alike and so keep the same pairs; what is a link already stays in any case.
@@ -28,7 +29,7 @@ const LONG_CHANCE: Duration = Duration::from_mins(2);
 /// Direct paths of datagrams that stay, of each family.
 const DIRECT: usize = 2;
 /// Relayed ones.
-const RELAYED: usize = 1;
+const RELAYED: usize = 2;
 
 /// Since when paths are looked for.
 #[derive(Debug)]
@@ -113,7 +114,8 @@ fn best<T>(mut group: Vec<(T, Path)>, room: usize) -> impl Iterator<Item = T> {
     let first = group.first().map(|(_, path)| (path.local.ip(), path.remote.ip()));
     if let Some((local, remote)) = first {
         group[1..].sort_by_key(|(_, path)| {
-            u8::from(path.local.ip() == local) + u8::from(path.remote.ip() == remote)
+            let shared = u8::from(path.local.ip() == local) + u8::from(path.remote.ip() == remote);
+            (Reverse(path.relays), shared)
         });
     }
     group.into_iter().take(room).map(|(pair, _)| pair)
@@ -130,7 +132,7 @@ mod tests {
         let path = |local: &str, remote: &str, priority| {
             let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
             let route = Route::Datagram { socket: 0, local: Some(local.ip()), remote };
-            (priority, Path { route, kind: PathKind::DirectUdp, generation: 0, local, remote, priority })
+            (priority, Path { route, kind: PathKind::DirectUdp, relays: 0, generation: 0, local, remote, priority })
         };
         let group = vec![
             path("10.0.0.1:1", "10.0.0.3:1", 7),
@@ -143,5 +145,10 @@ mod tests {
         assert_eq!(chosen(2), [7, 4]);
         assert_eq!(chosen(5), [7, 4, 6, 5]);
         assert_eq!(best(Vec::<(u8, Path)>::new(), 2).next(), None);
+        let mut relayed = group;
+        for (priority, path) in &mut relayed {
+            path.relays = if *priority == 6 { 2 } else { 1 };
+        }
+        assert_eq!(best(relayed, RELAYED).collect::<Vec<_>>(), [7, 6], "with a relay at both ends");
     }
 }

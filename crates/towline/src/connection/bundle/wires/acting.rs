@@ -90,8 +90,9 @@ impl Wires {
         tracing::debug!(%local, %remote, "path works");
         self.outward.works();
         let kind = PathKind::of(route.is_stream(), valid.is_relayed());
+        let relays = [valid.local, valid.remote].map(|end| u8::from(end == CandidateKind::Relayed));
         let (generation, priority) = (valid.generation, valid.priority);
-        let path = Path { route, kind, generation, local, remote, priority };
+        let path = Path { route, kind, relays: relays[0] + relays[1], generation, local, remote, priority };
         // What befell others before does not matter any more.
         self.failure = None;
         self.paths.insert(valid.pair, path);

@@ -35,6 +35,8 @@ const MAX_EARLY: usize = 16;
 pub(super) struct Path {
     pub(super) route: Route,
     pub(super) kind: PathKind,
+    /// Relays on the way: one of either side, or none.
+    pub(super) relays: u8,
     /// Grows with each restart.
     pub(super) generation: u32,
     pub(super) local: SocketAddr,
