@@ -1,6 +1,6 @@
 //! A way is lost while bytes flow, and another has to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use interop::{Peer, require};
@@ -10,20 +10,23 @@ use towline_emulator::towline_nat::Rules;
 use crate::flow::Flow;
 use crate::rig::{Kind, Network, RELAY_TCP, Site};
 
-/// Megabytes that flow; by hand, more.
-fn bytes() -> u64 {
-    let megabytes = std::env::var("TOWLINE_REACH_MIB").ok().and_then(|text| text.parse().ok());
-    megabytes.unwrap_or(64_u64) << 20
-}
-
-/// Longest silence at the receiver that passes on a machine that has other things to do.
+/// Bytes by which it is seen where they go.
+const PIECE: u64 = 4 << 20;
+/// How long a way may take to be found.
+const FOUND: Duration = Duration::from_secs(20);
+/// Longest silence at the receiver that passes, on a machine that has other things to do. An idle one is within a second.
 const STALL: Duration = Duration::from_secs(5);
 
-/// Two homes on lines of 400 Mbit/s and 10 ms.
-fn homes(network: &mut Network, kinds: [Kind; 2]) -> Result<[Site; 2]> {
+/// Bytes that flow in all; `TOWLINE_REACH_MIB` makes them more.
+fn bytes() -> u64 {
+    let wish = std::env::var("TOWLINE_REACH_MIB").ok().and_then(|text| text.parse().ok());
+    wish.unwrap_or(64_u64) << 20
+}
+
+/// Two homes on lines of 400 Mbit/s and 10 ms from door to door.
+fn homes(network: &mut Network, kind: Kind) -> Result<[Site; 2]> {
     network.open_station()?;
-    let [a, b] = kinds.map(|kind| network.site(kind));
-    let sites = [a?, b?];
+    let sites = [network.site(kind)?, network.site(kind)?];
     let line = Link { rate: Some(50_000_000), queue: 1 << 20, ..Link::delay(Duration::from_millis(5)) };
     for (number, site) in sites.iter().enumerate() {
         site.wire().set_line(line.clone(), line.clone(), [number as u8; 32]);
@@ -31,15 +34,26 @@ fn homes(network: &mut Network, kinds: [Kind; 2]) -> Result<[Site; 2]> {
     Ok(sites)
 }
 
-fn rule(sites: &[Site; 2], rules: &Rules) {
+/// Everything passes, but not UDP, or not TCP.
+fn rule(sites: &[Site; 2], udp: bool, tcp: bool) {
+    let rules = Rules { udp, tcp_ports: (!tcp).then(Vec::new), ..Rules::open() };
     for site in sites {
         site.wire().with(|router, _| router.set_rules(rules.clone()));
     }
 }
 
-/// TCP to the station only, for its relay; UDP, or not.
-fn station_only(udp: bool) -> Rules {
-    Rules { udp, tcp_ports: Some(vec![3478]), ..Rules::open() }
+/// Lets bytes flow to the listener until they go by the relay, or do not. Returns how long that took.
+fn until_relayed(network: &Network, flow: &mut Flow, relayed: bool) -> Result<Duration> {
+    let begun = Instant::now();
+    loop {
+        let (before, came) = (network.station_bytes()?, flow.received()[0].bytes);
+        flow.pour([PIECE, 0])?;
+        flow.reach(came + PIECE)?;
+        if (network.station_bytes()? - before > PIECE / 2) == relayed {
+            return Ok(begun.elapsed());
+        }
+        ensure!(begun.elapsed() < FOUND, "relayed: {}, after {FOUND:?}", !relayed);
+    }
 }
 
 #[test]
@@ -48,22 +62,20 @@ fn udp_is_dropped_and_the_rest_comes_by_tcp() -> Result<()> {
         return Ok(());
     }
     let mut network = Network::new()?;
-    let sites = homes(&mut network, [Kind::PortRestricted; 2])?;
-    rule(&sites, &station_only(true));
+    let sites = homes(&mut network, Kind::PortRestricted)?;
     let mut flow = Flow::open(&network, sites.each_ref(), [&["--relay", RELAY_TCP]; 2])?;
-    let bytes = bytes();
+    until_relayed(&network, &mut flow, false)?;
+    let (bytes, came) = (bytes(), flow.received()[0].bytes);
     flow.pour([bytes, 0])?;
-    flow.reach(bytes / 3)?;
-    let relayed = network.station_bytes()?;
+    flow.reach(came + bytes / 3)?;
+    let before = network.station_bytes()?;
     flow.mark();
-    rule(&sites, &Rules { udp: false, ..Rules::open() });
-    let [progress, _] = flow.finish()?;
-    let relayed_after = network.station_bytes()? - relayed;
-    println!(
-        "{relayed} bytes by the relay before, {relayed_after} after; longest stall {:?} at byte {}",
-        progress.stall, progress.stalled_at
-    );
-    ensure!(progress.stall < STALL, "{:?}", progress.stall);
+    rule(&sites, false, true);
+    let [end, _] = flow.finish()?;
+    println!("{bytes} bytes, UDP dropped after a third: longest stall {:?}", end.stall);
+    // Between these NATs no TCP connection can be opened: what is left is TCP to the relay.
+    ensure!(network.station_bytes()? - before > bytes / 3, "it did not go by the relay");
+    ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
     Ok(())
 }
 
@@ -73,15 +85,38 @@ fn tcp_is_dropped_and_the_rest_comes_by_udp() -> Result<()> {
         return Ok(());
     }
     let mut network = Network::new()?;
-    let sites = homes(&mut network, [Kind::Open; 2])?;
+    let sites = homes(&mut network, Kind::Open)?;
     let mut flow = Flow::open(&network, sites.each_ref(), [&[]; 2])?;
     let bytes = bytes();
     flow.pour([bytes, 0])?;
     flow.reach(bytes / 3)?;
     flow.mark();
-    rule(&sites, &Rules { tcp_ports: Some(Vec::new()), ..Rules::open() });
-    let [progress, _] = flow.finish()?;
-    println!("longest stall {:?} at byte {}", progress.stall, progress.stalled_at);
-    ensure!(progress.stall < STALL, "{:?}", progress.stall);
+    rule(&sites, true, false);
+    let [end, _] = flow.finish()?;
+    println!("{bytes} bytes, TCP dropped after a third: longest stall {:?}", end.stall);
+    ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
+    Ok(())
+}
+
+#[test]
+fn from_the_relay_to_a_direct_path_and_back_while_bytes_flow() -> Result<()> {
+    if require(&[Peer::Kernel]).is_none() {
+        return Ok(());
+    }
+    let mut network = Network::new()?;
+    let sites = homes(&mut network, Kind::PortRestricted)?;
+    let mut flow = Flow::open(&network, sites.each_ref(), [&["--relay", RELAY_TCP]; 2])?;
+    // Something is always under way.
+    flow.pour([PIECE, 0])?;
+    until_relayed(&network, &mut flow, false)?;
+    for udp in [false, true, false] {
+        flow.mark();
+        rule(&sites, udp, true);
+        let took = until_relayed(&network, &mut flow, !udp)?;
+        let [end, _] = flow.received();
+        println!("UDP {udp}: found after {took:?}, longest stall {:?}", end.stall);
+        ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
+    }
+    flow.finish()?;
     Ok(())
 }
