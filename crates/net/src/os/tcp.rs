@@ -47,6 +47,18 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Lets sockets of the same user that ask for it, too, have the same port: whoever connects from the port of a listener.
+#[cfg(unix)]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+/// There is nothing like it: such an attempt fails.
+#[cfg(not(unix))]
+fn share_port(_: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
 fn configure(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
@@ -128,6 +140,8 @@ impl Listener {
         let socket = new_socket(addr)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
+        // Only now: a second listener on the port is refused as ever.
+        share_port(&socket)?;
         let listener = tokio::net::TcpListener::from_std(socket.into())?;
         Ok(Self { local: listener.local_addr()?, listener })
     }
@@ -147,6 +161,7 @@ impl TcpListener for Listener {
 pub(super) async fn connect(to: SocketAddr, options: TcpConnect) -> io::Result<Box<dyn TcpStream>> {
     let socket = new_socket(to)?;
     if let Some(local) = options.local {
+        share_port(&socket)?;
         socket.bind(&local.into())?;
     }
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(to);
@@ -308,6 +323,24 @@ mod tests {
         }
         let listener = new_socket("[::1]:0".parse().unwrap()).unwrap();
         assert!(listener.only_v6().unwrap() && listener.reuse_address().unwrap());
+    }
+
+    #[tokio::test]
+    async fn connections_may_be_opened_from_the_port_of_a_listener() {
+        let bind = |port| Listener::bind(SocketAddr::new("127.0.0.1".parse().unwrap(), port));
+        let (ours, servers) = (bind(0).unwrap(), [bind(0).unwrap(), bind(0).unwrap()]);
+        let options = TcpConnect { local: Some(ours.local), timeout: Duration::from_secs(10) };
+        let mut open = Vec::new();
+        for server in &servers {
+            open.push(connect(server.local, options).await.unwrap());
+            let (_, seen) = server.listener.accept().await.unwrap();
+            assert_eq!(seen, ours.local);
+        }
+        // It goes on to listen there, alone.
+        let asked = tokio::net::TcpStream::connect(ours.local);
+        let (asked, taken) = tokio::join!(asked, ours.listener.accept());
+        assert_eq!(asked.unwrap().local_addr().unwrap(), taken.unwrap().1);
+        assert_eq!(bind(ours.local.port()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
