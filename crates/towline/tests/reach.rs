@@ -290,7 +290,7 @@ fn two_relays_in_a_row_carry_on_when_nothing_else_is_left() {
             let line = Link::delay(Duration::from_millis(10));
             let (nat, _) = NatBox::new(&lab.world, towline_lab::towline_nat::Config::port_restricted_cone());
             lab.world.router(
-                &format!("gate of {name}"),
+                format!("gate of {name}"),
                 inside,
                 lab.internet,
                 line,
@@ -307,7 +307,7 @@ fn two_relays_in_a_row_carry_on_when_nothing_else_is_left() {
         let mut channels = accepted(bob);
         let (mut near, mut far) = connected(alice, bob, "two relays", &mut channels).await;
         // Long enough that only the pairs are left that are worth keeping.
-        pass(Duration::from_secs(60)).await;
+        pass(Duration::from_mins(1)).await;
         transfer(&mut near, &mut far, 100_000).await;
         let connection = alice.connection(bob.device()).unwrap();
         let relayed = |links: Vec<LinkInfo>| {
