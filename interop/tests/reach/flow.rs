@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{ChildStdout, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +16,9 @@ use crate::rig::{Device, Network, Owned, Site};
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PIECE: usize = 64 << 10;
+/// Events that may wait to be looked at, and orders to send more.
+const EVENTS: usize = 1024;
+const ORDERS: usize = 16;
 /// Lines of a program that an error shows.
 const SHOWN: usize = 25;
 
@@ -36,7 +39,7 @@ struct End {
     events: Receiver<Json>,
     seen: Arc<Mutex<Vec<String>>>,
     /// How much more is to be sent; its end is that of the input.
-    more: Option<Sender<u64>>,
+    more: Option<SyncSender<u64>>,
     /// Bytes that it was given to send.
     given: u64,
     source: JoinHandle<std::io::Result<()>>,
@@ -56,20 +59,20 @@ impl End {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut child = Owned(child);
         let lines = BufReader::new(child.0.stderr.take().context("stderr is piped")?).lines();
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(EVENTS);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let said = Arc::clone(&seen);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Ok(event) = serde_json::from_str(&line) {
-                    // Nobody waits for it any more.
-                    let _ = sender.send(event);
+                    // What nobody waits for is of no interest.
+                    let _ = sender.try_send(event);
                 }
                 said.lock().expect("nobody panics with it").push(line);
             }
         });
         let mut input = child.0.stdin.take().context("stdin is piped")?;
-        let (more, pieces) = channel();
+        let (more, pieces) = sync_channel(ORDERS);
         let mut stream = Stream::of(name);
         let source = std::thread::spawn(move || {
             pieces.into_iter().try_for_each(|bytes| stream.each(bytes, |piece| input.write_all(piece)))
