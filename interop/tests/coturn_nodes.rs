@@ -124,7 +124,7 @@ impl Stage {
         });
         let (alice, bob) = (identity()?, identity()?);
         let device = bob.device_id();
-        let (tell, ready) = std::sync::mpsc::channel();
+        let (tell, ready) = std::sync::mpsc::sync_channel(1);
         let answering = Running::on(&bob_host, async move |stopped| {
             let node = Node::start(Arc::new(Os), config(Reach::default(), 1), bob).await?;
             timeout(LIMIT, node.registered()).await.context("Bob is registered")?;
@@ -211,7 +211,6 @@ async fn transfer(
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "times are what a person runs this for")]
 fn coturn_carries_connections_by_every_transport_and_may_be_restarted() -> Result<()> {
     let Some(programs) = require(&[Peer::Coturn, Peer::Kernel]) else { return Ok(()) };
     let stage = Stage::new(&programs[0], &[])?;

@@ -223,7 +223,10 @@ fn a_flood_of_restarts_is_followed_a_few_times_and_moves_nothing() {
             let trickle = Trickle { ufrag: format!("flood{round}"), candidates: Vec::new(), end: true };
             let restart = Some(Restart { round, password: "secret".to_owned() });
             rogue
-                .put_later(&to, &LaterCandidates { id, by_dialler: false, trickle, restart, party: None })
+                .put_later(
+                    &to,
+                    &LaterCandidates { id, by_dialler: false, trickle, restart, party: None, plight: None },
+                )
                 .await;
         }
         for _ in 0..2 {

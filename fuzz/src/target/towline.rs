@@ -1,7 +1,7 @@
 //! What another device says by way of the DHT before there is a connection, and what a user says about relays.
 
-use towline::{Relay, RelaySecret};
 use towline::signal::{LaterCandidates, PeerRequest};
+use towline::{Relay, RelaySecret};
 
 /// Keys of the request and of our extension.
 pub(super) const KEYS: &[&[u8]] = &[

@@ -200,7 +200,7 @@ mod tests {
         let mut targets = Targets::new(limits);
         for round in 0..3 {
             let begin = start + limits.memory * round;
-            let late = begin + limits.memory - Duration::from_secs(1);
+            let late = begin + limits.memory.saturating_sub(Duration::from_secs(1));
             assert!((0..3).all(|_| targets.allow(begin, ip)), "round {round}");
             assert!(!targets.allow(begin, ip) && !targets.allow(late, ip), "round {round}");
         }

@@ -132,7 +132,10 @@ mod tests {
         let path = |local: &str, remote: &str, priority| {
             let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
             let route = Route::Datagram { socket: 0, local: Some(local.ip()), remote };
-            (priority, Path { route, kind: PathKind::DirectUdp, relays: 0, generation: 0, local, remote, priority })
+            (
+                priority,
+                Path { route, kind: PathKind::DirectUdp, relays: 0, generation: 0, local, remote, priority },
+            )
         };
         let group = vec![
             path("10.0.0.1:1", "10.0.0.3:1", 7),

@@ -103,10 +103,10 @@ fn what_pairs_met_with() {
     is(&Evidence { udp, told: Some(Plight::Unheard), ..pathless() }, &Cause::LostInward);
     is(&Evidence { udp, told: Some(Plight::NoDatagrams), ..pathless() }, &Cause::UdpBlockedThere);
     let there = Families { v4: 1, relayed: 1, public: 1, ..Families::default() };
-    is(&Evidence { udp, there, ..pathless() }, &Cause::RelayThere);
+    is(&Evidence { there, udp, ..pathless() }, &Cause::RelayThere);
     is(&Evidence { udp, one_outside: true, ..pathless() }, &Cause::Isolated);
     let there = Families { v4: 1, public: 1, open: 1, ..Families::default() };
-    is(&Evidence { udp, there, ..pathless() }, &Cause::SilentThere);
+    is(&Evidence { there, udp, ..pathless() }, &Cause::SilentThere);
 }
 
 #[test]
