@@ -247,6 +247,14 @@ fn every_command_does_what_the_readme_says() {
     assert!(alice.run(&line("towline status")).contains(&ids[0].0));
     assert!(alice.run(&line("towline lab link-death")).contains("every byte once and in order"));
     assert!(alice.run(&line("towline lab nat")).contains("They do not reach each other:"));
+    assert!(alice.run(&line("towline lab reach")).contains("Connected "));
+    let crowd = line("towline lab crowd").replace("--nodes 1000 --dials 1000", "--nodes 6 --dials 3");
+    assert!(alice.run(&crowd).contains("6 joined the DHT. 3 dials"));
+    assert!(
+        alice
+            .run(&format!("{} --seeds 1 --cell web-only,open", line("towline lab matrix")))
+            .contains("relay")
+    );
     assert!(alice.run(&line("towline lab")).contains("link-death"));
     assert!(alice.run("towline completion bash").contains("towline"));
 

@@ -18,6 +18,8 @@ pub(crate) struct LabCell {
     pub(crate) relayed: usize,
     /// What carried data at the end, and in how many trials.
     pub(crate) kinds: BTreeMap<String, u64>,
+    /// Why no path can lead from device to device; null if one can.
+    pub(crate) barrier: Option<String>,
     /// The first trials without a direct path; one, if none has one.
     pub(crate) misses: Vec<LabMiss>,
 }
@@ -187,10 +189,14 @@ impl LabMatrix {
             "median / p95",
             "relayed",
             "data at the end goes by",
+            "why not directly",
         ];
         lines.push(row(&head.map(str::to_owned)));
         lines.push(format!("|{}", "---|".repeat(head.len())));
-        lines.extend(self.cells.iter().map(|cell| row(&cell.columns())));
+        lines.extend(self.cells.iter().map(|cell| {
+            let columns = cell.columns().into_iter().chain([cell.barrier.clone().unwrap_or_default()]);
+            row(&columns.collect::<Vec<_>>())
+        }));
         lines.join("\n")
     }
 }

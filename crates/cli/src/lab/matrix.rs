@@ -31,6 +31,24 @@ const MOST_MISSES: usize = 5;
 /// Trials that wait to be put together; who has played more waits.
 const WAITING: usize = 64;
 
+/// Why no path leads directly from one place to the other, whoever looks for it.
+fn barrier([a, b]: [Place; 2]) -> Option<&'static str> {
+    let either = |place: Place| a == place || b == place;
+    let of = |places: [Place; 2]| places.contains(&a) || places.contains(&b);
+    let symmetric = [Place::Symmetric, Place::SequentialSymmetric];
+    if either(Place::WebOnly) {
+        Some("only TCP to port 443 leaves, where no device listens")
+    } else if either(Place::UdpBlocked) && of(symmetric) {
+        Some("only TCP leaves, and the NAT of the other has another port for each destination")
+    } else if a == b && a == Place::Symmetric {
+        Some("both NATs have a random port for each destination")
+    } else if either(Place::Symmetric) && either(Place::SequentialSymmetric) {
+        Some("one NAT has a random port for each destination, and the other one another")
+    } else {
+        None
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -150,6 +168,7 @@ fn summary(places: [Place; 2], trials: &BTreeMap<u64, ([Place; 2], Meeting)>) ->
         relayed: meetings.iter().filter(|meeting| meeting.is_relayed()).count(),
         kinds: kinds(&meetings),
         misses: misses.collect(),
+        barrier: barrier(places).map(str::to_owned),
         direct,
     }
 }
