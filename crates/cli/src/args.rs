@@ -315,7 +315,7 @@ pub(crate) enum LabNetwork {
         #[command(flatten)]
         seed: Seed,
     },
-    /// Dials between all places, many times: how many find a direct path, how soon, and what serves the others.
+    /// Dials between eight usual places, many times: how many find a direct path, how soon, and what serves the others.
     Matrix {
         /// Dials for each pair of places; the two take turns.
         #[arg(long, value_name = "NUMBER", default_value = "50", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
