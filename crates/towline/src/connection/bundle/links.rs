@@ -60,8 +60,8 @@ impl Bundle {
             News::PeerMoves => self.inner.network_changed(now),
             News::Lost(route, reason) => {
                 self.links.waiting = true;
-                let living = |report: &LinkReport| report.status != LinkStatus::Closed;
-                let was_link = self.inner.links().filter(living).any(|report| report.route == route);
+                // It may be closed already: who wrote to it was told first.
+                let was_link = self.inner.links().any(|report| report.route == route);
                 self.inner.link_lost(now, route);
                 if was_link && reason == PairError::Closed {
                     self.doubt(now);
@@ -76,6 +76,8 @@ impl Bundle {
         if let Some(rtt) = self.inner.links().filter(living).map(|report| report.rtt).max() {
             let patience = (PATIENCE * rtt).max(LEAST_PATIENCE).min(self.bounds.probe_timeout);
             self.probe_within(now, patience, false);
+        } else {
+            self.on_doubt(now);
         }
     }
 
