@@ -44,7 +44,9 @@ pub use limits::Limits;
 pub use node::{ConnectOptions, Node, Target};
 pub use path::{HostAddresses, PathKind, Use};
 pub use policy::{ConnectionPolicy, Peer};
-pub use reach::{Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport};
+pub use reach::{
+    PunchReport, PunchResult, Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport, Shortage,
+};
 pub use report::{CandidateReport, Cause, PairReport, Report, ServerReport, Side, StepReport};
 pub use revocations::SharedRevocations;
 pub use router::{Admit, Overlap, Pattern, PeerKind, Route, Router};

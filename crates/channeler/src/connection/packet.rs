@@ -12,8 +12,10 @@ use crate::{
 
 /// Bytes before a packet on a stream link: its length.
 const PREFIX: usize = 2;
-/// Bytes of packets that go out together at most: what UDP segmentation and a write to a stream take at once.
+/// Bytes of packets that go out together at most: what UDP segmentation takes at once.
 const MOST: usize = 65_000;
+/// The same on a stream: what a driver writes at once, without another copy.
+const MOST_OF_STREAM: usize = 128 << 10;
 /// A datagram shorter than the others by no more than this is padded, so that more can follow it in the batch.
 const PADDED: usize = 24;
 
@@ -74,7 +76,7 @@ impl Batch {
         self.count += 1;
         let bytes = buf.len() - self.start;
         if self.stream {
-            self.full = bytes + mtu + PREFIX > MOST;
+            self.full = bytes + mtu + PREFIX > MOST_OF_STREAM;
             return;
         }
         if self.segment == 0 {

@@ -175,7 +175,7 @@ impl Connection {
             .extend(unacked.filter(|content| content.is_tracked() && !content.mirrored).take(most).copied());
         for content in contents.drain(..) {
             if content.control != Content::NONE {
-                self.repeat_ends(now, content.control);
+                self.repeat_said(now, content.control);
             }
             if content.channel == Content::NONE {
                 continue;
@@ -196,14 +196,18 @@ impl Connection {
         self.repeated = contents;
     }
 
-    /// The ends of directions that were told by control messages are told once more.
-    fn repeat_ends(&mut self, now: Instant, record: u32) {
+    /// Ends of directions and windows, which the peer may wait for, are told once more.
+    fn repeat_said(&mut self, now: Instant, record: u32) {
         let mut items = std::mem::take(&mut self.settled);
         items.extend_from_slice(self.records.items(record));
         for item in items.drain(..) {
-            if let Item::Channel(slot, said @ Said::Finish) = item {
-                self.slots.at(slot).channel.on_control_lost(&said);
-                self.settle(slot, now, &Effects::default());
+            match item {
+                Item::Channel(slot, said @ (Said::Finish | Said::Window(..))) => {
+                    self.slots.at(slot).channel.on_control_lost(&said);
+                    self.settle(slot, now, &Effects::default());
+                }
+                Item::ConnectionWindow | Item::Channels => self.say(item),
+                _ => {}
             }
         }
         self.settled = items;

@@ -95,7 +95,12 @@ impl UdpSocket for Socket {
             // Also after an error there is nothing left.
             (*start, arrival.len) = (0, 0);
             let mut bufs = [IoSliceMut::new(received)];
-            ready!(self.poll_recv_batch(cx, &mut bufs, std::slice::from_mut(arrival)))?;
+            let came = self.poll_recv_batch(cx, &mut bufs, std::slice::from_mut(arrival));
+            if !matches!(came, Poll::Ready(Ok(_))) {
+                // Whoever asks next may do so in batches, or never.
+                *received = Box::default();
+            }
+            ready!(came)?;
         }
         let datagram = &received[*start..arrival.len.min(*start + arrival.segment)];
         let len = datagram.len().min(buf.len());

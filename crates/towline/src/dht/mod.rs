@@ -64,7 +64,7 @@ pub use certificate::{
 };
 pub use config::{DhtConfig, DhtLimits, StartError, StateFault};
 pub use error::{Closed, GetError, PutError, SaveError};
-pub(crate) use pulse::Vitals;
+pub(crate) use pulse::{SILENCE, Vitals};
 
 pub use get::{FieldQuery, Get, LookupReport, RawGet};
 pub use listen::{ListenEnd, ListenEvent, Listening, RawListening};

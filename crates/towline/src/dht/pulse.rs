@@ -12,6 +12,8 @@ const MAX_NAMES: usize = 8;
 const LOOK_UP: Duration = Duration::from_millis(1500);
 /// Hosts told apart of those that do not answer.
 const MAX_NODES: usize = 8;
+/// Several nodes are asked at once, and again after a second: who does not answer for so long cannot.
+pub(crate) const SILENCE: Duration = Duration::from_millis(1200);
 
 /// See the module. Shared by the task of the DHT and its handles.
 #[derive(Debug, Default)]
@@ -22,10 +24,8 @@ pub(crate) struct Pulse {
 #[derive(Debug, Default)]
 struct Beats {
     heard: bool,
-    /// The first datagram sent since one came.
-    unanswered: Option<Instant>,
-    /// Whom these went to.
-    asked: BTreeSet<IpAddr>,
+    /// Whom datagrams went to since one came, and when the first of them did.
+    asked: BTreeMap<IpAddr, Instant>,
     /// What the system said when one was to be sent; forgotten when one came.
     rejected: Option<io::ErrorKind>,
     unknown: BTreeSet<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Vitals {
     pub(crate) heard: bool,
     /// For so long datagrams were sent and none came.
     pub(crate) silence: Duration,
-    /// To so many hosts, at least.
+    /// So many hosts have been asked in vain for [`SILENCE`], at least.
     pub(crate) silent: usize,
     /// The system does not send them.
     pub(crate) rejected: Option<io::ErrorKind>,
@@ -55,16 +55,15 @@ impl Pulse {
 
     pub(super) fn heard(&self) {
         let mut beats = self.beats();
-        (beats.heard, beats.unanswered, beats.rejected) = (true, None, None);
+        (beats.heard, beats.rejected) = (true, None);
         beats.asked.clear();
     }
 
     pub(super) fn sent(&self, now: Instant, to: SocketAddr, error: Option<io::ErrorKind>) {
         let mut beats = self.beats();
         if beats.asked.len() < MAX_NODES {
-            beats.asked.insert(to.ip());
+            beats.asked.entry(to.ip()).or_insert(now);
         }
-        beats.unanswered.get_or_insert(now);
         if let Some(kind) = error {
             beats.rejected = Some(kind);
         }
@@ -90,19 +89,20 @@ impl Pulse {
     /// The network is another one.
     pub(super) fn forget(&self) {
         let mut beats = self.beats();
-        (beats.unanswered, beats.rejected) = (None, None);
+        beats.rejected = None;
         beats.asked.clear();
     }
 
     pub(crate) fn vitals(&self, now: Instant) -> Vitals {
         let beats = self.beats();
+        let waited = || beats.asked.values().map(|since| now.saturating_duration_since(*since));
         let slow = beats.asking.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= LOOK_UP);
         let unknown: BTreeSet<String> =
             slow.map(|(name, _)| name.clone()).chain(beats.unknown.iter().cloned()).collect();
         Vitals {
             heard: beats.heard,
-            silence: beats.unanswered.map(|since| now.saturating_duration_since(since)).unwrap_or_default(),
-            silent: beats.asked.len(),
+            silence: waited().max().unwrap_or_default(),
+            silent: waited().filter(|waited| *waited >= SILENCE).count(),
             rejected: beats.rejected,
             unknown: unknown.into_iter().collect(),
         }
@@ -122,6 +122,7 @@ mod tests {
         pulse.sent(at(1), node(1), None);
         pulse.sent(at(2), node(2), Some(io::ErrorKind::NetworkUnreachable));
         pulse.sent(at(3), node(1), None);
+        assert_eq!(pulse.vitals(at(3)).silent, 1, "the other has time to answer");
         let vitals = pulse.vitals(at(4));
         assert_eq!((vitals.heard, vitals.silence, vitals.silent), (false, Duration::from_secs(3), 2));
         assert_eq!(vitals.rejected, Some(io::ErrorKind::NetworkUnreachable));

@@ -492,7 +492,8 @@ fn follow(
             }
             let Further { trickle, restart, party, plight } = further;
             let later = LaterCandidates { id, by_dialler, trickle, restart, party, plight };
-            let send = ctx.signalling.send_later(&to.key, to.eras, &later);
+            // Apart, as this task lives as long as the connection and mostly waits.
+            let send = Box::pin(ctx.signalling.send_later(&to.key, to.eras, &later));
             match tokio::time::timeout(LATER_PATIENCE, send).await {
                 Ok(Err(error)) => tracing::debug!(%error, "further candidates could not be stored"),
                 Err(_) => tracing::debug!("nobody has confirmed further candidates"),

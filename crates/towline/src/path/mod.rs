@@ -149,7 +149,7 @@ impl Gathered {
         let mut ice = self.agent.report();
         let more = self.datagrams.iter().flat_map(|(_, candidates)| candidates).chain(&self.mapped);
         ice.local.extend(more.cloned());
-        View { ice, nat: self.outside.as_ref().and_then(Outside::nat) }
+        View { ice, nat: self.outside.as_ref().and_then(Outside::nat), punch: None }
     }
 
     /// Our further candidates as a Towline gets them, in the same form; nothing if there are none.

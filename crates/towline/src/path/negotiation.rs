@@ -90,7 +90,7 @@ impl Negotiation {
 
     /// Writes down how things look.
     fn note(&mut self) {
-        let view = View { ice: self.agent().report(), nat: None };
+        let view = View { ice: self.agent().report(), nat: None, punch: None };
         self.journal.view(towline_net::now(), view);
         self.unseen = false;
     }

@@ -41,6 +41,8 @@ pub(crate) struct ServerReport {
     pub(crate) asked: Option<Instant>,
     /// What came of it; of the time before, as long as there is no answer to the last question.
     pub(crate) outcome: Option<Outcome>,
+    /// The addresses that it relays for us, or did last.
+    pub(crate) relayed: Vec<SocketAddr>,
 }
 
 /// What came of asking a server.
@@ -52,8 +54,6 @@ pub(crate) enum Outcome {
         took: Duration,
         /// How it sees us.
         mapped: SocketAddr,
-        /// The addresses that it relays for us.
-        relayed: Vec<SocketAddr>,
     },
     /// It does not.
     Failed(ServerError),
@@ -90,6 +90,11 @@ impl fmt::Display for ServerReport {
             ServerKind::Relay(_) => write!(f, "{} ", self.server)?,
         }
         match (&self.outcome, self.asked) {
+            (Some(outcome @ Outcome::Answered { .. }), _) => {
+                write!(f, "({outcome}")?;
+                self.relayed.iter().try_for_each(|address| write!(f, ", relays at {address}"))?;
+                f.write_str(")")
+            }
             (Some(outcome), _) => write!(f, "({outcome})"),
             (None, Some(_)) => f.write_str("(no answer yet)"),
             (None, None) => f.write_str("(not asked)"),
@@ -100,10 +105,7 @@ impl fmt::Display for ServerReport {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answered { took, mapped, relayed } => {
-                write!(f, "answered within {took:?}, sees us at {mapped}")?;
-                relayed.iter().try_for_each(|address| write!(f, ", relays at {address}"))
-            }
+            Self::Answered { took, mapped } => write!(f, "answered within {took:?}, sees us at {mapped}"),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -121,6 +123,8 @@ pub(super) struct Memory {
 struct Known {
     asked: Option<Instant>,
     outcome: Option<(Instant, Outcome)>,
+    /// The addresses that it gave last.
+    relayed: Vec<SocketAddr>,
     /// In a row.
     failures: u32,
 }
@@ -167,7 +171,8 @@ impl Memory {
     ) {
         let mut known = self.lock();
         known.failures = 0;
-        known.outcome = Some((now, Outcome::Answered { took, mapped, relayed }));
+        known.outcome = Some((now, Outcome::Answered { took, mapped }));
+        known.relayed = relayed;
     }
 
     pub(super) fn failed(&self, now: Instant, error: ServerError) {
@@ -208,6 +213,7 @@ impl Memory {
             kind: self.kind,
             asked: known.asked,
             outcome: known.outcome.as_ref().map(|(_, outcome)| outcome.clone()),
+            relayed: known.relayed.clone(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) use means::{Base, Means};
 pub(crate) use memory::{Outcome, ServerError, ServerKind, ServerReport};
 pub(crate) use outside::{Finding, Outside};
 pub(crate) use punching::Punching;
+pub use punching::{PunchReport, PunchResult, Shortage};
 pub(crate) use share::RelayPort;
 
 /// The port of STUN and TURN servers (RFC 8489 section 18.6).

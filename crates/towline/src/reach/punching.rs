@@ -39,27 +39,53 @@ pub(crate) struct Seen {
     pub(crate) base: SocketAddr,
 }
 
-/// How punching stands, for reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PunchReport {
+/// How punching stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PunchReport {
     /// The NAT of this side; nothing as long as it is not known.
-    pub(crate) ours: Option<Party>,
+    pub ours: Option<Party>,
     /// The NAT of the peer, as it says.
-    pub(crate) theirs: Option<Party>,
+    pub theirs: Option<Party>,
     /// What is to be done about the two, once both are known.
-    pub(crate) plan: Option<Plan>,
+    pub plan: Option<Plan>,
     /// Probes sent by this side.
-    pub(crate) probes: u32,
+    pub probes: u32,
     /// Sockets opened for it, the one of the session not counted.
-    pub(crate) sockets: usize,
+    pub sockets: usize,
     /// Fewer sockets were to be had than wanted.
-    pub(crate) shortage: Option<Shortage>,
-    pub(crate) result: PunchResult,
+    pub shortage: Option<Shortage>,
+    /// What became of it.
+    pub result: PunchResult,
+}
+
+impl PunchReport {
+    /// Both NATs take random ports, so that none of them can be guessed.
+    pub(crate) fn is_random(&self) -> bool {
+        let random =
+            |party: Party| matches!(party.mapping, Mapping::Dependent { ports: Allocation::Random, .. });
+        self.plan == Some(Plan::Hopeless) && self.ours.is_some_and(random) && self.theirs.is_some_and(random)
+    }
+}
+
+impl fmt::Display for PunchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |party: Option<Party>| party.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        write!(f, "NAT here {}, NAT there {}: {}", known(self.ours), known(self.theirs), self.result)?;
+        if let Some(plan) = self.plan {
+            write!(f, " ({plan})")?;
+        }
+        if self.probes > 0 {
+            write!(f, ", {} probes from {} sockets", self.probes, self.sockets.max(1))?;
+        }
+        self.shortage.map_or(Ok(()), |shortage| write!(f, ", {shortage}"))
+    }
 }
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PunchResult {
+#[non_exhaustive]
+pub enum PunchResult {
     /// One of the sides did not tell what NAT it is behind, or not yet.
     Unknown,
     /// The ports are known or can be foretold.
@@ -76,14 +102,32 @@ pub(crate) enum PunchResult {
     Refused(PunchRefused),
 }
 
+impl fmt::Display for PunchResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "nothing is known of one of them",
+            Self::NotNeeded => "no punching is needed",
+            Self::Hopeless => "punching is hopeless",
+            Self::UnderWay => "punching",
+            Self::Met => "met",
+            Self::InVain => "punched in vain",
+            Self::Refused(error) => return write!(f, "punching was not begun, {error}"),
+        })
+    }
+}
+
 /// Not all sockets could be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shortage {
-    pub(crate) opened: usize,
-    pub(crate) wanted: usize,
-    pub(crate) kind: io::ErrorKind,
+#[non_exhaustive]
+pub struct Shortage {
+    /// So many could,
+    pub opened: usize,
+    /// of so many.
+    pub wanted: usize,
+    /// What the system said.
+    pub kind: io::ErrorKind,
     /// The number by which the system names the error.
-    pub(crate) code: Option<i32>,
+    pub code: Option<i32>,
 }
 
 impl fmt::Display for Shortage {
@@ -207,10 +251,8 @@ impl Punching {
     /// Why there is no direct path, and from when on an attempt without any other should not go on.
     pub(crate) fn hopeless(&self) -> Option<(Instant, FailureReason)> {
         let Stage::Hopeless { since } = self.stage else { return None };
-        let mappings = [self.ours?.party.mapping, self.theirs?.mapping];
-        let random = |mapping| matches!(mapping, Mapping::Dependent { ports: Allocation::Random, .. });
-        let both = mappings.into_iter().all(random);
-        let reason = if both { FailureReason::RandomPorts } else { FailureReason::MovingPorts };
+        let random = self.report().is_random();
+        let reason = if random { FailureReason::RandomPorts } else { FailureReason::MovingPorts };
         Some((since + OTHERWISE, reason))
     }
 

@@ -12,10 +12,8 @@ use super::servers::{Asked, Said};
 use super::{CandidateReport, PairReport, Report, Surroundings};
 use crate::error::{ConnectError, Step};
 use crate::path::Use;
+use crate::reach::PunchReport;
 use crate::signal::Plight;
-
-/// Ports that are given in sequence are not further apart than this.
-const SEQUENCE: u16 = 64;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +29,8 @@ pub(super) struct Evidence {
     pub(super) there: Families,
     pub(super) udp: Pairs,
     pub(super) tcp: Pairs,
-    /// The NAT before the peer gives each destination another port, at random.
-    pub(super) random_there: bool,
+    /// The NATs of both sides, and what came of punching.
+    pub(super) punch: Option<PunchReport>,
     /// The paths of a connection that stands, and those of them that work.
     pub(super) links: (usize, usize),
     /// The relay of ours that all of them go by, as `host:port`.
@@ -118,7 +116,7 @@ impl Evidence {
             stands: report.state == crate::ConnectionState::Established,
             here: Families::of(&report.here),
             there: Families::of(&report.there),
-            random_there: has_random_ports(&report.there),
+            punch: report.punch,
             links: (
                 report.links.len(),
                 report.links.iter().filter(|link| link.purpose != Use::Nothing).count(),
@@ -163,18 +161,6 @@ fn common_relay(report: &Report, asked: &[Asked]) -> Option<String> {
     let same = report.links.iter().all(|link| link.path.local == first);
     let relay = asked.iter().find(|server| server.relayed.contains(&first))?;
     same.then(|| relay.host().to_owned())
-}
-
-/// Whether servers see one socket at ports of one address that are far apart.
-fn has_random_ports(candidates: &[CandidateReport]) -> bool {
-    let seen = |candidate: &&CandidateReport| {
-        candidate.kind == CandidateKind::ServerReflexive && candidate.transport == Transport::Udp
-    };
-    let seen: Vec<SocketAddr> = candidates.iter().filter(seen).map(|candidate| candidate.address).collect();
-    let far = |one: &SocketAddr, other: &SocketAddr| {
-        one.ip() == other.ip() && one.port().abs_diff(other.port()) > SEQUENCE
-    };
-    seen.iter().enumerate().any(|(n, one)| seen[n + 1..].iter().any(|other| far(one, other)))
 }
 
 /// Whether both sides have a candidate that others see at one address.

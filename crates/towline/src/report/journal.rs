@@ -16,6 +16,7 @@ use super::{CandidateReport, Cause, PairReport, Report, StepReport, Surroundings
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
 use crate::node::context::Context;
+use crate::reach::PunchReport;
 use crate::signal::Plight;
 
 /// Views are not taken more often than this: they copy every pair.
@@ -28,6 +29,7 @@ const MAX_TIMES: usize = 1024;
 pub(crate) struct View {
     pub(crate) ice: towline_ice::Report,
     pub(crate) nat: Option<NatReport>,
+    pub(crate) punch: Option<PunchReport>,
 }
 
 /// The end of an attempt.
@@ -227,6 +229,7 @@ impl Journal {
             there: notes.candidates(true),
             pairs: notes.pairs(),
             nat,
+            punch: notes.view.as_ref().and_then(|view| view.punch),
             servers: around.servers.clone(),
             links,
         };

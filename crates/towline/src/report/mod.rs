@@ -21,6 +21,7 @@ use towline_identity::DeviceId;
 
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
+use crate::reach::PunchReport;
 
 pub use cause::{Cause, Side};
 pub(crate) use journal::{Journal, View};
@@ -55,6 +56,8 @@ pub struct Report {
     pub pairs: Vec<PairReport>,
     /// The NAT before us, as STUN servers see it.
     pub nat: NatReport,
+    /// The NATs of both sides, as each says, and what was done to punch through them; nothing towards Jami.
+    pub punch: Option<PunchReport>,
     /// The servers that are configured, and what they answered.
     pub servers: Vec<ServerReport>,
     /// The links of a connection that stands: what each path is used for, and why.

@@ -62,11 +62,7 @@ impl Asked {
             None if waited >= PATIENCE => Said::Silent,
             None => Said::Nothing,
         };
-        let relayed = match &report.outcome {
-            Some(Outcome::Answered { relayed, .. }) => relayed.clone(),
-            _ => Vec::new(),
-        };
-        Self { name: report.server.clone(), relay, tcp, said, relayed }
+        Self { name: report.server.clone(), relay, tcp, said, relayed: report.relayed.clone() }
     }
 
     /// What is wrong with it.
@@ -165,6 +161,7 @@ mod tests {
             kind: ServerKind::Relay(RelayTransport::Tcp),
             asked: Some(towline_net::now()),
             outcome,
+            relayed: vec![([192, 0, 2, 1], 9).into()],
         }
     }
 
@@ -201,6 +198,8 @@ mod tests {
         ] {
             assert_eq!(cause(error), Some(expected));
         }
+        let gone = Asked::of(&relay(Some(Outcome::Failed(failed(Failure::NoAnswer)))), towline_net::now());
+        assert_eq!(gone.relayed.len(), 1, "a path on what it gave is its own, also when it is gone");
     }
 
     #[test]

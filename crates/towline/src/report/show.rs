@@ -32,6 +32,9 @@ impl fmt::Display for Report {
             writeln!(f, "  {}", server.text)?;
         }
         show_candidates(f, "\nCandidates there", &self.there, false)?;
+        if let Some(punch) = &self.punch {
+            writeln!(f, "\nPunching\n  {punch}")?;
+        }
         self.show_pairs(f)?;
         if !self.links.is_empty() {
             writeln!(f, "\nPaths")?;

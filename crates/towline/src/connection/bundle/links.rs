@@ -138,7 +138,10 @@ impl Bundle {
         let path = |report: LinkReport| Some((report, *self.path(report.route)?));
         let links: Vec<(LinkReport, Path)> = self.inner.links().filter_map(path).collect();
         for (report, path) in &links {
-            self.inner.set_available(report.link, !matches!(best, Some(best) if best < path.kind));
+            // The peer does not know yet that one is silent, and would answer on it.
+            let silent = matches!(report.status, LinkStatus::Suspect | LinkStatus::Dead);
+            let reserve = matches!(best, Some(best) if silent || best < path.kind);
+            self.inner.set_available(report.link, !reserve);
             let supersedes = |(other, of): &(LinkReport, Path)| {
                 works(other) && of.kind == path.kind && of.generation > path.generation
             };

@@ -325,12 +325,13 @@ impl Wires {
 
     /// Further candidates of the peer.
     pub(super) fn take_trickle(&mut self, now: Instant, trickle: Trickle) {
-        let relays = trickle.candidates.iter().any(|candidate| candidate.kind == CandidateKind::Relayed);
+        let is_relay = |candidate: &&Candidate| candidate.kind == CandidateKind::Relayed;
+        let relays = trickle.candidates.iter().filter(is_relay).count();
         let last = trickle.end;
         match self.agent.add_trickle(now, trickle) {
             Ok(refused) => {
                 self.outward.hear(now, None, last);
-                if relays {
+                if relays > refused.iter().map(|(candidate, _)| candidate).filter(is_relay).count() {
                     self.on_relay_of_peer();
                 }
                 for (candidate, reason) in refused {

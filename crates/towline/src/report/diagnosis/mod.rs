@@ -8,13 +8,14 @@ mod network;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use towline_ice::nat::{Allocation, Mapping};
+use towline_ice::nat::Mapping;
 
 use super::cause::Cause;
 use super::evidence::{Evidence, Pairs};
 use super::servers::Said;
 use crate::dht::{FindCertificateError, GetError};
 use crate::error::{ConnectError, Step};
+use crate::reach::{PunchReport, PunchResult};
 use crate::signal::{Plight, RefusalReason};
 use network::{is_out_of_mappings, of_network, of_servers, of_transports};
 
@@ -215,10 +216,14 @@ fn of_path(evidence: &Evidence) -> Cause {
             None => of_transports(evidence).unwrap_or(Cause::StunDown),
         };
     }
-    if let Mapping::Dependent { ports, .. } = stun.mapping {
-        let relay = here.relayed + there.relayed > 0 || evidence.around.asked.iter().any(|it| it.relay);
-        let random = ports == Allocation::Random && evidence.random_there;
-        return if random { Cause::RandomNats { relay } } else { Cause::HardNats { relay } };
+    let relay = here.relayed + there.relayed > 0 || evidence.around.asked.iter().any(|it| it.relay);
+    let punched = |punch: &PunchReport| matches!(punch.result, PunchResult::Hopeless | PunchResult::InVain);
+    if evidence.punch.as_ref().is_some_and(PunchReport::is_random) {
+        return Cause::RandomNats { relay };
+    }
+    // Also if it is the peer's NAT that gives each destination another port.
+    if matches!(stun.mapping, Mapping::Dependent { .. }) || evidence.punch.as_ref().is_some_and(punched) {
+        return Cause::HardNats { relay };
     }
     // Whoever is on the internet itself, and has our addresses, has its own checks here by now.
     if there.open > 0 && here.public > 0 {

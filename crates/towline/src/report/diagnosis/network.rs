@@ -2,17 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use super::PATIENCE;
-use crate::dht::Vitals;
+use crate::dht::{SILENCE, Vitals};
 use crate::error::Step;
 use crate::report::Cause;
 use crate::report::evidence::Evidence;
 use crate::report::servers::{Asked, Said};
-
-/// Several nodes of the DHT are asked at once, and again after a second: if none of them answers for so long, none can.
-const SILENCE: Duration = Duration::from_millis(1200);
 
 /// What is wrong with the network here, if the DHT does not answer.
 pub(super) fn of_network(evidence: &Evidence) -> Option<Cause> {
@@ -85,10 +81,10 @@ pub(super) fn is_out_of_mappings(evidence: &Evidence) -> bool {
     let by_udp = || asked().filter(|server| !server.tcp);
     let hosts: BTreeSet<&str> = by_udp().map(Asked::host_alone).collect();
     let silent = by_udp().all(|server| server.said == Said::Silent);
-    // One that answered before and tells this attempt nothing counts as well.
+    // One that answered before and tells this attempt nothing counts as well; a connection that stands asks anew at any time.
     let before = by_udp().any(|server| !server.relay && server.said == Said::Answer);
     let lives = asked().any(|server| server.tcp && server.is_reached());
-    before || (silent && !hosts.is_empty() && (hosts.len() > 1 || lives))
+    (before && !evidence.stands) || (silent && !hosts.is_empty() && (hosts.len() > 1 || lives))
 }
 
 /// What is wrong with the servers, as far as it is they that are at fault, and else with the way to them.

@@ -1,6 +1,7 @@
 //! Each cause from the evidence that shows it.
 
 use towline_ice::nat::{Allocation, Dependence};
+use towline_ice::punch::{Party, Plan};
 
 use super::*;
 use crate::dht::CertificateEvidence;
@@ -178,6 +179,7 @@ fn servers_that_are_of_no_use() {
     is(&evidence, &Cause::NameUnknown { name: STUN.into() });
     evidence.around.asked = vec![server(STUN, false, Said::Answer)];
     is(&evidence, &Cause::MappingsExhaustedHere);
+    assert_eq!(diagnose(&Evidence { stands: true, ..evidence.clone() }), [], "it was asked anew just now");
     // With nothing but NATs in the way, a relay would have helped.
     evidence.around.asked = vec![server(RELAY, true, Said::Full)];
     let mapping =
@@ -186,10 +188,29 @@ fn servers_that_are_of_no_use() {
     let told = [Cause::RelayFull { relay: relay() }, Cause::HardNats { relay: true }];
     assert_eq!(diagnose(&evidence), told);
     evidence.around.asked.clear();
-    evidence.random_there = true;
-    assert_eq!(diagnose(&evidence), [Cause::HardNats { relay: false }]);
-    evidence.stun.mapping = Mapping::Dependent { on: Dependence::AddressAndPort, ports: Allocation::Random };
-    assert_eq!(diagnose(&evidence), [Cause::RandomNats { relay: false }]);
+    let [random, moving] = ["by-port-random 198.51.100.1:7", "by-port-sequential:1 198.51.100.2:7"];
+    let known = "independent 198.51.100.3:7";
+    let punched = |ours: &str, theirs: &str, result| {
+        let (ours, theirs): (Party, Party) = (ours.parse().unwrap(), theirs.parse().unwrap());
+        let plan = Some(Plan::choose(ours.mapping, theirs.mapping));
+        let punch = PunchReport {
+            ours: Some(ours),
+            theirs: Some(theirs),
+            plan,
+            probes: 0,
+            sockets: 0,
+            shortage: None,
+            result,
+        };
+        let stun = Stun { mapping: ours.mapping, ..evidence.stun };
+        diagnose(&Evidence { punch: Some(punch), stun, ..evidence.clone() })
+    };
+    let (hard, both) = ([Cause::HardNats { relay: false }], [Cause::RandomNats { relay: false }]);
+    assert_eq!(punched(moving, random, PunchResult::Hopeless), hard);
+    assert_eq!(punched(random, moving, PunchResult::Hopeless), hard);
+    assert_eq!(punched(random, random, PunchResult::Hopeless), both);
+    assert_eq!(punched(known, random, PunchResult::UnderWay), [Cause::NothingPasses]);
+    assert_eq!(punched(known, random, PunchResult::InVain), hard);
 }
 
 #[test]

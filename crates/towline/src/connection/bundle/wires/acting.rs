@@ -11,6 +11,9 @@ use super::{News, Path, Wires};
 use crate::connection::buffers::{IDLE_BYTES, IDLE_CAPACITY};
 use crate::path::PathKind;
 
+/// Bytes that may wait on a stream beyond which nothing of the agent is added: more than packets of the transport ever are.
+const MAX_UNREAD: usize = 256 * 1024;
+
 impl Wires {
     /// Does what the agent asks for, and takes in what it found. True if there was anything.
     pub(in crate::connection::bundle) fn act(&mut self) -> bool {
@@ -24,7 +27,9 @@ impl Wires {
                     self.streams.insert(stream, connecting);
                 }
                 Action::SendFrame { stream, payload } => {
-                    if let Some(stream) = self.streams.get_mut(&stream) {
+                    // Who does not read gets no answers: the agent repeats its own questions.
+                    let stream = self.streams.get_mut(&stream);
+                    if let Some(stream) = stream.filter(|stream| stream.unsent() < MAX_UNREAD) {
                         stream.push(&mut payload.to_vec());
                     }
                 }

@@ -24,6 +24,7 @@ use super::stream::Stream;
 use crate::error::CloseReason;
 use crate::info::{PathInfo, PathTransport};
 use crate::path::{Gathered, NegotiationError, PathKind};
+use crate::reach::Punching;
 use crate::report::{Journal, View};
 use crate::signal::Plight;
 
@@ -233,7 +234,8 @@ impl Wires {
 
     /// How things look now.
     pub(in crate::connection::bundle) fn view(&self) -> View {
-        View { ice: self.agent.report(), nat: self.outward.nat() }
+        let punch = self.outward.punching.as_ref().map(Punching::report);
+        View { ice: self.agent.report(), nat: self.outward.nat(), punch }
     }
 
     /// Something has happened: writes down how things look, now or when it is time.
