@@ -186,7 +186,7 @@ impl State {
 
 /// One user's share of an address on a relay.
 ///
-/// When the address is lost nothing comes any more; who wants to know waits for [`Granted::lost`](super::relay::Granted).
+/// When the address is lost nothing comes any more; who wants to know waits for [`Granted::over`](super::relay::Granted).
 #[derive(Debug)]
 pub(crate) struct RelayPort {
     hub: Arc<Hub>,
@@ -240,7 +240,7 @@ impl UdpSocket for RelayPort {
         self.hub.socket.try_send(payload, to)
     }
 
-    /// All at once or, as far as there is no room, not at all: what waits for room waits in the transport.
+    /// As far as there is room. Without any nothing is sent, and the burst waits in the transport; else the rest of it is lost.
     fn poll_send_batch(&self, cx: &mut Context<'_>, burst: &Burst<'_>) -> Poll<io::Result<()>> {
         self.note(burst.to);
         let segment = burst.segment.unwrap_or(burst.payload.len()).max(1);
