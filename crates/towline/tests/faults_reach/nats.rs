@@ -1,9 +1,15 @@
-//! NATs without a way through, or without anybody who tells how they are seen.
+//! NATs that have no room, no way through, or nobody who tells how they are seen.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use towline::net::{Net as _, TcpConnect, UdpBind};
 use towline::{Cause, Reach};
-use towline_lab::towline_nat::Config as Nat;
+use towline_lab::Link;
+use towline_lab::towline_nat::{Allocation, Config as Nat};
 
-use crate::rig::{Rig, Spec, behind, home, on_either_side, placed};
+use crate::common::pass;
+use crate::rig::{At, Rig, Spec, behind, home, on_either_side, placed};
 
 #[test]
 fn two_nats_with_random_ports_and_no_relay() {
@@ -12,6 +18,36 @@ fn two_nats_with_random_ports_and_no_relay() {
         let said = rig.dial().await;
         said.names(at, &Cause::RandomNats { relay: false });
         said.clears(at.other());
+    });
+}
+
+#[test]
+fn a_nat_without_a_free_port() {
+    on_either_side(21, async |world, at| {
+        let small =
+            Nat { ports: 40_000..=40_031, allocation: Allocation::Random, ..Nat::port_restricted_cone() };
+        let [a, b] = placed(at, behind(small), home());
+        let rig = Rig::new(world, a, b).await;
+        // Another host at home takes all there are.
+        let hog = rig.lab.world.host("hog");
+        hog.attach(rig.end(at).inside, Link::ethernet());
+        let sockets: Vec<_> = (0..40).map(|_| hog.bind_udp(&UdpBind::any_v4()).unwrap()).collect();
+        for socket in &sockets {
+            socket.send(b"mine", SocketAddr::new(rig.stations[0].0.ipv4(), 9)).await.unwrap();
+        }
+        let door = SocketAddr::new(rig.stations[0].0.ipv4(), 3478);
+        let dial = |_| tokio::spawn(hog.connect_tcp(door, TcpConnect::default()));
+        let streams: Vec<_> = (0..40).map(dial).collect();
+        pass(Duration::from_millis(100)).await;
+        let said = rig.dial().await;
+        if at == At::Dialler {
+            said.names(at, &Cause::MappingsExhaustedHere);
+        } else {
+            let guesses = [Cause::SilentThere, Cause::NothingPasses, Cause::OfflineThere];
+            said.blames(at.other(), &guesses);
+        }
+        said.clears(at.other());
+        drop((sockets, streams));
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use towline::identity::Identity;
 use towline::{Cause, Config, Node, Reach, Relay, RelaySecret, RelayTransport, Report, Side};
 use towline_lab::towline_nat::Config as Nat;
-use towline_lab::{Host, Link, NatBox, NatHandle, Plan, Prefix, World};
+use towline_lab::{Host, Link, NatBox, NatHandle, Network, Plan, Prefix, World};
 use towline_turn::{PeerPolicy, ServerConfig, Users};
 use towline_turn_tokio::{RelayServer, ServerOptions};
 
@@ -88,6 +88,7 @@ pub(crate) fn relay() -> Relay {
 pub(crate) struct End {
     pub(crate) host: Host,
     pub(crate) interface: u32,
+    pub(crate) inside: Network,
     pub(crate) tamper: Tamper,
     pub(crate) nat: Option<NatHandle>,
     pub(crate) node: Node,
@@ -95,9 +96,9 @@ pub(crate) struct End {
 }
 
 pub(crate) struct Rig {
-    _lab: Lab,
+    pub(crate) lab: Lab,
     /// Servers of STUN and TURN run until they are dropped.
-    _stations: [(Host, RelayServer); 2],
+    pub(crate) stations: Vec<(Host, RelayServer)>,
     /// Where nothing runs.
     pub(crate) nobody: Host,
     pub(crate) dialler: End,
@@ -158,7 +159,7 @@ async fn end(lab: &Lab, number: usize, spec: Spec) -> End {
     let who = spec.identity.clone().unwrap_or_else(|| identity(number));
     let node = lab.node_on(&host, who, config).await;
     node.registered().await;
-    End { host, interface, tamper, nat, node, spec }
+    End { host, interface, inside, tamper, nat, node, spec }
 }
 
 impl Rig {
@@ -187,7 +188,7 @@ impl Rig {
         let (dialler, answerer) = (end(&lab, 0, dialler).await, end(&lab, 1, answerer).await);
         // Their first searches are over, as those of any device that has run for a while.
         pass(Duration::from_secs(2)).await;
-        Self { _lab: lab, _stations: stations, nobody, dialler, answerer }
+        Self { lab, stations: stations.into(), nobody, dialler, answerer }
     }
 
     pub(crate) fn end(&self, at: At) -> &End {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::Cause;
+use towline_lab::towline_nat::Config as Nat;
 
 use crate::common::{echo, pass};
-use crate::rig::{At, Rig, SOON, on_either_side, public};
+use crate::rig::{At, Rig, SOON, behind, on_either_side, placed, public, relay, relayed};
 
 /// Has both sides talk to each other for as long as they are let.
 async fn talk(rig: &Rig) {
@@ -25,6 +26,23 @@ async fn talk(rig: &Rig) {
     for at in [At::Dialler, At::Answerer] {
         said.clears(at);
     }
+}
+
+#[test]
+fn a_relay_that_dies_while_it_is_used() {
+    on_either_side(50, async |world, at| {
+        let [a, b] = placed(at, relayed(relay()), behind(Nat::symmetric()));
+        let mut rig = Rig::new(world, a, b).await;
+        talk(&rig).await;
+        // The host of the relay loses its power; that of the other STUN server does not.
+        let (host, server) = rig.stations.remove(0);
+        host.crash();
+        drop(server);
+        pass(SOON).await;
+        let said = rig.said().await;
+        said.names(at, &Cause::RelayLost { relay: relay().server });
+        said.clears(at.other());
+    });
 }
 
 #[test]
