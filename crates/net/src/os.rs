@@ -2,6 +2,9 @@
 
 mod batch;
 mod interfaces;
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "os/notices.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "os/no_notices.rs")]
+mod notices;
 mod tcp;
 mod udp;
 

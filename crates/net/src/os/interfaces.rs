@@ -5,11 +5,16 @@ use std::{io, time::Duration};
 use netdev::interface::ipv6_addr_flags::Ipv6AddrFlags;
 use tokio::{sync::watch, task};
 
+use super::notices::Notices;
 use crate::{Changes, Gateway, Interface, InterfaceAddress};
 
-/// How often the interfaces are compared with what they were. Asking costs well under a millisecond, works
-/// alike on every system and, unlike the systems' notifications, cannot be missed.
+/// How often the interfaces are compared with what they were, where the system does not tell of changes by itself. Asking
+/// costs well under a millisecond.
 const POLL: Duration = Duration::from_secs(3);
+/// The same where it does: a notice can be missed.
+const LONG_POLL: Duration = Duration::from_secs(30);
+/// How long after the first notice the interfaces are compared: changes come in flocks.
+const FLOCK: Duration = Duration::from_millis(50);
 
 pub(super) fn list() -> io::Result<Vec<Interface>> {
     let mut found: Vec<_> = netdev::get_interfaces().into_iter().map(convert).collect();
@@ -58,13 +63,15 @@ fn convert(from: netdev::Interface) -> Interface {
 /// Starts a task that compares the interfaces until the subscription is dropped.
 pub(super) fn watch() -> Changes {
     let (generation, subscription) = watch::channel(0);
+    // Listened first, then looked: what changes in between is told.
+    let mut notices = Notices::open().inspect_err(|error| tracing::debug!(%error, "no notices")).ok();
     let mut last = list().ok();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 biased;
                 () = generation.closed() => return,
-                () = tokio::time::sleep(POLL) => {}
+                () = due(&mut notices) => {}
             }
             let Ok(current) = task::spawn_blocking(list).await else { return };
             let current = current.ok();
@@ -76,4 +83,17 @@ pub(super) fn watch() -> Changes {
         }
     });
     Changes::new(subscription)
+}
+
+/// Waits until it is time to compare.
+async fn due(notices: &mut Option<Notices>) {
+    let Some(heard) = notices else { return tokio::time::sleep(POLL).await };
+    match tokio::time::timeout(LONG_POLL, heard.heard()).await {
+        Ok(Ok(())) => tokio::time::sleep(FLOCK).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no more notices");
+            *notices = None;
+        }
+        Err(_) => {}
+    }
 }
