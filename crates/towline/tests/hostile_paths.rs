@@ -19,7 +19,7 @@ use towline::ice::stun::{Class, Encoder, Message};
 use towline::ice::{Description, Trickle};
 use towline::net::{Net as _, UdpBind, now};
 use towline::signal::{Extension, LaterCandidates, PeerRequest, StaticKey};
-use towline::{Channel, Connection, Node};
+use towline::{Channel, CloseReason, Connection, Event, Node};
 use towline_lab::{Host, Link, Middlebox, Packet, Plan, Prefix, Verdict, Way};
 
 /// The user name fragment and password of those who lie.
@@ -361,5 +361,41 @@ fn whoever_reads_along_moves_no_path_and_gets_no_data() {
         assert!(meter.longest() < 200, "no data: {}", meter.longest());
         transfer(&mut near, &mut far, 100_000).await;
         assert_eq!(alice.connection(bob.device()).unwrap().id(), near.connection());
+    });
+}
+
+#[test]
+fn a_peer_that_looks_for_new_paths_without_end_is_let_go() {
+    story(40, async |world| {
+        let lab = Lab::new(world).await;
+        let host = lab.host("alice");
+        let alice = lab.node_on(&host, identity(0), lab.config()).await;
+        let (bob, carol) = (lab.node(1).await, lab.node(2).await);
+        for node in [&alice, &bob, &carol] {
+            node.registered().await;
+        }
+        tokio::spawn(echo(bob.clone()));
+        let mut events = bob.events();
+        let mut channel = alice.connect(bob.device(), "restless").await.unwrap();
+        // Another address each second, as no network gives them, and a restart with each.
+        let mut moves = 0;
+        let reason = loop {
+            host.readdress(2);
+            moves += 1;
+            pass(Duration::from_secs(1)).await;
+            let ended = std::iter::from_fn(|| events.try_recv().ok()).find_map(|event| match event {
+                Event::Disconnected { device, reason, .. } if device == alice.device() => Some(reason),
+                _ => None,
+            });
+            if let Some(reason) = ended {
+                break reason;
+            }
+            assert!(moves < 60, "nobody puts an end to it");
+        };
+        assert_eq!(reason, CloseReason::TooManyRestarts);
+        // Sixteen at once and one every five seconds are followed.
+        assert!((16..=24).contains(&moves), "{moves}");
+        assert!(channel.write_all(&[0; 100]).await.is_err() || channel.read(&mut [0]).await.is_err());
+        undisturbed(&carol, &bob).await;
     });
 }

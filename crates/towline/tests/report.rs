@@ -3,11 +3,15 @@
 
 mod common;
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use common::relay::Station;
 use common::{Lab, accepted, connected, identity, pass, story};
-use towline::{Cause, ConnectError, ConnectionState, Side, Step};
-use towline_lab::{Link, Place};
+use towline::net::now;
+use towline::{Cause, ConnectError, ConnectionState, Node, Reach, Relay, RelayTransport, Side, Step};
+use towline_ice::FailureReason;
+use towline_lab::{Link, Place, Surroundings};
 
 #[test]
 fn a_connection_tells_how_it_came_to_be() {
@@ -105,4 +109,168 @@ fn nobody_in_a_network_that_is_down_blames_others() {
             assert_eq!((report.cause(), &report.error), (Some(&cause), &Some(error)), "{report}");
         });
     }
+}
+
+/// Two servers that tell addresses and relay.
+fn stations(lab: &Lab) -> [Station; 2] {
+    ["station", "other station"].map(|name| Station::start(&lab.host(name)))
+}
+
+/// With their relays: over UDP, and over TCP at the port of the web.
+fn relays(stations: &[Station; 2]) -> Reach {
+    let mut reach = stun(stations);
+    for station in stations {
+        let web = SocketAddr::new(station.address.ip(), 443).to_string();
+        reach.relays.push(station.relay());
+        reach.relays.push(Relay { server: web, transport: RelayTransport::Tcp, ..station.relay() });
+    }
+    reach
+}
+
+fn stun(stations: &[Station; 2]) -> Reach {
+    Reach { stun: stations.iter().map(Station::stun).collect(), ..Reach::default() }
+}
+
+async fn devices(lab: &Lab, places: [impl Into<Surroundings>; 2], reach: Reach) -> [Node; 2] {
+    let mut nodes = Vec::new();
+    for (number, place) in places.into_iter().enumerate() {
+        let host = lab.world.site(["alice", "bob"][number], lab.internet, place).host;
+        let config = lab.config().with_reach(reach.clone());
+        nodes.push(lab.node_on(&host, identity(number), config).await);
+        nodes[number].registered().await;
+    }
+    nodes.try_into().unwrap()
+}
+
+/// Behind a NAT of random ports, at the end of such a line.
+fn random(delay: u64) -> Surroundings {
+    let mut surroundings = Surroundings::from(Place::Symmetric);
+    surroundings.gates.last_mut().unwrap().link = Link::delay(Duration::from_millis(delay));
+    surroundings
+}
+
+/// When one side knew both NATs, and when its report named what follows from them, both since `begun`.
+async fn learned(near: Node, far: Node, begun: Instant, cause: Cause) -> (Duration, Duration) {
+    let mut known = None;
+    loop {
+        if let Some(report) = near.report(far.device()).await {
+            let both = report.punch.is_some_and(|punch| punch.ours.is_some() && punch.theirs.is_some());
+            known = known.or(both.then(|| now() - begun));
+            if let (Some(known), Some(told)) = (known, report.cause()) {
+                assert_eq!(told, &cause, "nothing else is told before\n{report}");
+                return (known, now() - begun);
+            }
+        }
+        pass(Duration::from_millis(1)).await;
+    }
+}
+
+/// Both sides, from a dial on.
+async fn both_learn(nodes: &[Node; 2], begun: Instant, relay: bool) {
+    let [alice, bob] = nodes.clone();
+    let cause = Cause::RandomNats { relay };
+    let near = learned(alice.clone(), bob.clone(), begun, cause.clone());
+    let sides = tokio::join!(near, learned(bob, alice, begun, cause));
+    for (known, named) in [sides.0, sides.1] {
+        assert!(named <= known + Duration::from_secs(1), "{sides:?}");
+        // Also by the clock on the wall: two lookups and two values of the DHT, and the servers' answers.
+        assert!(named < Duration::from_secs(2), "{sides:?}");
+    }
+}
+
+#[test]
+fn two_random_nats_are_impossible_within_a_second_and_relayed_within_two() {
+    for (seed, delays) in (10..).zip([[3, 3], [20, 40], [30, 30]]) {
+        story(seed, async |world| {
+            let lab = Lab::new(world).await;
+            let stations = stations(&lab);
+            let nodes = devices(&lab, delays.map(random), relays(&stations)).await;
+            let mut channels = accepted(&nodes[1]);
+            let begun = now();
+            let dial = async {
+                let ends = connected(&nodes[0], &nodes[1], "relayed", &mut channels).await;
+                (now() - begun, ends)
+            };
+            let ((took, _ends), ()) = tokio::join!(dial, both_learn(&nodes, begun, true));
+            assert!(took < Duration::from_secs(2), "{took:?}");
+            // And it goes on saying so.
+            pass(Duration::from_mins(1)).await;
+            for (own, other) in [(0, 1), (1, 0)] {
+                let report = nodes[own].report(nodes[other].device()).await.unwrap();
+                assert_eq!(report.causes, [Cause::RandomNats { relay: true }], "{report}");
+            }
+        });
+    }
+}
+
+#[test]
+fn without_a_relay_the_same_ends_the_attempt() {
+    for (seed, delays) in (20..).zip([[3, 3], [20, 40], [30, 30]]) {
+        story(seed, async |world| {
+            let lab = Lab::new(world).await;
+            let stations = stations(&lab);
+            let nodes = devices(&lab, delays.map(random), stun(&stations)).await;
+            let begun = now();
+            let dial = async { nodes[0].connect(nodes[1].device(), "in vain").await.unwrap_err() };
+            let (error, ()) = tokio::join!(dial, both_learn(&nodes, begun, false));
+            let ConnectError::NoPath(pairs) = &error else { panic!("{error}") };
+            assert_eq!(pairs.reason, FailureReason::RandomPorts);
+            let report = nodes[0].report(nodes[1].device()).await.unwrap();
+            assert_eq!(
+                (report.cause(), &report.error),
+                (Some(&Cause::RandomNats { relay: false }), &Some(error))
+            );
+        });
+    }
+}
+
+#[test]
+fn a_relayed_connection_says_why_it_is_not_direct() {
+    let (random, here) = (|| Cause::RandomNats { relay: true }, || Cause::OnlyWebHere);
+    let hard = || Cause::HardNats { relay: true };
+    for (places, causes) in [
+        ([Place::Symmetric, Place::Symmetric], [random(), random()]),
+        ([Place::SequentialSymmetric, Place::Symmetric], [hard(), hard()]),
+        ([Place::UdpBlocked, Place::Symmetric], [Cause::UdpBlockedHere, Cause::UdpBlockedThere]),
+        ([Place::Open, Place::WebOnly], [Cause::UdpBlockedThere, here()]),
+        ([Place::WebOnly, Place::PortRestricted], [here(), Cause::UdpBlockedThere]),
+        ([Place::WebOnly, Place::WebOnly], [here(), here()]),
+    ] {
+        story(30, async |world| {
+            let lab = Lab::new(world).await;
+            let stations = stations(&lab);
+            let nodes = devices(&lab, places, relays(&stations)).await;
+            let mut channels = accepted(&nodes[1]);
+            let _ends = connected(&nodes[0], &nodes[1], "relayed", &mut channels).await;
+            pass(Duration::from_secs(5)).await;
+            for (own, other) in [(0, 1), (1, 0)] {
+                let report = nodes[own].report(nodes[other].device()).await.unwrap();
+                assert_eq!(report.cause(), Some(&causes[own]), "{places:?}, {own}\n{report}");
+                let text = report.to_string();
+                let first = format!("Not direct ({}): {}", causes[own].side(), causes[own]);
+                assert!(text.contains(&first) && text.contains("carries data"), "{text}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_turns_direct_has_nothing_more_to_say() {
+    story(40, async |world| {
+        let lab = Lab::new(world).await;
+        let stations = stations(&lab);
+        let nodes = devices(&lab, [Place::Symmetric, Place::PortRestricted], relays(&stations)).await;
+        let mut channels = accepted(&nodes[1]);
+        let _ends = connected(&nodes[0], &nodes[1], "relayed first", &mut channels).await;
+        let report = async |own: usize| nodes[own].report(nodes[1 - own].device()).await.unwrap();
+        let relayed = report(0).await;
+        assert!(relayed.links.iter().all(|link| link.kind.is_relayed()), "{relayed}");
+        assert_eq!(relayed.causes, [], "it is being punched: nobody knows yet\n{relayed}");
+        pass(Duration::from_secs(10)).await;
+        for own in [0, 1] {
+            let report = report(own).await;
+            assert!(report.links.iter().any(|link| !link.kind.is_relayed()), "{report}");
+            assert_eq!(report.causes, [], "{report}");
+        }
+    });
 }

@@ -368,7 +368,7 @@ impl Cause {
                 "Configure a relay on one of the sides (`--relay`), or port mapping in a router."
             }
             Self::RandomNats { relay: true } | Self::HardNats { relay: true } => {
-                "Mend the relay, or configure another one, or port mapping in a router."
+                "Only a relay gets round that (see that it works), or port mapping in one of the routers."
             }
             Self::LargePacketsLost => {
                 "Somewhere on the way a link is narrower than it says: lower the MTU, or let ICMP through (RFC 4821)."
@@ -482,7 +482,7 @@ impl fmt::Display for Cause {
             Self::LargePacketsLost => "large packets vanish on the way between the two; small ones arrive",
             Self::LostOutward => "what is sent from here is lost on the way; what the device sends arrives",
             Self::LostInward => "what the device sends is lost on the way; what is sent from here arrives",
-            Self::NothingPasses => "no address of the device answers, and no packet of it arrives",
+            Self::NothingPasses => "none of the device's own addresses answers, and nothing comes from them",
             Self::PathBroke => "a path was found, and broke during the handshake",
         };
         f.write_str(sentence)

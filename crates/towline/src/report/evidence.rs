@@ -1,6 +1,6 @@
 //! What the diagnosis goes by: the facts of a report that tell causes apart, counted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use towline_ice::gather::{NatReport, ServerError, Via};
@@ -23,8 +23,10 @@ pub(super) struct Evidence {
     pub(super) error: Option<ConnectError>,
     /// Since the attempt began.
     pub(super) elapsed: Duration,
-    /// The connection stands.
+    /// The connection stands. Of candidates and pairs those of relays are not counted then: they are not what is missed.
     pub(super) stands: bool,
+    /// For so long paths have been looked for.
+    pub(super) looked: Duration,
     pub(super) here: Families,
     pub(super) there: Families,
     pub(super) udp: Pairs,
@@ -33,6 +35,8 @@ pub(super) struct Evidence {
     pub(super) punch: Option<PunchReport>,
     /// The paths of a connection that stands, and those of them that work.
     pub(super) links: (usize, usize),
+    /// Some work, and all of these go by relays.
+    pub(super) relayed: bool,
     /// The relay of ours that all of them go by, as `host:port`.
     pub(super) relay: Option<String>,
     /// Both are seen at one outside address.
@@ -105,22 +109,31 @@ pub(super) struct Stun {
 impl Evidence {
     pub(super) fn of(report: &Report, around: Surroundings, peer: Peer, asks: bool) -> Self {
         let dates = Dates { now: around.clock, ahead: peer.ahead, ours: around.span, theirs: peer.span };
+        let stands = report.state == crate::ConnectionState::Established;
+        let counts = |kind: CandidateKind| !stands || kind != CandidateKind::Relayed;
         let pairs = |tcp: bool| {
             let of = |pair: &&PairReport| matches!(pair.transport, Transport::Tcp(_)) == tcp;
-            Pairs::of(report.pairs.iter().filter(of))
+            let direct = |pair: &&PairReport| counts(pair.kind) && counts(pair.remote_kind);
+            Pairs::of(report.pairs.iter().filter(of).filter(direct))
         };
+        let families = |candidates: &[CandidateReport]| {
+            Families::of(candidates.iter().filter(|candidate| counts(candidate.kind)))
+        };
+        let path = report.steps.iter().find(|step| step.step == Step::Path);
         Self {
             step: report.steps.last().map(|last| (last.step, last.took)),
             error: report.error.clone(),
             elapsed: report.elapsed,
-            stands: report.state == crate::ConnectionState::Established,
-            here: Families::of(&report.here),
-            there: Families::of(&report.there),
+            stands,
+            looked: path.map(|path| report.elapsed.saturating_sub(path.at)).unwrap_or_default(),
+            here: families(&report.here),
+            there: families(&report.there),
             punch: report.punch,
             links: (
                 report.links.len(),
                 report.links.iter().filter(|link| link.purpose != Use::Nothing).count(),
             ),
+            relayed: report.is_relayed(),
             relay: common_relay(report, &around.asked),
             one_outside: share_outside(&report.here, &report.there),
             udp: pairs(false),
@@ -134,18 +147,17 @@ impl Evidence {
 }
 
 impl Families {
-    fn of(candidates: &[CandidateReport]) -> Self {
-        let v4 = |address: SocketAddr| address.ip().to_canonical().is_ipv4();
-        Self {
-            v4: candidates.iter().filter(|candidate| v4(candidate.address)).count(),
-            v6: candidates.iter().filter(|candidate| !v4(candidate.address)).count(),
-            public: candidates.iter().filter(|candidate| is_public(candidate.address.ip())).count(),
-            open: candidates
-                .iter()
-                .filter(|it| it.kind == CandidateKind::Host && is_public(it.address.ip()))
-                .count(),
-            relayed: candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Relayed).count(),
+    fn of<'a>(candidates: impl Iterator<Item = &'a CandidateReport>) -> Self {
+        let mut counted = Self::default();
+        for candidate in candidates {
+            let (ip, kind) = (candidate.address.ip().to_canonical(), candidate.kind);
+            counted.v4 += usize::from(ip.is_ipv4());
+            counted.v6 += usize::from(ip.is_ipv6());
+            counted.relayed += usize::from(kind == CandidateKind::Relayed);
+            counted.public += usize::from(is_public(ip));
+            counted.open += usize::from(is_public(ip) && kind == CandidateKind::Host);
         }
+        counted
     }
 
     /// There are candidates, and none of them is of a family that the other has.

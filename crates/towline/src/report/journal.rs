@@ -10,7 +10,7 @@ use towline_ice::{Candidate, CandidateKind, PairId, PairState, Transport};
 use towline_identity::{Chain, DeviceId};
 
 use super::dates::Span;
-use super::diagnosis::{PATIENCE, diagnose};
+use super::diagnosis::{PATIENCE, diagnose, is_shut_in};
 use super::evidence::{Evidence, Peer};
 use super::{CandidateReport, Cause, PairReport, Report, StepReport, Surroundings};
 use crate::error::{ConnectError, Step};
@@ -187,6 +187,11 @@ impl Journal {
             Cause::UdpBlockedHere | Cause::OnlyWebHere => Some(Plight::NoDatagrams),
             _ => None,
         }
+    }
+
+    /// No datagram leaves this device's network, as servers show that were asked.
+    pub(crate) fn is_shut_in(&self) -> bool {
+        is_shut_in(self.look_around())
     }
 
     /// All that is known, and what follows from it. `links`: of a connection that stands.

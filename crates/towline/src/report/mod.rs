@@ -21,6 +21,7 @@ use towline_identity::DeviceId;
 
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
+use crate::path::Use;
 use crate::reach::PunchReport;
 
 pub use cause::{Cause, Side};
@@ -44,7 +45,7 @@ pub struct Report {
     /// Why the attempt failed, if it has.
     pub error: Option<ConnectError>,
     /// What is wrong, the deciding cause first. While an attempt goes on these are what it looks like so far; of a connection that
-    /// stands they are what keeps it from a better path.
+    /// stands they are what is wrong beside it: first, if only relays carry it, why no direct path does.
     pub causes: Vec<Cause>,
     /// The steps, in order.
     pub steps: Vec<StepReport>,
@@ -132,6 +133,12 @@ impl Report {
     /// The deciding cause.
     pub fn cause(&self) -> Option<&Cause> {
         self.causes.first()
+    }
+
+    /// It stands, and all of its paths that work go by relays.
+    fn is_relayed(&self) -> bool {
+        let mut works = self.links.iter().filter(|link| link.purpose != Use::Nothing).peekable();
+        works.peek().is_some() && works.all(|link| link.kind.is_relayed())
     }
 
     /// How many pairs of one protocol ended so.

@@ -64,6 +64,7 @@ impl Report {
         for (number, cause) in self.causes.iter().enumerate() {
             let word = match number {
                 0 if self.error.is_some() => "Cause",
+                0 if self.is_relayed() => "Not direct",
                 0 if self.state == ConnectionState::Established => "Note",
                 0 => "So far",
                 _ => "Also",

@@ -87,7 +87,7 @@ fn serve(
     let IpAddr::V4(relay_v4) = host.ipv4() else { unreachable!("it is one of IPv4") };
     let options = ServerOptions {
         config,
-        listen: vec![address],
+        listen: vec![address, SocketAddr::new(address.ip(), 443)],
         tls: None,
         relay_v4: Some(relay_v4),
         relay_v6: None,

@@ -291,6 +291,10 @@ impl Wires {
             }
         }
         self.outward.ended |= end;
+        if end && self.journal.is_shut_in() {
+            // The peer sees no more than that nothing comes, also if there is a way by a relay.
+            self.plight = Some(Plight::NoDatagrams);
+        }
         found.retain(|candidate| {
             tracing::debug!(%candidate, "found");
             self.agent.add_local(now, candidate.clone())
@@ -308,6 +312,9 @@ impl Wires {
                 _ => self.outward.tell_by_dht(Further { party, ..trickle.into() }),
             }
             moved = true;
+        }
+        if moved {
+            self.note(now);
         }
         moved
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use towline_ice::nat::Mapping;
 
+use super::Surroundings;
 use super::cause::Cause;
 use super::evidence::{Evidence, Pairs};
 use super::servers::Said;
@@ -38,12 +39,13 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
             causes.extend(beside.iter().filter(|cause| matches!(cause, Cause::RelayLost { .. })).cloned());
             causes.push(Cause::SilentThere);
         }
+        causes.extend(of_relayed(evidence));
     } else {
         causes.extend(of_error(evidence).or_else(|| so_far(evidence)));
     }
     match causes.first() {
         // Where there is no path, a relay would have been one.
-        Some(cause) if wants_relay(cause) => {
+        Some(cause) if !evidence.stands && wants_relay(cause) => {
             let relays: Vec<Cause> = beside.iter().filter(|cause| is_of_relay(cause)).cloned().collect();
             causes.splice(0..0, relays);
         }
@@ -64,6 +66,12 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
         }
     }
     told
+}
+
+/// Whether no datagram leaves this device's network.
+pub(super) fn is_shut_in(around: Surroundings) -> bool {
+    let cause = of_transports(&Evidence { around, ..Evidence::default() });
+    matches!(cause, Some(Cause::UdpBlockedHere | Cause::OnlyWebHere))
 }
 
 /// A relay that works would be a way round it.
@@ -160,7 +168,7 @@ fn of_certificate(evidence: &Evidence, error: &FindCertificateError) -> Cause {
 fn so_far(evidence: &Evidence) -> Option<Cause> {
     let (step, took) = evidence.step?;
     if took < PATIENCE {
-        return None;
+        return of_nats(evidence).filter(|_| step == Step::Path);
     }
     match step {
         Step::Certificate => Some(of_network(evidence).unwrap_or(Cause::NotFoundThere)),
@@ -169,6 +177,40 @@ fn so_far(evidence: &Evidence) -> Option<Cause> {
         Step::Tls => Some(Cause::LargePacketsLost),
         Step::Arguments | Step::Channel => None,
     }
+}
+
+/// What the NATs of both sides leave no hope for: known as soon as they are, before anything has failed.
+fn of_nats(evidence: &Evidence) -> Option<Cause> {
+    let punch = evidence.punch.as_ref().filter(|punch| punch.result == PunchResult::Hopeless)?;
+    // Who is behind the same one may do without it.
+    if evidence.one_outside {
+        return None;
+    }
+    let relay = has_relay(evidence);
+    Some(if punch.is_random() { Cause::RandomNats { relay } } else { Cause::HardNats { relay } })
+}
+
+/// Whether any side has one.
+fn has_relay(evidence: &Evidence) -> bool {
+    let candidates = evidence.here.relayed + evidence.there.relayed;
+    evidence.relayed || candidates > 0 || evidence.around.asked.iter().any(|server| server.relay)
+}
+
+/// Why a connection that stands has relays only.
+fn of_relayed(evidence: &Evidence) -> Option<Cause> {
+    if !evidence.relayed {
+        return None;
+    }
+    let punching = evidence.punch.as_ref().is_some_and(|punch| punch.result == PunchResult::UnderWay);
+    let nats = of_nats(evidence);
+    if nats.is_some() || punching || evidence.looked < PATIENCE {
+        return nats;
+    }
+    Some(of_transports(evidence).unwrap_or_else(|| match of_path(evidence) {
+        // By the relay it is heard.
+        Cause::SilentThere | Cause::MalformedThere => Cause::NothingPasses,
+        cause => cause,
+    }))
 }
 
 /// Why no pair works.
@@ -182,6 +224,9 @@ fn of_path(evidence: &Evidence) -> Cause {
     }
     if here.foreign_to(*there) {
         return Cause::NoCommonFamily;
+    }
+    if let Some(cause) = of_nats(evidence) {
+        return cause;
     }
     let Pairs { all, valid, unreachable, refused, received, .. } = udp.and(*tcp);
     // Whoever hears us says so, and we hear nothing of it.
@@ -216,14 +261,10 @@ fn of_path(evidence: &Evidence) -> Cause {
             None => of_transports(evidence).unwrap_or(Cause::StunDown),
         };
     }
-    let relay = here.relayed + there.relayed > 0 || evidence.around.asked.iter().any(|it| it.relay);
-    let punched = |punch: &PunchReport| matches!(punch.result, PunchResult::Hopeless | PunchResult::InVain);
-    if evidence.punch.as_ref().is_some_and(PunchReport::is_random) {
-        return Cause::RandomNats { relay };
-    }
+    let punched = |punch: &PunchReport| punch.result == PunchResult::InVain;
     // Also if it is the peer's NAT that gives each destination another port.
     if matches!(stun.mapping, Mapping::Dependent { .. }) || evidence.punch.as_ref().is_some_and(punched) {
-        return Cause::HardNats { relay };
+        return Cause::HardNats { relay: has_relay(evidence) };
     }
     // Whoever is on the internet itself, and has our addresses, has its own checks here by now.
     if there.open > 0 && here.public > 0 {

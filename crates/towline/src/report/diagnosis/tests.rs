@@ -213,6 +213,63 @@ fn servers_that_are_of_no_use() {
     assert_eq!(punched(known, random, PunchResult::InVain), hard);
 }
 
+/// Both sides said what NAT they are behind.
+fn punch(result: PunchResult) -> Option<PunchReport> {
+    let party = |host: u8| Some(format!("by-port-random 198.51.100.{host}:7").parse().unwrap());
+    let plan = Some(Plan::Hopeless);
+    Some(PunchReport {
+        ours: party(1),
+        theirs: party(2),
+        plan,
+        probes: 0,
+        sockets: 0,
+        shortage: None,
+        result,
+    })
+}
+
+#[test]
+fn what_is_hopeless_is_said_before_anything_has_failed() {
+    let at_once = Evidence { step: Some((Step::Path, Duration::ZERO)), ..pathless() };
+    let hopeless = Evidence { punch: punch(PunchResult::Hopeless), ..at_once };
+    assert_eq!(diagnose(&hopeless), [Cause::RandomNats { relay: false }]);
+    let refused = Pairs { all: 1, refused: 1, ..Pairs::default() };
+    let late = Evidence { tcp: refused, ..pathless() };
+    is(&Evidence { punch: punch(PunchResult::Hopeless), ..late }, &Cause::RandomNats { relay: false });
+    // In one network they may meet, and if not, that is why.
+    assert_eq!(diagnose(&Evidence { one_outside: true, ..hopeless.clone() }), []);
+    let late = Evidence { step: Some((Step::Path, LONG)), one_outside: true, ..hopeless.clone() };
+    assert_eq!(diagnose(&late), [Cause::Isolated]);
+    assert_eq!(diagnose(&Evidence { punch: punch(PunchResult::UnderWay), ..hopeless }), []);
+}
+
+#[test]
+fn a_connection_by_relays_says_what_keeps_it_from_a_direct_path() {
+    let relayed = || Evidence { stands: true, relayed: true, links: (1, 1), looked: LONG, ..pathless() };
+    let hopeless = || Evidence { punch: punch(PunchResult::Hopeless), ..relayed() };
+    let random = || Cause::RandomNats { relay: true };
+    assert_eq!(diagnose(&Evidence { looked: Duration::ZERO, ..hopeless() }), [random()]);
+    assert_eq!(diagnose(&Evidence { punch: punch(PunchResult::UnderWay), ..relayed() }), []);
+    assert_eq!(diagnose(&Evidence { looked: PATIENCE / 2, ..relayed() }), []);
+    assert_eq!(
+        diagnose(&Evidence { told: Some(Plight::NoDatagrams), ..relayed() }),
+        [Cause::UdpBlockedThere]
+    );
+    // Another relay that is down matters less: one works.
+    let mut beside = hopeless();
+    beside.around.asked = vec![server(RELAY, false, Said::Silent)];
+    let down = || Cause::RelayDown { relay: "relay.example:3478".into() };
+    assert_eq!(diagnose(&beside), [random(), down()]);
+    assert_eq!(diagnose(&Evidence { relayed: false, ..beside.clone() }), [down()]);
+    beside.around.asked.push(server(WEB, true, Said::Answer));
+    assert_eq!(diagnose(&Evidence { punch: None, ..beside })[0], Cause::UdpBlockedHere);
+    // It is heard by the relay, so it is not taken for silent.
+    let there = Families { v4: 1, public: 1, open: 1, ..Families::default() };
+    for there in [there, Families::default()] {
+        assert_eq!(diagnose(&Evidence { there, ..relayed() }), [Cause::NothingPasses]);
+    }
+}
+
 #[test]
 fn a_connection_that_stands_and_hears_nothing() {
     let mut evidence = Evidence { stands: true, links: (2, 1), ..behind_nat(Vec::new()) };

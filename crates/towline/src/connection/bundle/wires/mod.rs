@@ -239,7 +239,7 @@ impl Wires {
     }
 
     /// Something has happened: writes down how things look, now or when it is time.
-    fn note(&mut self, now: Instant) {
+    pub(in crate::connection::bundle) fn note(&mut self, now: Instant) {
         let next = self.journal.next_view();
         self.unseen = next.is_some_and(|at| at > now);
         if next.is_some_and(|at| at <= now) {
