@@ -364,7 +364,51 @@ fn both_families_are_asked_and_reported_apart() {
     assert_eq!(gatherer.poll_event(), Some(GatherEvent::Done));
     assert_eq!(gatherer.nat_report().to_string(), "udp over IPv4 unclear, udp over IPv6 unclear");
     assert_eq!(gatherer.party().unwrap().to_string(), "unclear 198.51.100.1:7", "IPv4 is where NATs are");
-    assert!(gatherer.predicted(8).is_empty());
+    assert!(gatherer.predicted(Via::Udp, 8).is_empty());
+}
+
+/// What comes next is foretold of datagrams and of connections apart: each has a sequence of its own.
+#[test]
+fn the_next_ports_of_connections_are_foretold_for_simultaneous_open() {
+    let now = Instant::now();
+    let mut gatherer = Gatherer::new(GatherConfig::default(), now, [1; 32]);
+    let base = addr("10.0.0.1:5000");
+    gatherer.add_base(now, Via::Tcp, base);
+    let servers = ["192.0.2.1:3478", "192.0.2.2:3478"];
+    for server in servers {
+        gatherer.add_server(now, Server { address: addr(server), via: Via::Tcp });
+    }
+    let honest = StunServer::new(Manner::Honest);
+    let mut ports = [1026, 1028].into_iter();
+    while let Some(action) = gatherer.poll_action() {
+        match action {
+            GatherAction::Connect { question, .. } => gatherer.handle_tcp_connected(now, question),
+            GatherAction::Write { question, payload } => {
+                assert!(gatherer.predicted(Via::Tcp, 3).is_empty(), "one answer tells nothing");
+                let seen = SocketAddr::new("198.51.100.1".parse().unwrap(), ports.next().unwrap());
+                gatherer.handle_tcp_bytes(now, question, &honest.answer(seen, &payload).unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let foretold = gatherer.predicted(Via::Tcp, 3);
+    let ports: Vec<u16> = foretold.iter().map(|candidate| candidate.address.port()).collect();
+    assert_eq!(ports, [1030, 1032, 1034]);
+    for candidate in &foretold {
+        let simultaneous = Transport::Tcp(TcpType::SimultaneousOpen);
+        assert_eq!((candidate.transport, candidate.base), (simultaneous, base));
+    }
+    let priorities: Vec<u32> = foretold.iter().map(|candidate| candidate.priority).collect();
+    while let Some(event) = gatherer.poll_event() {
+        match event {
+            GatherEvent::Candidate(seen) if seen.transport == foretold[0].transport => {
+                assert!(seen.priority > priorities[0], "what was seen comes first");
+            }
+            _ => {}
+        }
+    }
+    assert!(priorities.windows(2).all(|two| two[0] > two[1]), "the next one is the likeliest");
+    assert!(gatherer.predicted(Via::Udp, 3).is_empty());
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Device {
     }
 
     fn describe(&mut self, now: Instant) -> (Description, Party) {
-        for candidate in self.reflexive.drain(..).chain(self.gatherer.predicted(8)) {
+        for candidate in self.reflexive.drain(..).chain(self.gatherer.predicted(Via::Udp, 8)) {
             self.agent.add_local(now, candidate);
         }
         // An open host sees itself.

@@ -14,11 +14,13 @@ use common::sockets::Counted;
 use common::{Lab, accepted, bytes, connected, identity, pass, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::{Net, UdpBind, now};
-use towline::{Channel, ConnectError, Connection, LinkInfo, Node, PathKind, Reach, Use};
+use towline::{
+    Channel, ConnectError, Connection, LinkInfo, Node, PathKind, Reach, Relay, RelayTransport, Use,
+};
 use towline_ice::FailureReason;
 use towline_ice::stun::{BINDING, Class, Encoder, Message};
-use towline_lab::towline_nat::{Allocation, Config};
-use towline_lab::{Host, Link, Middlebox, NatBox, Packet, Place, Surroundings, Verdict, Way, World};
+use towline_lab::towline_nat::{Allocation, Config, Refusal, Rules};
+use towline_lab::{Gate, Host, Link, Middlebox, NatBox, Packet, Place, Surroundings, Verdict, Way, World};
 
 /// A network with two servers that tell addresses and relay: one alone cannot tell how a NAT gives out ports.
 struct Scene {
@@ -39,6 +41,12 @@ impl Scene {
 
     fn by_relay(&self) -> Reach {
         Reach { relays: vec![self.stations[0].relay()], ..self.by_stun() }
+    }
+
+    /// For who has no UDP: the DHT, too, is reached by the relay.
+    fn by_tcp(&self) -> Reach {
+        let relay = |station: &Station| Relay { transport: RelayTransport::Tcp, ..station.relay() };
+        Reach { relays: self.stations.iter().map(relay).collect(), ..self.by_stun() }
     }
 
     /// A device in its surroundings, that others can find.
@@ -128,6 +136,49 @@ fn ports_in_sequence_are_foretold() {
 fn two_sequences_meet() {
     they_meet(Place::SequentialSymmetric, Place::SequentialSymmetric, 30..32);
     they_meet(in_steps(-1), in_steps(2), 32..34);
+}
+
+/// The first sits behind this NAT, the other has no UDP: within 10 s of the dial, whoever dials, data goes over TCP from
+/// device to device.
+fn they_meet_over_tcp(nat: &Config, shut: impl Into<Surroundings>, seeds: std::ops::Range<u64>) {
+    let shut = shut.into();
+    for seed in seeds {
+        story(seed, async |world| {
+            let scene = Scene::new(world).await;
+            let mut nodes = [
+                scene.device(0, nat.clone(), scene.by_stun()).await,
+                scene.device(1, shut.clone(), scene.by_tcp()).await,
+            ];
+            nodes.rotate_left(usize::from(seed % 2 == 1));
+            let [near, far] = &nodes;
+            let (begun, mut channels) = (now(), accepted(far));
+            let (mut out, mut back) = connected(near, far, "met", &mut channels).await;
+            for (own, other) in [(near, far), (far, near)] {
+                let connection = own.connection(other.device()).unwrap();
+                while link(&connection, PathKind::DirectTcp).await.purpose != Use::Data {
+                    pass(Duration::from_millis(10)).await;
+                }
+            }
+            let took = now() - begun;
+            assert!(took < Duration::from_secs(10), "seed {seed}: {took:?}");
+            transfer(&mut out, &mut back, 100_000).await;
+        });
+    }
+}
+
+#[test]
+fn ports_in_sequence_are_foretold_to_who_has_tcp_only() {
+    they_meet_over_tcp(&in_steps(1), Place::UdpBlocked, 100..104);
+    they_meet_over_tcp(&in_steps(3), Place::UdpBlocked, 104..106);
+}
+
+/// Whoever knocks too early is sent away, and knocks again.
+#[test]
+fn they_are_even_if_both_routers_refuse_what_comes_early() {
+    let refusing = |config| Config { unsolicited: Refusal::Reset, ..config };
+    let rules = Rules { inbound: None, ..Rules::no_udp() };
+    let shut = Gate { rules: Some(rules), ..Gate::nat(refusing(Config::port_restricted_cone())) };
+    they_meet_over_tcp(&refusing(in_steps(1)), vec![shut], 110..114);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) struct LabCell {
     pub(crate) relayed: usize,
     /// What carried data at the end, and in how many trials.
     pub(crate) kinds: BTreeMap<String, u64>,
-    /// Why no path can lead from device to device; null if one can.
+    /// Why no direct path is expected; null if one is.
     pub(crate) barrier: Option<String>,
     /// The first trials without a direct path; one, if none has one.
     pub(crate) misses: Vec<LabMiss>,

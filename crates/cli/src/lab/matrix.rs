@@ -31,15 +31,13 @@ const MOST_MISSES: usize = 5;
 /// Trials that wait to be put together; who has played more waits.
 const WAITING: usize = 64;
 
-/// Why no path leads directly from one place to the other, whoever looks for it.
+/// Why no direct path is found from one place to the other, whoever looks for it: there is none, or it would cost others too much.
 fn barrier([a, b]: [Place; 2]) -> Option<&'static str> {
     let either = |place: Place| a == place || b == place;
-    let of = |places: [Place; 2]| places.contains(&a) || places.contains(&b);
-    let symmetric = [Place::Symmetric, Place::SequentialSymmetric];
     if either(Place::WebOnly) {
         Some("only TCP to port 443 leaves, where no device listens")
-    } else if either(Place::UdpBlocked) && of(symmetric) {
-        Some("only TCP leaves, and the NAT of the other has another port for each destination")
+    } else if either(Place::UdpBlocked) && either(Place::Symmetric) {
+        Some("only TCP leaves, and random ports are not looked for by TCP")
     } else if a == b && a == Place::Symmetric {
         Some("both NATs have a random port for each destination")
     } else if either(Place::Symmetric) && either(Place::SequentialSymmetric) {

@@ -320,20 +320,21 @@ impl Gatherer {
     }
 
     fn offer(&mut self, via: Via, base: SocketAddr, mapped: SocketAddr) {
+        let simultaneous = Transport::Tcp(TcpType::SimultaneousOpen);
+        let transports: &[Transport] = match (via, mapped == canonical(base)) {
+            // An address that is the base is a host candidate already,
+            (Via::Udp, true) => return,
+            // but a firewall may stand before it that both sides must open at once.
+            (Via::Tcp, true) => &[simultaneous],
+            (Via::Udp, false) => &[Transport::Udp],
+            // The mapped port is that of the listener: whoever gets through the filter may connect, or both at once.
+            (Via::Tcp, false) => &[simultaneous, Transport::Tcp(TcpType::Passive)],
+        };
         let offers = self.offered.iter().filter(|(v, b, _)| (*v, *b) == (via, base)).count();
-        // An address that is the base is a host candidate already.
-        if mapped == canonical(base)
-            || offers >= self.config.max_reflexive
-            || !self.offered.insert((via, base, mapped))
-        {
+        if offers >= self.config.max_reflexive || !self.offered.insert((via, base, mapped)) {
             return;
         }
         let index = self.bases.iter().position(|known| *known == (via, base)).unwrap_or_default();
-        let transports: &[Transport] = match via {
-            Via::Udp => &[Transport::Udp],
-            // The mapped port is that of the listener: whoever gets through the filter may connect, or both at once.
-            Via::Tcp => &[Transport::Tcp(TcpType::SimultaneousOpen), Transport::Tcp(TcpType::Passive)],
-        };
         for (n, transport) in transports.iter().enumerate() {
             let index = u16::try_from(2 * index + n).unwrap_or(u16::MAX);
             let candidate = Candidate::reflexive(*transport, mapped, base, index);
@@ -368,28 +369,45 @@ impl Gatherer {
     /// What to tell the peer for punching: our mapping of datagrams, over IPv4 if it is known, and the outside address
     /// seen last.
     pub fn party(&self) -> Option<Party> {
-        let report = self.nat_report();
-        let seen = self.observations(Via::Udp);
-        let last = |v4: bool| seen.iter().rev().find(|o| canonical(o.mapped).is_ipv4() == v4);
-        let v4 = last(true).map(|o| Party { mapping: report.udp_v4, outside: o.mapped });
-        v4.or_else(|| last(false).map(|o| Party { mapping: report.udp_v6, outside: o.mapped }))
+        self.party_by(Via::Udp)
     }
 
-    /// The outside addresses that the next packets to somebody new will come from, where ports are given in sequence: up
-    /// to `count` candidates, to be announced after the others. Packets leave from the first UDP base.
-    pub fn predicted(&self, count: u16) -> Vec<Candidate> {
+    fn party_by(&self, via: Via) -> Option<Party> {
+        let report = self.nat_report();
+        let (v4, v6) = match via {
+            Via::Udp => (report.udp_v4, report.udp_v6),
+            Via::Tcp => (report.tcp_v4, report.tcp_v6),
+        };
+        let seen = self.observations(via);
+        let last = |of_v4: bool, mapping: Mapping| {
+            let seen = seen.iter().rev().find(|o| canonical(o.mapped).is_ipv4() == of_v4);
+            seen.map(|o| Party { mapping, outside: o.mapped })
+        };
+        last(true, v4).or_else(|| last(false, v6))
+    }
+
+    /// The outside addresses that come next, where ports are given in sequence: up to `count` candidates, to be announced
+    /// after the others.
+    ///
+    /// Datagrams leave from the first UDP base. Connections leave from the first TCP base and meet those of the peer in
+    /// simultaneous open (RFC 6544 section 5.2): nobody could listen there before the NAT has seen a packet to the peer.
+    pub fn predicted(&self, via: Via, count: u16) -> Vec<Candidate> {
         let sequential = |party: &Party| {
             matches!(party.mapping, Mapping::Dependent { ports: Allocation::Sequential { .. }, .. })
         };
-        let Some(party) = self.party().filter(sequential) else { return Vec::new() };
+        let Some(party) = self.party_by(via).filter(sequential) else { return Vec::new() };
         let fits = |base: &SocketAddr| canonical(*base).is_ipv4() == canonical(party.outside).is_ipv4();
-        let mut bases = self.bases.iter().filter(|(via, _)| *via == Via::Udp).map(|(_, base)| *base);
+        let mut bases = self.bases.iter().filter(|(of, _)| *of == via).map(|(_, base)| *base);
         let Some(base) = bases.find(fits) else { return Vec::new() };
+        let transport = match via {
+            Via::Udp => Transport::Udp,
+            Via::Tcp => Transport::Tcp(TcpType::SimultaneousOpen),
+        };
         let ports = party.predict(count).into_iter().enumerate();
         let candidate = |(n, address)| {
             // After every address that was seen.
             let index = u16::try_from(2 * self.config.max_bases + n).unwrap_or(u16::MAX);
-            Candidate::reflexive(Transport::Udp, address, base, index)
+            Candidate::reflexive(transport, address, base, index)
         };
         ports.map(candidate).collect()
     }

@@ -1,6 +1,6 @@
 //! How the sockets of one attempt are seen from outside: asked of STUN servers, of relays, of the router.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -21,7 +21,7 @@ use super::relaying::Relaying;
 
 /// Reflexive candidates of mappings are numbered from here, behind those of STUN servers.
 const MAPPED: u16 = 64;
-/// Ports that are foretold where a NAT gives them in sequence.
+/// Ports that are foretold where a NAT gives them in sequence, for datagrams and for connections each.
 const FORETOLD: u16 = 8;
 
 /// Something that was found.
@@ -75,8 +75,8 @@ pub(crate) struct Outside {
     relaying: Option<Relaying>,
     mappings: Mappings,
     findings: VecDeque<Finding>,
-    /// The ports that come next are among the findings.
-    foretold: bool,
+    /// By these the ports that come next are among the findings, or cannot be foretold.
+    foretold: BTreeSet<Via>,
     punches: Punches,
 }
 
@@ -89,7 +89,8 @@ impl Outside {
         punches: Punches,
     ) -> Self {
         let (mappings, findings) = (Mappings::default(), VecDeque::new());
-        let mut outside = Self { questions, relaying, mappings, findings, foretold: false, punches };
+        let mut outside =
+            Self { questions, relaying, mappings, findings, foretold: BTreeSet::new(), punches };
         outside.map(bases, mapper);
         outside
     }
@@ -126,7 +127,7 @@ impl Outside {
         mapper: Option<&PortMapper>,
     ) {
         self.questions = questions;
-        self.foretold = false;
+        self.foretold.clear();
         if let Some(relaying) = &mut self.relaying {
             relaying.rename(ufrag);
         }
@@ -187,12 +188,24 @@ impl Outside {
             let found = std::iter::from_fn(|| questions.poll_candidate(now));
             self.findings.extend(found.map(Finding::Candidate));
         }
-        if !self.foretold && self.seen().is_some() {
-            self.foretold = true;
-            let next = self.questions.iter().flat_map(|questions| questions.gatherer.predicted(FORETOLD));
-            self.findings.extend(next.map(Finding::Candidate));
-        }
+        self.foretell();
         moved || self.findings.len() > before
+    }
+
+    /// Adds the ports that come next, where the NAT gives them in sequence, as soon as that is known.
+    fn foretell(&mut self) {
+        let Self { questions: Some(questions), foretold, findings, .. } = self else { return };
+        let gatherer = &questions.gatherer;
+        for via in [Via::Udp, Via::Tcp] {
+            if foretold.contains(&via) {
+                continue;
+            }
+            let next = gatherer.predicted(via, FORETOLD);
+            if !next.is_empty() || gatherer.is_done_by(via) {
+                foretold.insert(via);
+                findings.extend(next.into_iter().map(Finding::Candidate));
+            }
+        }
     }
 
     /// The next thing that was found.

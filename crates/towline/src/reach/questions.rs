@@ -13,7 +13,7 @@ use towline_net::Net;
 use super::dials::Dials;
 use super::memory::Promise;
 use super::outside::Ask;
-use super::stun::StunServer;
+use super::stun::{MAX_TARGETS, StunServer};
 
 /// Connections to servers are kept for this time, as a NAT keeps the mapping as long as there is one: until there is a path, or none.
 const KEEP: Duration = Duration::from_secs(30);
@@ -46,7 +46,8 @@ impl Questions {
             return None;
         }
         let now = towline_net::now();
-        let mut gatherer = Gatherer::new(GatherConfig::default(), now, net.seed());
+        let config = GatherConfig { max_servers: MAX_TARGETS, ..GatherConfig::default() };
+        let mut gatherer = Gatherer::new(config, now, net.seed());
         for (server, _) in &targets {
             gatherer.add_server(now, *server);
         }

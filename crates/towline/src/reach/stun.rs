@@ -14,9 +14,11 @@ use super::with_port;
 
 /// Servers that count; further ones are not asked.
 const MAX_SERVERS: usize = 8;
-/// Addresses that are asked by datagrams in one attempt, and on TCP: two are enough to know how a NAT maps.
+/// Addresses of one family that are asked by datagrams in one attempt, and on TCP: two are enough to know how a NAT maps.
 const MAX_UDP: usize = 4;
 const MAX_TCP: usize = 2;
+/// All that are asked in one attempt.
+pub(super) const MAX_TARGETS: usize = 2 * (MAX_UDP + MAX_TCP);
 /// Names of servers are looked up again after this time, and sooner if one was not found.
 const LOOK_UP_AGAIN: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(10);
@@ -67,10 +69,11 @@ impl StunServers {
         ranked.sort_by_key(|(rank, ..)| *rank);
         ranked.dedup_by_key(|(_, address, _)| *address);
         let by = |via, most| {
-            let target = move |&(_, address, server): &(_, _, &Arc<StunServer>)| {
+            let target = move |&(_, address, server): &(_, SocketAddr, &Arc<StunServer>)| {
                 (Server { address, via }, Arc::clone(server))
             };
-            ranked.iter().take(most).map(target)
+            let of = |v4: bool| ranked.iter().filter(move |(_, address, _)| address.is_ipv4() == v4);
+            of(true).take(most).chain(of(false).take(most)).map(target)
         };
         by(Via::Udp, MAX_UDP).chain(by(Via::Tcp, MAX_TCP)).collect()
     }
