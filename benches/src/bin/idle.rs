@@ -154,7 +154,7 @@ async fn nodes(arguments: &Arguments, bootstrap: &str, first: usize) -> Result<V
         let mut config =
             Config::loopback().with_bootstrap(bootstrap).with_policy(ConnectionPolicy::DangerouslyAnyone);
         config.native_dialect = !arguments.jami;
-        config.dht.node.client_mode = true;
+        config.dht.node.mode = towline::dht::NodeMode::Client;
         let identity = stored_identity(&arguments.identities, KeySize::Rsa2048, number)?;
         nodes.push(Node::start(Arc::clone(&net), config, identity).await?);
     }

@@ -312,6 +312,9 @@ pub(crate) enum LabNetwork {
         /// How many dials there are.
         #[arg(long, value_name = "NUMBER", default_value = "1000")]
         dials: u16,
+        /// How many of a hundred serve the DHT wherever they are, as nodes of Jami do; the others only where they are reached.
+        #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=100))]
+        stubborn: u8,
         #[command(flatten)]
         seed: Seed,
     },

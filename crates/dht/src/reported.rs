@@ -28,6 +28,18 @@ impl Network {
         };
         prefix.expect("an address is longer than its prefix")
     }
+
+    /// The first of its addresses.
+    fn address(self) -> IpAddr {
+        match self {
+            Self::V4([a, b, c]) => IpAddr::from([a, b, c, 0]),
+            Self::V6(prefix) => {
+                let mut octets = [0; 16];
+                octets[..prefix.len()].copy_from_slice(&prefix);
+                IpAddr::from(octets)
+            }
+        }
+    }
 }
 
 impl ReportedAddresses {
@@ -68,6 +80,11 @@ impl ReportedAddresses {
     /// The address of one family with the most votes.
     pub fn best(&self, v6: bool) -> Option<IpAddr> {
         self.ranking(v6).first().map(|(seen, _)| *seen)
+    }
+
+    /// Votes that fit, by an address of the network that gave them and the address it sees.
+    pub(crate) fn count(&self, fits: impl Fn(IpAddr, IpAddr) -> bool) -> usize {
+        self.votes.iter().filter(|(network, seen)| fits(network.address(), **seen)).count()
     }
 
     /// Forgets all votes: after the network has changed.

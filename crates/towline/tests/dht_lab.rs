@@ -205,10 +205,10 @@ fn client_nodes_use_the_network_and_are_not_named_in_it() {
         let internet = world.internet();
         let nodes = network(&world, internet, 6).await;
         let mut config = DhtConfig::default().with_bootstrap(nodes[0].0.ipv4().to_string());
-        config.node.client_mode = true;
+        config.node.mode = towline::dht::NodeMode::Client;
         let host: Arc<dyn Net> = Arc::new(host(&world, internet, "client"));
         let client = Dht::start(host, config, None).await.unwrap();
-        assert!(client.is_client());
+        assert_eq!(client.mode(), towline::dht::NodeMode::Client);
         soon("being connected", client.connected()).await.unwrap();
         client.put(key("client"), Value::new(1, 0, *b"x"), PutOptions::default()).await.unwrap();
         assert_eq!(nodes[3].1.get(key("client"), Query::all()).collect().await.unwrap().len(), 1);

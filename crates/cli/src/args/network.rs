@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
+use towline::dht::NodeMode;
 use towline::{Config, ConnectionPolicy, Relay};
 
 /// Where the identity lies.
@@ -84,7 +85,9 @@ impl Network {
     /// ask it. On the local network it is a full node: there may be no other.
     pub(crate) fn passing_config(&self, policy: ConnectionPolicy) -> Config {
         let mut config = self.config(policy);
-        config.dht.node.client_mode = !self.lan;
+        if !self.lan {
+            config.dht.node.mode = NodeMode::Client;
+        }
         config
     }
 }

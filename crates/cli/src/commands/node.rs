@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-use towline::dht::{Dht, DhtConfig};
+use towline::dht::{Dht, DhtConfig, NodeMode};
 
 use crate::args::Node;
 use crate::event::{DhtStats, Event};
@@ -64,6 +64,7 @@ async fn stats(dht: &Dht, last: bool) -> Option<DhtStats> {
         stored_values: stats.stored_values,
         stored_bytes: stats.stored_bytes,
         listeners: stats.listeners,
+        reached: dht.reachability().into(),
         last,
     })
 }
@@ -71,6 +72,8 @@ async fn stats(dht: &Dht, last: bool) -> Option<DhtStats> {
 fn config(args: Node) -> Result<DhtConfig, Failure> {
     let mut config = DhtConfig { state_path: args.state, ..DhtConfig::on_port(args.port) };
     config.node.is_bootstrap = true;
+    // Whoever runs one has seen to it that others reach it.
+    config.node.mode = NodeMode::Full;
     if !args.bind.is_empty() {
         (config.bind_v4, config.bind_v6) = (None, None);
         for address in &args.bind {

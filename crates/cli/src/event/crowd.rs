@@ -15,6 +15,8 @@ pub(crate) const STEPS: [f64; 7] = [500.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LabCrowd {
     pub(crate) seed: u64,
+    /// Of a hundred devices so many served the DHT wherever they were.
+    pub(crate) stubborn: u8,
     /// Where the devices are.
     pub(crate) places: BTreeMap<String, usize>,
     /// Devices that got into the DHT.

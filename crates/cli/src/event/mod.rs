@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use towline::dht::{PerFamily, Reachability};
 
 use crate::text::{bytes, duration, printable, rate};
 
@@ -160,6 +161,25 @@ pub(crate) struct StepTimes {
     pub(crate) total: f64,
 }
 
+/// Whether other nodes of the DHT reach this one, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reached {
+    pub(crate) ipv4: String,
+    pub(crate) ipv6: String,
+}
+
+impl From<PerFamily<Reachability>> for Reached {
+    fn from(reached: PerFamily<Reachability>) -> Self {
+        Self { ipv4: reached.v4.to_string(), ipv6: reached.v6.to_string() }
+    }
+}
+
+impl std::fmt::Display for Reached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IPv4: {}, IPv6: {}", self.ipv4, self.ipv6)
+    }
+}
+
 /// What a DHT node has seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DhtStats {
@@ -172,6 +192,7 @@ pub(crate) struct DhtStats {
     pub(crate) stored_values: usize,
     pub(crate) stored_bytes: usize,
     pub(crate) listeners: usize,
+    pub(crate) reached: Reached,
     /// Whether these are the last figures before the end.
     pub(crate) last: bool,
 }
@@ -395,7 +416,7 @@ impl std::fmt::Display for DhtStats {
         write!(
             f,
             "{} good and {} dubious nodes; {} packets in, {} out, {} malformed, {} over limits; {} values ({}), {} \
-             listeners",
+             listeners; reached over {}",
             self.good,
             self.dubious,
             self.received,
@@ -404,7 +425,8 @@ impl std::fmt::Display for DhtStats {
             self.limited,
             self.stored_values,
             bytes(self.stored_bytes as u64),
-            self.listeners
+            self.listeners,
+            self.reached
         )
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use towline::ice::PairState;
 use towline::{CandidateReport, Cause, LinkInfo, PairReport, Report, ServerReport};
 
-use super::{Weight, from_ms};
+use super::{Reached, Weight, from_ms};
 use crate::text::milliseconds;
 
 /// How a device is reached, or why it is not.
@@ -44,6 +44,8 @@ pub(crate) struct Shown {
     pub(crate) nat: String,
     /// Servers of STUN, and relays.
     pub(crate) servers: Vec<Asked>,
+    /// How the nodes of the DHT reach this device.
+    pub(crate) reached: Reached,
     pub(crate) pairs: Vec<Pair>,
     pub(crate) links: Vec<Link>,
     /// The same for people.
@@ -133,6 +135,7 @@ impl WhyEvent {
             there: report.there.iter().map(Candidate::from).collect(),
             nat: report.nat.to_string(),
             servers: report.servers.iter().map(Asked::from).collect(),
+            reached: report.reachability.into(),
             pairs: report.pairs.iter().map(Pair::from).collect(),
             links: report.links.iter().map(Link::from).collect(),
             text: report.to_string(),

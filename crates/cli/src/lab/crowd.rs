@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{sleep, timeout};
+use towline::dht::NodeMode;
 use towline_lab::{Link, Options, Place, World};
 
 use super::keys;
@@ -47,6 +48,8 @@ const LONGEST: Duration = Duration::from_hours(1);
 pub(super) struct Request {
     pub(super) nodes: u16,
     pub(super) dials: u16,
+    /// Of a hundred devices so many serve the DHT wherever they are.
+    pub(super) stubborn: u8,
     pub(super) seed: u64,
 }
 
@@ -86,7 +89,8 @@ async fn crowd(world: World, request: Request) -> Result<LabCrowd, Failure> {
             ..Link::delay(Duration::from_millis(chance.random_range(3..44)))
         };
         let name = format!("device-{number}");
-        devices.push(town.device(&name, place, line, keys::device(number)?).await?);
+        let mode = if is_stubborn(number, request.stubborn) { NodeMode::Full } else { NodeMode::Automatic };
+        devices.push(town.device(&name, place, line, keys::device(number)?, mode).await?);
         *places.entry(place.name().to_owned()).or_default() += 1;
         sleep(STARTING).await;
     }
@@ -113,6 +117,7 @@ async fn crowd(world: World, request: Request) -> Result<LabCrowd, Failure> {
     }
     Ok(LabCrowd {
         seed: request.seed,
+        stubborn: request.stubborn,
         places,
         joined,
         dials: meetings.len(),
@@ -134,6 +139,12 @@ fn mixed() -> impl Iterator<Item = Place> {
         MIX.iter().flat_map(|(place, count)| std::iter::repeat_n(*place, usize::from(*count))).collect();
     // 37 and 100 have no common divisor: every place comes.
     (0..).map(move |number| hundred[number * 37 % hundred.len()])
+}
+
+/// Whether the device with this number serves the DHT wherever it is, if so many of a hundred do: some at each place.
+fn is_stubborn(number: usize, of_hundred: u8) -> bool {
+    // Another order than that of the places, and another one in each hundred.
+    (number * 63 + number / 100 * 29) % 100 < usize::from(of_hundred)
 }
 
 /// Who dials whom, no two twice.
@@ -175,8 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn the_stubborn_are_everywhere() {
+        for share in [0, 20, 50, 100] {
+            let stubborn = |place| {
+                let all = mixed().take(1000).enumerate().filter(|(_, other)| *other == place);
+                let (count, stubborn) = all.fold((0, 0), |(count, stubborn), (number, _)| {
+                    (count + 1, stubborn + usize::from(is_stubborn(number, share)))
+                });
+                (count, stubborn)
+            };
+            let of: Vec<(usize, usize)> = MIX.iter().map(|(place, _)| stubborn(*place)).collect();
+            assert_eq!(of.iter().map(|it| it.1).sum::<usize>(), usize::from(share) * 10);
+            assert!(of.iter().all(|(count, it)| it * 100 >= count * usize::from(share) * 2 / 3), "{of:?}");
+        }
+    }
+
+    #[test]
     fn nobody_dials_itself_and_no_pair_comes_twice() {
-        let request = Request { nodes: 5, dials: 100, seed: 1 };
+        let request = Request { nodes: 5, dials: 100, stubborn: 0, seed: 1 };
         let pairs = pairs(&mut StdRng::seed_from_u64(1), request);
         assert_eq!(pairs.len(), 10);
         assert!(pairs.iter().all(|(from, to)| from != to));

@@ -43,8 +43,8 @@ pub(crate) async fn run(args: Lab, output: &Output, interrupt: Interrupt) -> Res
             let play = move || reach::play([alice, bob], seed.seed, &own);
             return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
         }
-        Some(LabNetwork::Crowd { nodes, dials, seed }) => {
-            let request = crowd::Request { nodes, dials, seed: seed.seed };
+        Some(LabNetwork::Crowd { nodes, dials, stubborn, seed }) => {
+            let request = crowd::Request { nodes, dials, stubborn, seed: seed.seed };
             let play = move || crowd::play(request, &own, fallen);
             return interrupt.stops(ended(tokio::task::spawn_blocking(play))).await;
         }

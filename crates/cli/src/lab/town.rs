@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use towline::dht::{Dht, DhtConfig};
+use towline::dht::{Dht, DhtConfig, NodeMode};
 use towline::identity::Identity;
 use towline::{Config, ConnectionPolicy, Node, Reach, Relay, RelaySecret, RelayTransport};
 use towline_lab::{Host, Link, Network, Plan, Site, Surroundings, World};
@@ -83,6 +83,7 @@ impl Town {
         surroundings: impl Into<Surroundings>,
         line: Link,
         identity: Identity,
+        mode: NodeMode,
     ) -> Result<Device, Failure> {
         let mut surroundings = surroundings.into();
         let open = surroundings.gates.is_empty();
@@ -96,7 +97,7 @@ impl Town {
                 site.host.set_link(interface.index, line.clone(), line.clone());
             }
         }
-        let node = Node::start(Arc::new(site.host.clone()), self.config(), identity).await;
+        let node = Node::start(Arc::new(site.host.clone()), self.config(mode), identity).await;
         Ok(Device { node: node.map_err(|error| broken("a device", &error))?, site })
     }
 
@@ -107,8 +108,9 @@ impl Town {
         stations.chain(nodes).collect()
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, mode: NodeMode) -> Config {
         let mut config = Config::lan().with_policy(ConnectionPolicy::DangerouslyAnyone);
+        config.dht.node.mode = mode;
         config.discovery = towline::discovery::DiscoveryConfig::off();
         for node in &self.bootstrap {
             config = config.with_bootstrap(node.to_string());

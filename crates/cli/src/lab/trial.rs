@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use towline::dht::NodeMode;
 use towline::{Channel, Connection, DeviceId, LinkInfo, Node, PathKind, Use};
 use towline_lab::towline_nat::Families;
 use towline_lab::{Link, Options, Place, Surroundings, World};
@@ -103,8 +104,9 @@ impl Trial {
         let ipv6 = places.iter().any(|place| Surroundings::from(*place).families != Families::V4);
         let town = Town::build(world, ipv6).await?;
         let [near, far] = lines(seed);
-        let alice = town.device("alice", places[0], near, keys::device(0)?).await?;
-        let bob = town.device("bob", places[1], far, keys::device(1)?).await?;
+        let mode = NodeMode::default();
+        let alice = town.device("alice", places[0], near, keys::device(0)?, mode).await?;
+        let bob = town.device("bob", places[1], far, keys::device(1)?, mode).await?;
         Ok(Self { start, town, alice, bob })
     }
 

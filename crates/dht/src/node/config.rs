@@ -5,15 +5,15 @@ use crate::fragment::AssemblerLimits;
 use crate::rate::RateLimits;
 use crate::store::StoreLimits;
 
-/// How a [`Node`](super::Node) is set up. The default is a full node on the public network.
+/// How a [`Node`](super::Node) is set up. The default is a node of the public network that serves where it can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The id of this node; drawn from the seed if not given, so that it cannot be linked to a device.
     pub node_id: Option<InfoHash>,
     /// Messages of other networks are ignored. 0 is the public one, which Jami uses.
     pub network: u32,
-    /// Take part without serving: peers answer us but do not name us to others. For bad NATs and batteries.
-    pub client_mode: bool,
+    /// Whether to serve others, or only to ask.
+    pub mode: Mode,
     /// Keep a finer routing table everywhere, as a node that many start from.
     pub is_bootstrap: bool,
     /// We expect to stay reachable at our address: listens are renewed every 290 s instead of every 20 s.
@@ -33,7 +33,7 @@ impl Default for Config {
         Self {
             node_id: None,
             network: 0,
-            client_mode: false,
+            mode: Mode::default(),
             is_bootstrap: false,
             public_stable: false,
             maintain_storage: false,
@@ -42,6 +42,21 @@ impl Default for Config {
             limits: Limits::default(),
         }
     }
+}
+
+/// Whether a node serves others. One that does not is answered and may store, get and listen; but nobody remembers it,
+/// stores values on it or names it to others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It serves whom it can be reached by, as far as the evidence goes ([`Reachability`](super::Reachability)): always
+    /// its neighbours, and the public network if it is no firewall or NAT away from it.
+    #[default]
+    Automatic,
+    /// It only asks: for what ends soon, and for batteries.
+    Client,
+    /// It serves, wherever it is: for those who know that it can be reached. A node behind a NAT that does so makes
+    /// others wait for answers that never come, and values unreachable.
+    Full,
 }
 
 /// What a node holds at most, whatever its peers and its program do.
@@ -69,6 +84,8 @@ pub struct Limits {
     pub held_answers: usize,
     /// Addresses remembered as proved, and, apart from those, addresses denied.
     pub addresses: usize,
+    /// Hosts remembered for ten minutes because something went there: they are no strangers.
+    pub contacts: usize,
     /// Bootstrap addresses.
     pub bootstrap_addresses: usize,
 }
@@ -87,6 +104,7 @@ impl Default for Limits {
             values_per_operation: 4096,
             held_answers: 256,
             addresses: 4096,
+            contacts: 32_768,
             bootstrap_addresses: 64,
         }
     }

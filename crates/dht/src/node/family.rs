@@ -1,7 +1,7 @@
 //! The two address families. Each has its own routing table, searches and status (`dht.md` 1.1).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Index, IndexMut};
 
 /// An address family: the DHT runs once over each.
@@ -23,6 +23,10 @@ impl Family {
             SocketAddr::V4(_) => Self::V4,
             SocketAddr::V6(_) => Self::V6,
         }
+    }
+
+    pub(super) fn of_ip(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
     pub(super) fn other(self) -> Self {

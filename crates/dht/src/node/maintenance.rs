@@ -56,6 +56,7 @@ impl Node {
 
     /// The regular look at the routing table of a family.
     pub(super) fn confirm(&mut self, now: Instant, family: Family) {
+        self.reach.age(family, self.nets[family].table.depth(), &self.reported, now);
         let connected = self.nets[family].status == Status::Connected;
         if connected && !self.searches.keys().any(|key| key.family == family) {
             self.explore_own_id(now, family);
@@ -178,6 +179,7 @@ impl Node {
     /// and listens and permanent puts have to be made known again.
     pub fn connectivity_changed(&mut self, now: Instant) {
         self.reported.clear();
+        self.reach.reset();
         for family in self.families() {
             self.nets[family].peers.reset();
             self.nets[family].round_trip = RoundTrip::default();

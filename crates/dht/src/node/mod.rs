@@ -21,6 +21,7 @@ mod maintenance;
 mod ops;
 mod peers;
 mod put;
+mod reach;
 mod receive;
 mod reply;
 mod request;
@@ -44,9 +45,10 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, Mode};
 pub use event::{Event, GetOptions, NodeCounts, OpId, PutOptions, Stats, Status, Transmit};
 pub use family::{Family, PerFamily};
+pub use reach::Reachability;
 
 use crate::InfoHash;
 use crate::fragment::Assembler;
@@ -58,6 +60,7 @@ use bootstrap::Bootstrap;
 use listen::Socket;
 use ops::Op;
 use peers::Peers;
+use reach::Reach;
 use request::{Due, Requests};
 use rtt::RoundTrip;
 use search::{Search, SearchKey};
@@ -101,6 +104,7 @@ pub struct Node {
     timers: Timers,
     nets: PerFamily<Net>,
     reported: ReportedAddresses,
+    reach: Reach,
     requests: Requests,
     searches: BTreeMap<SearchKey, Search>,
     /// Searches that have something to do before the node rests.
@@ -135,6 +139,7 @@ impl Node {
                 v6: Net::new(config.ipv6, id, &config),
             },
             reported: ReportedAddresses::new(),
+            reach: Reach::new(config.mode, limits.contacts),
             requests: Requests::new(limits.requests),
             searches: BTreeMap::new(),
             dirty: BTreeSet::new(),

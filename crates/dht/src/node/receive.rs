@@ -119,14 +119,19 @@ impl Node {
         let transaction = message.transaction;
         match message.body {
             Body::Request { sender, request } => {
-                if !message.client {
+                self.reach.came(from.ip(), &self.reported, now);
+                if message.client {
+                    self.flagged(now, sender, from);
+                } else {
                     self.meet(now, sender, from, Evidence::Heard);
                 }
                 self.serve(now, from, sender, transaction, request, size);
             }
             Body::Reply { sender, reply } => {
                 self.trust.prove(from, now);
-                if !message.client {
+                if message.client {
+                    self.retired(sender, from);
+                } else {
                     self.meet(now, sender, from, Evidence::Answered);
                 }
                 self.reply_received(now, from, sender, transaction, reply);
@@ -140,6 +145,25 @@ impl Node {
                 self.news(now, from, sender, transaction, news);
             }
             Body::Parts(_) => {}
+        }
+    }
+
+    /// Somebody says that he only asks. If we remember him as one that serves, we ask whether it is he who says so.
+    fn flagged(&mut self, now: Instant, id: InfoHash, from: SocketAddr) {
+        let peer = self.nets[Family::of(&from)].peers.get(&id);
+        if peer.is_some_and(|peer| !peer.is_expired() && same_endpoint(&peer.address, &from)) {
+            self.ping(now, id, from);
+        }
+    }
+
+    /// A node that answered does not serve any more: it is not remembered.
+    fn retired(&mut self, id: InfoHash, from: SocketAddr) {
+        let family = Family::of(&from);
+        let peers = &mut self.nets[family].peers;
+        if peers.get(&id).is_some_and(|peer| !peer.is_expired() && same_endpoint(&peer.address, &from)) {
+            peers.expire(&id);
+            self.close_listens_at(family, &id);
+            self.offer_again(family, id);
         }
     }
 

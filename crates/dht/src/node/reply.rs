@@ -36,6 +36,7 @@ impl Node {
         }
         if let Some(seen) = reply.seen_address {
             self.reported.report(from.ip(), seen);
+            self.reach.seen(from.ip(), &self.reported, now);
         }
         match open.purpose {
             Purpose::Bootstrap => self.bootstrap_answered(open.to),
@@ -206,7 +207,7 @@ impl Node {
     }
 
     /// The state of a node changed: searches that have it look again.
-    fn offer_again(&mut self, family: Family, node: InfoHash) {
+    pub(super) fn offer_again(&mut self, family: Family, node: InfoHash) {
         let having =
             self.searches.iter().filter(|(key, search)| key.family == family && search.contains(&node));
         let keys: Vec<SearchKey> = having.map(|(key, _)| *key).collect();

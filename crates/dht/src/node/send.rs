@@ -25,8 +25,8 @@ impl Node {
         self.transmits.push_back(Transmit { to, payload });
     }
 
-    fn message(&self, transaction: u32, body: Body) -> Message {
-        Message { transaction, network: self.config.network, client: self.config.client_mode, body }
+    fn message(&self, to: &SocketAddr, transaction: u32, body: Body) -> Message {
+        Message { transaction, network: self.config.network, client: self.reach.is_client_to(to), body }
     }
 
     /// Sends a request. `false` if too many are open.
@@ -41,7 +41,8 @@ impl Node {
             return false;
         }
         let transaction = self.requests.draw_transaction(&mut self.rng);
-        let message = self.message(transaction, Body::Request { sender: self.id, request });
+        let message = self.message(&to.0, transaction, Body::Request { sender: self.id, request });
+        self.reach.contact(to.0.ip(), now);
         let payloads: Vec<Bytes> = datagrams(&message).into_iter().map(Bytes::from).collect();
         for payload in &payloads {
             self.transmit(to.0, payload.clone());
@@ -98,23 +99,23 @@ impl Node {
 
     pub(super) fn respond(&mut self, to: SocketAddr, transaction: u32, mut reply: Reply) {
         reply.seen_address = Some(to.ip());
-        for payload in self.reply_datagrams(transaction, reply) {
+        for payload in self.reply_datagrams(&to, transaction, reply) {
             self.transmit(to, payload.into());
         }
     }
 
-    pub(super) fn reply_datagrams(&self, transaction: u32, reply: Reply) -> Vec<Vec<u8>> {
-        datagrams(&self.message(transaction, Body::Reply { sender: self.id, reply }))
+    pub(super) fn reply_datagrams(&self, to: &SocketAddr, transaction: u32, reply: Reply) -> Vec<Vec<u8>> {
+        datagrams(&self.message(to, transaction, Body::Reply { sender: self.id, reply }))
     }
 
     pub(super) fn refuse(&mut self, to: SocketAddr, transaction: u32, code: u16, text: &str) {
         let body = Body::Error { sender: Some(self.id), code, text: text.to_owned() };
-        let payload = self.message(transaction, body).encode();
+        let payload = self.message(&to, transaction, body).encode();
         self.transmit(to, payload.into());
     }
 
     pub(super) fn notice(&mut self, to: SocketAddr, transaction: u32, body: Body) {
-        let payload = self.message(transaction, body).encode();
+        let payload = self.message(&to, transaction, body).encode();
         self.transmit(to, payload.into());
     }
 

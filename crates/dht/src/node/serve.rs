@@ -137,7 +137,7 @@ impl Node {
             reply.fields = Some(cut(query.rows(values.iter().map(AsRef::as_ref))));
         }
         reply.seen_address = Some(from.ip());
-        let payloads = self.reply_datagrams(transaction, reply);
+        let payloads = self.reply_datagrams(&from, transaction, reply);
         let length: usize = payloads.iter().map(Vec::len).sum();
         if length > UNPROVED_BYTES.max(3 * size) && !self.trust.is_proved(&from, now) {
             self.hold_answer(now, from, sender, transaction, request);

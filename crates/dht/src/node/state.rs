@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Node;
+use super::address::canonical;
 use super::family::Family;
 use crate::persist::{State, StoredValue};
 use crate::store::Origin;
@@ -47,6 +48,8 @@ impl Node {
     /// [`Config::node_id`](super::Config::node_id) if it should live on.
     pub fn import_state(&mut self, now: Instant, state: &State) {
         for &NodeEntry { id, address } in &state.nodes {
+            // Their answers of the last run may still be let in.
+            self.reach.contact(canonical(address).ip(), now);
             self.insert_node(now, id, address);
         }
         let unix = self.unix_seconds(now);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Node;
 use super::event::{Event, NodeCounts, Stats, Status};
 use super::family::{Family, PerFamily};
+use super::reach::Reachability;
 
 impl Node {
     /// The state of each family's connection to the network.
@@ -17,6 +18,19 @@ impl Node {
     pub fn public_addresses(&self) -> Vec<IpAddr> {
         let ranked = self.reported.ranking(false).into_iter().chain(self.reported.ranking(true));
         ranked.map(|(address, _)| address).collect()
+    }
+
+    /// Tells which addresses this host has, on all its interfaces; none, if what it sends takes a detour by another
+    /// host. In [`Mode::Automatic`](super::Mode::Automatic) they show whether a NAT is on the way to others.
+    pub fn set_local_addresses(&mut self, now: Instant, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().map(|ip| ip.to_canonical()).collect();
+        self.reach.set_own(addresses, &self.reported, now);
+    }
+
+    /// Whether others can reach this node over the public network, as far as is known.
+    pub fn reachability(&self) -> PerFamily<Reachability> {
+        let of = |family| self.reach.reachability(family);
+        PerFamily { v4: of(Family::V4), v6: of(Family::V6) }
     }
 
     /// Counters and sizes.

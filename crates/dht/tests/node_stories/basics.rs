@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use towline_dht::node::{Config, Event, GetOptions, PutOptions, Status};
+use towline_dht::node::{Config, Event, GetOptions, Mode, PutOptions, Status};
 use towline_dht::{Field, FieldValue, Query, Restriction};
 
 use crate::sim::{Sim, key, secs, v4_only, value};
@@ -156,7 +156,7 @@ fn networks_do_not_mix() {
 #[test]
 fn a_client_is_served_but_never_named() {
     let mut sim = Sim::network(8, 10);
-    let client = sim.add(Config { client_mode: true, ..v4_only() });
+    let client = sim.add(Config { mode: Mode::Client, ..v4_only() });
     sim.log = Some(Vec::new());
     sim.bootstrap(client, 0);
     sim.run(secs(300));

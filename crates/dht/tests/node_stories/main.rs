@@ -8,6 +8,7 @@ mod faults;
 mod keeping;
 mod listening;
 mod permanent;
+mod reach;
 mod recorded;
 mod serving;
 mod sim;

@@ -81,7 +81,8 @@ impl Sim {
 
     pub(crate) fn add_at(&mut self, config: Config, v4: SocketAddr, v6: SocketAddr) -> usize {
         let index = self.hosts.len();
-        let node = Node::new(config, self.now, UNIX + self.elapsed(), self.rng.random());
+        let mut node = Node::new(config, self.now, UNIX + self.elapsed(), self.rng.random());
+        node.set_local_addresses(self.now, [v4.ip(), v6.ip()]);
         self.by_address.insert(v4, index);
         self.by_address.insert(v6, index);
         self.hosts.push(Host { node, v4, v6, alive: true, events: Vec::new() });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use towline_dht::node::{Node, PerFamily, Status, Transmit};
+use towline_dht::node::{Node, PerFamily, Reachability, Status, Transmit};
 use towline_net::{BoxFuture, Changes, Net};
 
 use super::bootstrap::Bootstrap;
@@ -39,6 +39,7 @@ pub(super) struct Driver {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) controls: mpsc::Receiver<Control>,
     pub(super) status: watch::Sender<PerFamily<Status>>,
+    pub(super) reachability: watch::Sender<PerFamily<Reachability>>,
     pub(super) changes: Changes,
     pub(super) state_path: Option<PathBuf>,
     pub(super) pulse: Arc<Pulse>,
@@ -90,6 +91,7 @@ impl Driver {
         let mut buffer = vec![0; MAX_DATAGRAM];
         let mut incoming = Vec::with_capacity(BATCH);
         let mut chores = Chores { upkeep: towline_net::now() + UPKEEP_PERIOD, repair: None, saving: None };
+        self.tell_addresses(towline_net::now());
         loop {
             let now = towline_net::now();
             // Before anything else, or a flood of datagrams would stop the clock.
@@ -193,6 +195,7 @@ impl Driver {
         if chores.upkeep <= now {
             chores.upkeep = now + UPKEEP_PERIOD;
             self.node.set_wall_clock(now, self.net.unix_time());
+            self.tell_addresses(now);
             if let (Some(path), None) = (&self.state_path, &chores.saving) {
                 let (state, path, ports) = (self.node.export_state(now), path.clone(), self.sockets.ports());
                 chores.saving = Some(self.net.offload(move || state::save(&path, &state, ports)).boxed());
@@ -214,6 +217,7 @@ impl Driver {
                 None => self.publish_status(now),
             }
         }
+        self.publish_reachability();
     }
 
     fn send(&mut self, now: Instant, transmit: &Transmit) {
@@ -225,6 +229,19 @@ impl Driver {
         if let Err(error) = sent {
             self.node.handle_send_error(now, transmit.to, error.kind());
         }
+    }
+
+    /// The addresses of this host are those of the node, unless a relay stands between.
+    fn tell_addresses(&mut self, now: Instant) {
+        let interfaces =
+            if self.sockets.is_led() { Vec::new() } else { self.net.interfaces().unwrap_or_default() };
+        let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
+        self.node.set_local_addresses(now, addresses.map(|address| address.addr));
+    }
+
+    fn publish_reachability(&self) {
+        let known = self.node.reachability();
+        self.reachability.send_if_modified(|before| std::mem::replace(before, known) != known);
     }
 
     fn publish_status(&mut self, now: Instant) {
@@ -249,6 +266,7 @@ impl Driver {
 
     /// The node is somewhere else from now on.
     fn leave(&mut self, now: Instant) {
+        self.tell_addresses(now);
         self.node.set_wall_clock(now, self.net.unix_time());
         self.node.connectivity_changed(now);
         self.bootstrap.disconnected(now);

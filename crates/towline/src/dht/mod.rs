@@ -69,7 +69,10 @@ pub(crate) use pulse::{SILENCE, Vitals};
 pub use get::{FieldQuery, Get, LookupReport, RawGet};
 pub use listen::{ListenEnd, ListenEvent, Listening, RawListening};
 pub use secure::SecureValue;
-pub use towline_dht::node::{Config as NodeConfig, Family, GetOptions, PerFamily, PutOptions, Stats, Status};
+pub use towline_dht::node::{
+    Config as NodeConfig, Family, GetOptions, Mode as NodeMode, PerFamily, PutOptions, Reachability, Stats,
+    Status,
+};
 pub use towline_dht::{Field, FieldValue, InfoHash, Query, Restriction, Value};
 
 use announce::AnnouncementState;
@@ -101,10 +104,11 @@ pub struct Dht {
     counter: Counter,
     controls: mpsc::Sender<Control>,
     status: watch::Receiver<PerFamily<Status>>,
+    reachability: watch::Receiver<PerFamily<Reachability>>,
     node_id: InfoHash,
     local_addrs: PerFamily<Option<SocketAddr>>,
     network: u32,
-    client: bool,
+    mode: NodeMode,
     pulse: Arc<Pulse>,
 }
 
@@ -139,7 +143,7 @@ impl Dht {
         if let Some(state) = memory.state.as_ref().filter(|state| !state.id.is_zero()) {
             config.node.node_id = Some(state.id);
         }
-        let (network, client) = (config.node.network, config.node.client_mode);
+        let (network, mode) = (config.node.network, config.node.mode);
         let mut node = Node::new(config.node, now, net.unix_time(), net.seed());
         if let Some(state) = &memory.state {
             node.import_state(now, state);
@@ -154,6 +158,7 @@ impl Dht {
         let (request_sender, requests) = mpsc::channel(operations.saturating_mul(REQUESTS_PER_PLACE).max(1));
         let (control_sender, controls) = mpsc::channel(CONTROLS);
         let (status_sender, status) = watch::channel(node.status());
+        let (reachability_sender, reachability) = watch::channel(node.reachability());
         let driver = Driver {
             pulse: Arc::clone(&pulse),
             net: Arc::clone(&net),
@@ -165,6 +170,7 @@ impl Dht {
             requests,
             controls,
             status: status_sender,
+            reachability: reachability_sender,
             changes: net.changes(),
             state_path: config.state_path,
         };
@@ -176,10 +182,11 @@ impl Dht {
             counter,
             controls: control_sender,
             status,
+            reachability,
             node_id,
             local_addrs,
             network,
-            client,
+            mode,
             pulse,
         })
     }
@@ -291,7 +298,7 @@ impl Dht {
 
     /// Signs of life of the network.
     pub(crate) fn vitals(&self) -> Vitals {
-        self.pulse.vitals(towline_net::now())
+        Vitals { reachability: self.reachability(), ..self.pulse.vitals(towline_net::now()) }
     }
 
     /// How well the node is connected: the better of its families.
@@ -321,9 +328,15 @@ impl Dht {
         self.network
     }
 
-    /// Whether the node only asks and does not serve others.
-    pub fn is_client(&self) -> bool {
-        self.client
+    /// Whether the node serves others, as it was set up.
+    pub fn mode(&self) -> NodeMode {
+        self.mode
+    }
+
+    /// Whether others can reach the node over the public network, as far as it knows: in [`NodeMode::Automatic`] it
+    /// serves them if so.
+    pub fn reachability(&self) -> PerFamily<Reachability> {
+        *self.reachability.borrow()
     }
 
     /// The addresses bound, with the real ports; `None` for a family that is not used.

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use towline_dht::node::{PerFamily, Reachability};
+
 /// Names remembered that could not be resolved.
 const MAX_NAMES: usize = 8;
 /// A name that takes longer than this to be resolved is as good as unknown.
@@ -46,6 +48,8 @@ pub(crate) struct Vitals {
     pub(crate) rejected: Option<io::ErrorKind>,
     /// Names of hosts to join through that are not resolved.
     pub(crate) unknown: Vec<String>,
+    /// Whether nodes reach us.
+    pub(crate) reachability: PerFamily<Reachability>,
 }
 
 impl Pulse {
@@ -105,6 +109,7 @@ impl Pulse {
             silent: waited().filter(|waited| *waited >= SILENCE).count(),
             rejected: beats.rejected,
             unknown: unknown.into_iter().collect(),
+            reachability: PerFamily::default(),
         }
     }
 }

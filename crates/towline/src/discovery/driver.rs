@@ -15,7 +15,7 @@ use super::config::{DiscoveryConfig, DiscoveryMode};
 use super::links::{Arrival, Link, Links};
 use super::meter::Meter;
 use super::table::Table;
-use crate::dht::{Dht, Status};
+use crate::dht::{Dht, NodeMode, Status};
 
 /// Longest datagram that is read. Other services share the map, but it stays a datagram.
 const MAX_DATAGRAM: usize = 4096;
@@ -168,7 +168,7 @@ impl Driver {
         let dht = DhtService { id: self.dht.node_id(), port, network: self.dht.network() };
         let announcement = Announcement {
             // A node that only asks is of no use to others.
-            dht: (!self.dht.is_client()).then_some(dht),
+            dht: (self.dht.mode() != NodeMode::Client).then_some(dht),
             device: self.device.map(|device| DeviceService { device, port }),
         };
         if announcement == Announcement::default() {

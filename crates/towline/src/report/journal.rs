@@ -236,6 +236,7 @@ impl Journal {
             nat,
             punch: notes.view.as_ref().and_then(|view| view.punch),
             servers: around.servers.clone(),
+            reachability: around.dht.reachability,
             links,
         };
         if passing {

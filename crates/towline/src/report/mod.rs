@@ -19,6 +19,7 @@ use towline_ice::gather::NatReport;
 use towline_ice::{CandidateKind, PairError, PairState, Transport};
 use towline_identity::DeviceId;
 
+use crate::dht::{PerFamily, Reachability};
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
 use crate::path::Use;
@@ -61,6 +62,8 @@ pub struct Report {
     pub punch: Option<PunchReport>,
     /// The servers that are configured, and what they answered.
     pub servers: Vec<ServerReport>,
+    /// Whether the nodes of the DHT reach ours. If not, ours only asks, unless it is set up otherwise.
+    pub reachability: PerFamily<Reachability>,
     /// The links of a connection that stands: what each path is used for, and why.
     pub links: Vec<LinkInfo>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use towline_ice::{CandidateKind, PairError, PairState, Transport};
 
 use super::{CandidateReport, PairReport, Report};
+use crate::dht::PerFamily;
 use crate::info::{ConnectionState, Origin};
 
 /// Pairs that are shown one by one; those that were not tried are counted.
@@ -31,6 +32,8 @@ impl fmt::Display for Report {
         for server in &self.servers {
             writeln!(f, "  {}", server.text)?;
         }
+        let PerFamily { v4, v6 } = self.reachability;
+        writeln!(f, "  as nodes of the DHT reach this device: IPv4: {v4}; IPv6: {v6}")?;
         show_candidates(f, "\nCandidates there", &self.there, false)?;
         if let Some(punch) = &self.punch {
             writeln!(f, "\nPunching\n  {punch}")?;
