@@ -7,7 +7,7 @@ use interop::{Peer, require};
 use towline_emulator::towline_link::Link;
 use towline_emulator::towline_nat::Rules;
 
-use crate::flow::Flow;
+use crate::flow::{Flow, Progress};
 use crate::rig::{Kind, Network, RELAY_TCP, Site};
 
 /// Bytes by which it is seen where they go.
@@ -44,6 +44,21 @@ fn rule(sites: &[Site; 2], udp: bool, tcp_ports: &[u16]) {
     }
 }
 
+/// Two homes from which TCP reaches the relay only, and a channel between them that has found a direct path.
+fn direct(network: &mut Network) -> Result<([Site; 2], Flow)> {
+    let sites = homes(network, Kind::PortRestricted)?;
+    rule(&sites, true, &STATION);
+    let mut flow = Flow::open(network, sites.each_ref(), [&["--relay", RELAY_TCP]; 2])?;
+    until_relayed(network, &mut flow, false)?;
+    Ok((sites, flow))
+}
+
+/// The listener was never silent for long.
+fn smooth(end: Progress) -> Result<()> {
+    ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
+    Ok(())
+}
+
 /// Lets bytes flow to the listener until they go by the relay, or do not. Returns how long that took.
 fn until_relayed(network: &Network, flow: &mut Flow, relayed: bool) -> Result<Duration> {
     let begun = Instant::now();
@@ -64,10 +79,7 @@ fn udp_is_dropped_and_the_rest_comes_by_tcp() -> Result<()> {
         return Ok(());
     }
     let mut network = Network::new()?;
-    let sites = homes(&mut network, Kind::PortRestricted)?;
-    rule(&sites, true, &STATION);
-    let mut flow = Flow::open(&network, sites.each_ref(), [&["--relay", RELAY_TCP]; 2])?;
-    until_relayed(&network, &mut flow, false)?;
+    let (sites, mut flow) = direct(&mut network)?;
     let (bytes, came) = (bytes(), flow.received()[0].bytes);
     flow.pour([bytes, 0])?;
     flow.reach(came + bytes / 3)?;
@@ -78,8 +90,7 @@ fn udp_is_dropped_and_the_rest_comes_by_tcp() -> Result<()> {
     println!("{bytes} bytes, UDP dropped after a third: longest stall {:?}", end.stall);
     // No TCP connection is let through but that to the relay.
     ensure!(network.station_bytes()? - before > bytes / 3, "it did not go by the relay");
-    ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
-    Ok(())
+    smooth(end)
 }
 
 #[test]
@@ -97,8 +108,7 @@ fn tcp_is_dropped_and_the_rest_comes_by_udp() -> Result<()> {
     rule(&sites, true, &[]);
     let [end, _] = flow.finish()?;
     println!("{bytes} bytes, TCP dropped after a third: longest stall {:?}", end.stall);
-    ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
-    Ok(())
+    smooth(end)
 }
 
 #[test]
@@ -107,19 +117,16 @@ fn from_the_relay_to_a_direct_path_and_back_while_bytes_flow() -> Result<()> {
         return Ok(());
     }
     let mut network = Network::new()?;
-    let sites = homes(&mut network, Kind::PortRestricted)?;
-    rule(&sites, true, &STATION);
-    let mut flow = Flow::open(&network, sites.each_ref(), [&["--relay", RELAY_TCP]; 2])?;
+    let (sites, mut flow) = direct(&mut network)?;
     // Something is always under way.
     flow.pour([PIECE, 0])?;
-    until_relayed(&network, &mut flow, false)?;
     for udp in [false, true, false] {
         flow.mark();
         rule(&sites, udp, &STATION);
         let took = until_relayed(&network, &mut flow, !udp)?;
         let [end, _] = flow.received();
         println!("UDP {udp}: found after {took:?}, longest stall {:?}", end.stall);
-        ensure!(end.stall < STALL, "{:?} at {}", end.stall, end.stalled_at);
+        smooth(end)?;
     }
     flow.finish()?;
     Ok(())
