@@ -18,6 +18,7 @@ pub mod jami;
 mod opendht;
 mod ports;
 mod process;
+mod program;
 mod require;
 
 pub use coturn::{Coturn, CoturnOptions, Place};
@@ -26,4 +27,5 @@ pub use eventually::eventually;
 pub use opendht::{KeyIds, Put, PyOpendht, PyValue};
 pub use ports::free_udp_port;
 pub use process::Process;
+pub use program::program;
 pub use require::{Peer, require};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use interop::Process;
 use interop::jami::{Jamid, Lab, Steps};
+use interop::{Process, program};
 use serde_json::Value as Json;
 use tokio::process::Command;
 use towline::sip::media;
@@ -14,19 +14,6 @@ use crate::ours::LIMIT;
 
 /// Making keys of 2048 bits takes longest.
 const COMMAND: Duration = Duration::from_mins(1);
-
-/// The program of this workspace, as last built; it is built if it was not.
-fn program() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let directory = test.parent().and_then(Path::parent).context("tests lie two directories deep")?;
-    let program = directory.join("towline");
-    if !program.exists() {
-        let mut build = std::process::Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--package", "towline-cli"]);
-        ensure!(build.status()?.success(), "the program cannot be built");
-    }
-    Ok(program)
-}
 
 /// A device of somebody who uses the program.
 struct Person {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use interop::jami::Namespace;
+use interop::program;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use towline_emulator::towline_nat::Config;
@@ -210,19 +211,6 @@ fn device(program: &Path, folder: PathBuf) -> Result<Device> {
     let event: Json = serde_json::from_slice(&made.stdout)?;
     let id = event["device"].as_str().context("an id")?.to_owned();
     Ok(Device { folder, id })
-}
-
-/// The program of this workspace, as last built; it is built if it was not.
-fn program() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let directory = test.parent().and_then(Path::parent).context("tests lie two directories deep")?;
-    let program = directory.join("towline");
-    if !program.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--package", "towline-cli"]);
-        ensure!(build.status()?.success(), "the program cannot be built");
-    }
-    Ok(program)
 }
 
 /// A program that ends when this is dropped.
