@@ -307,8 +307,7 @@ fn the_kernel_is_a_port_restricted_cone_or_symmetric() {
              nft 'add chain ip nat post {{ type nat hook postrouting priority 100; }}'; \
              nft add rule ip nat post oifname world {rule}"
         );
-        let done = router.command().args(["sh", "-ec", &commands]).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        router.shell(&commands).unwrap();
         let servers = two.servers();
         let found = (mapping(&two, &servers), filtering(&two, &servers), allocation(&two, &servers));
         assert_eq!(found, (preset.mapping, preset.filtering, preset.allocation), "{rule}");

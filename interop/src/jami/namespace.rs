@@ -96,6 +96,16 @@ impl Namespace {
         Ok(())
     }
 
+    /// Runs commands of the shell in here, up to the first that fails.
+    ///
+    /// # Errors
+    /// With what it complained of.
+    pub fn shell(&self, commands: &str) -> Result<()> {
+        let output = self.command().args(["sh", "-ec", commands]).output()?;
+        ensure!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     /// Connects a host to the bridge `br0` in here and gives it an address.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ impl Network {
         }
         station.ip("link set eth0 up")?;
         station.ip("route add default via 198.51.100.254")?;
-        shell(&world, "echo 1 > /proc/sys/net/ipv4/ip_forward")?;
+        world.shell("echo 1 > /proc/sys/net/ipv4/ip_forward")?;
 
         let devices = ["alice", "bob"].map(|name| device(&program, files.path().join(name)));
         let [alice, bob] = devices;
@@ -172,7 +172,7 @@ impl Network {
                      nft add rule ip nat post oifname world masquerade; \
                      nft 'add chain ip nat in { type filter hook input priority 0; }'; \
                      nft add rule ip nat in iifname world ct state new drop";
-        shell(&router, rules)?;
+        router.shell(rules)?;
         Ok(router)
     }
 
@@ -194,12 +194,6 @@ impl Network {
         let shown: Json = serde_json::from_slice(&shown.stdout)?;
         shown[0]["stats64"]["rx"]["bytes"].as_u64().context("a count")
     }
-}
-
-fn shell(namespace: &Namespace, commands: &str) -> Result<()> {
-    let done = namespace.command().args(["sh", "-ec", commands]).output()?;
-    ensure!(done.status.success(), "{commands}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
 }
 
 /// Makes a device.
