@@ -295,7 +295,9 @@ fn listeners_that_do_not_renew_are_dropped() {
     assert_eq!(it.store.listener_count(), 1);
     it.put(&Value::new(1, 0, *b"x")).unwrap();
     assert_eq!(it.notices().len(), 1);
-    it.store.drop_listeners_of(&listener(1).node);
+    it.store.drop_listeners_of(&listener(1).node, listener(101).address);
+    assert_eq!(it.store.listener_count(), 1, "another address");
+    it.store.drop_listeners_of(&listener(1).node, listener(1).address);
     assert_eq!(it.store.listener_count(), 0);
     assert_eq!(it.listen(1, "WHERE id=9"), Ok(Subscribed::New(vec![])));
 }
@@ -467,7 +469,10 @@ proptest! {
                     let key = InfoHash([key; 20]);
                     it.store.listen(it.now, key, listener(socket), Query::all()).ok();
                 }
-                Step::Leave { socket } => it.store.drop_listeners_of(&listener(socket).node),
+                Step::Leave { socket } => {
+                    let listener = listener(socket);
+                    it.store.drop_listeners_of(&listener.node, listener.address);
+                },
                 Step::Discard { key, id } => drop(it.store.discard(&InfoHash([key; 20]), id)),
                 Step::Wait { seconds: wait } => {
                     it.now += seconds(wait);

@@ -3,7 +3,7 @@
 mod known;
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,9 @@ const RENEW: Duration = Duration::from_secs(20);
 const RENEW_STABLE: Duration = Duration::from_secs(290);
 /// Protocol version we ask for: pushes are requests, and repeated until we answer.
 const VERSION: u32 = 1;
+
+/// The address of listeners in this program: no remote one can have it.
+pub(super) const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A listen over both families.
 #[derive(Debug)]
@@ -130,10 +133,8 @@ impl Node {
     /// Subscribes a listen, or again, to our own storage.
     fn listen_here(&mut self, now: Instant, op: OpId) {
         let Some(Op::Listen(listen)) = self.ops.get(&op) else { return };
-        // No remote listener can have this address.
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let (socket, node) = listen.local;
-        let listener = Listener { node, socket, address, version: VERSION };
+        let listener = Listener { node, socket, address: HERE, version: VERSION };
         let outcome = self.store.listen(now, listen.key, listener, listen.query.clone());
         if let Ok(Subscribed::New(values)) = outcome {
             self.learn_values(now, op, Holder::Here, values);

@@ -6,7 +6,7 @@ use super::Node;
 use super::event::OpId;
 use super::family::Family;
 use super::get::Get;
-use super::listen::Listen;
+use super::listen::{HERE, Listen};
 use super::put::Put;
 use super::search::SearchKey;
 use super::timers::Timer;
@@ -52,7 +52,7 @@ impl Node {
             Op::Listen(listen) => {
                 let (socket, name) = listen.local;
                 self.sockets.remove(&socket);
-                self.store.drop_listeners_of(&name);
+                self.store.drop_listeners_of(&name, HERE);
                 self.timers.cancel(Timer::Listen(op));
             }
         }

@@ -184,7 +184,7 @@ impl Node {
             return;
         };
         let moved = self.nets[family].peers.fail(&node, &open.to, now);
-        self.purpose_failed(node, open.purpose);
+        self.purpose_failed(node, open.to, open.purpose);
         if moved {
             self.offer_again(family, node);
             return;
@@ -196,7 +196,7 @@ impl Node {
         let others = self.requests.matching(|other| other.node == Some(node) && other.to == open.to);
         for transaction in others {
             if let Some(other) = self.end_request(transaction) {
-                self.purpose_failed(node, other.purpose);
+                self.purpose_failed(node, other.to, other.purpose);
             }
         }
         self.close_listens_at(family, &node);
@@ -214,7 +214,7 @@ impl Node {
         self.dirty.extend(keys);
     }
 
-    fn purpose_failed(&mut self, node: InfoHash, purpose: Purpose) {
+    fn purpose_failed(&mut self, node: InfoHash, to: SocketAddr, purpose: Purpose) {
         match purpose {
             Purpose::Search { key, ask } => {
                 self.search_failed(key, node, ask);
@@ -223,7 +223,7 @@ impl Node {
             // It will not hear of changes any more; if it is alive it subscribes anew and gets everything.
             Purpose::Update { key, socket } => {
                 tracing::debug!(%node, %key, socket, "a listener does not answer");
-                self.store.drop_listeners_of(&node);
+                self.store.drop_listeners_of(&node, to);
             }
             Purpose::Bootstrap | Purpose::Ping | Purpose::Prove | Purpose::Explore => {}
         }

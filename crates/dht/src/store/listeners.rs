@@ -116,11 +116,14 @@ impl Listeners {
         Some(subscription.listener)
     }
 
-    /// Removes all subscriptions of a node and returns them.
-    pub(super) fn remove_node(&mut self, node: &InfoHash) -> Vec<Listener> {
+    /// Removes all subscriptions of a node at an address and returns them.
+    pub(super) fn remove_node(&mut self, node: &InfoHash, address: SocketAddr) -> Vec<Listener> {
         let own = (*node, InfoHash::ZERO, 0)..=(*node, InfoHash([0xff; 20]), u32::MAX);
-        let ids: Vec<_> = self.by_node.range(own).copied().collect();
-        ids.into_iter().filter_map(|(node, key, socket)| self.remove((key, node, socket))).collect()
+        let ids = self.by_node.range(own).map(|&(node, key, socket)| (key, node, socket));
+        let there =
+            |id: &SubscriptionId| self.subscriptions.get(id).is_some_and(|it| it.listener.address == address);
+        let gone: Vec<_> = ids.filter(there).collect();
+        gone.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Removes one subscription whose time is over.

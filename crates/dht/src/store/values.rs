@@ -1,6 +1,7 @@
 //! The storage proper.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -228,9 +229,10 @@ impl Store {
         self.drop_values(*key, &[id])
     }
 
-    /// Drops every listener of a node: one that does not answer updates.
-    pub fn drop_listeners_of(&mut self, node: &InfoHash) {
-        for listener in self.listeners.remove_node(node) {
+    /// Drops every listener of a node at an address: it does not answer updates there. What it asked for from another
+    /// address stays.
+    pub fn drop_listeners_of(&mut self, node: &InfoHash, address: SocketAddr) {
+        for listener in self.listeners.remove_node(node, address) {
             self.ledger.remove_listener(Source::of(listener.address.ip()));
         }
     }

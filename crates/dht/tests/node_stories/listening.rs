@@ -136,6 +136,23 @@ fn survives_the_death_of_its_nodes_and_a_change_of_network() {
 }
 
 #[test]
+fn a_node_that_has_moved_is_told_though_nobody_answers_where_it_was() {
+    let mut sim = Sim::network(29, 3);
+    let op = sim.listen(2, key("followed"));
+    sim.run(secs(2));
+    sim.readdress(2, "10.9.0.9:4222".parse().expect("an address"));
+    sim.with(2, Node::connectivity_changed);
+    sim.run(secs(1));
+    assert!(sim.put(1, key("followed"), value(1, "a")).ok);
+    assert_eq!(sim.heard(2, op), [1]);
+    // The same was said to its old address, in vain.
+    sim.run(secs(10));
+    assert!(sim.put(1, key("followed"), value(2, "b")).ok);
+    sim.run(secs(1));
+    assert_eq!(sim.heard(2, op), [1, 2]);
+}
+
+#[test]
 fn hears_what_its_own_node_stores() {
     let mut sim = Sim::new(28);
     let alone = sim.add(v4_only());

@@ -89,6 +89,13 @@ impl Sim {
         index
     }
 
+    /// A host has another IPv4 address from now on, and nobody the old one. Its node is not told.
+    pub(crate) fn readdress(&mut self, index: usize, v4: SocketAddr) {
+        let old = std::mem::replace(&mut self.hosts[index].v4, v4);
+        self.by_address.remove(&old);
+        self.by_address.insert(v4, index);
+    }
+
     /// IPv4-only nodes that all start from the first.
     pub(crate) fn network(seed: u64, count: usize) -> Self {
         let mut sim = Self::new(seed);
