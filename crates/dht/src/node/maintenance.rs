@@ -9,9 +9,9 @@ use super::event::Status;
 use super::family::Family;
 use super::listen::Socket;
 use super::peers::EXPIRE_TIME;
-use super::request::Purpose;
+use super::request::{Open, Purpose};
 use super::rtt::RoundTrip;
-use super::search::{IDLE_TIME, SearchKey};
+use super::search::{Ask, IDLE_TIME, SearchKey};
 use super::timers::Timer;
 use crate::{InfoHash, Request, Want};
 
@@ -180,6 +180,7 @@ impl Node {
     pub fn connectivity_changed(&mut self, now: Instant) {
         self.reported.clear();
         self.reach.reset();
+        self.forget_questions();
         for family in self.families() {
             self.nets[family].peers.reset();
             self.nets[family].round_trip = RoundTrip::default();
@@ -196,5 +197,19 @@ impl Node {
         }
         self.restart_bootstrap(now);
         self.settle(now);
+    }
+
+    /// Questions that others wait behind are asked anew: answers go to where we were.
+    fn forget_questions(&mut self) {
+        let gates = |open: &Open| match &open.purpose {
+            Purpose::Bootstrap => true,
+            Purpose::Search { ask, .. } => matches!(ask, Ask::Find | Ask::Look { .. }),
+            _ => false,
+        };
+        for transaction in self.requests.matching(gates) {
+            if let Some(Open { node: Some(node), to, purpose, .. }) = self.end_request(transaction) {
+                self.purpose_failed(node, to, purpose);
+            }
+        }
     }
 }

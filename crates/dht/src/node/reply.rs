@@ -214,7 +214,7 @@ impl Node {
         self.dirty.extend(keys);
     }
 
-    fn purpose_failed(&mut self, node: InfoHash, to: SocketAddr, purpose: Purpose) {
+    pub(super) fn purpose_failed(&mut self, node: InfoHash, to: SocketAddr, purpose: Purpose) {
         match purpose {
             Purpose::Search { key, ask } => {
                 self.search_failed(key, node, ask);

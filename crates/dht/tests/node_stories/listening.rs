@@ -153,6 +153,25 @@ fn a_node_that_has_moved_is_told_though_nobody_answers_where_it_was() {
 }
 
 #[test]
+fn a_node_that_has_moved_does_not_wait_for_answers_to_where_it_was() {
+    let mut sim = Sim::network(30, 3);
+    sim.hosts[2].alive = false;
+    let put = |sim: &mut Sim, id| {
+        let value = value(id, "v");
+        sim.with(1, |node, now| node.put(now, key("moving"), value, PutOptions::default()));
+    };
+    put(&mut sim, 1);
+    // The dead one has been asked twice; a third time is two seconds away.
+    sim.run(Duration::from_millis(1500));
+    assert!(sim.hosts[0].node.stored(&key("moving"), 1).is_some());
+    sim.readdress(1, "10.9.0.9:4222".parse().expect("an address"));
+    sim.with(1, Node::connectivity_changed);
+    put(&mut sim, 2);
+    let stored = |sim: &Sim| sim.hosts[0].node.stored(&key("moving"), 2).is_some();
+    assert!(sim.run_until(sim.elapsed() + Duration::from_millis(1500), stored));
+}
+
+#[test]
 fn hears_what_its_own_node_stores() {
     let mut sim = Sim::new(28);
     let alone = sim.add(v4_only());
