@@ -16,21 +16,12 @@ use towline_channeler_tokio::{
     LinkError,
     proto::{AddLinkError, Capabilities, Config},
 };
-use towline_lab::{Host, Link, Options, World};
-use towline_net::{
-    Arrival, BoxFuture, Burst, Changes, Interface, Net, Received, TcpConnect, TcpListener, TcpStream,
-    UdpBind, UdpSocket,
-};
+use towline_lab::{Link, Options, World};
+use towline_net::{Arrival, Burst, Net as _, Received, UdpSocket};
 
 use support::{Station, channel, hosts, pattern};
 
-/// A host whose sockets take three batches of ten datagrams in each millisecond, while they take any.
-#[derive(Clone, Debug)]
-struct Narrow {
-    host: Host,
-    gate: Arc<Mutex<Gate>>,
-}
-
+/// What sockets take that have three batches of ten datagrams of room in each millisecond, while they take any.
 #[derive(Debug, Default)]
 struct Gate {
     room: u32,
@@ -110,54 +101,14 @@ impl UdpSocket for NarrowSocket {
     }
 }
 
-impl Net for Narrow {
-    fn interfaces(&self) -> io::Result<Vec<Interface>> {
-        self.host.interfaces()
-    }
-
-    fn changes(&self) -> Changes {
-        self.host.changes()
-    }
-
-    fn bind_udp(&self, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
-        let inner = self.host.bind_udp(options)?;
-        Ok(Box::new(NarrowSocket { inner, gate: Arc::clone(&self.gate) }))
-    }
-
-    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Box<dyn TcpListener>> {
-        self.host.listen_tcp(addr)
-    }
-
-    fn connect_tcp(
-        &self,
-        to: SocketAddr,
-        options: TcpConnect,
-    ) -> BoxFuture<'static, io::Result<Box<dyn TcpStream>>> {
-        self.host.connect_tcp(to, options)
-    }
-
-    fn resolve(&self, host_port: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        self.host.resolve(host_port)
-    }
-
-    fn unix_time(&self) -> Duration {
-        self.host.unix_time()
-    }
-
-    fn fill_random(&self, out: &mut [u8]) {
-        self.host.fill_random(out);
-    }
-
-    fn offload_job(&self, job: Box<dyn FnOnce() + Send>) {
-        self.host.offload_job(job);
-    }
-}
-
 /// An endpoint on a narrow host, one on another, and the gate of the first.
 fn stations(world: &World) -> (Station, Station, Arc<Mutex<Gate>>) {
     let (alice, bob) = hosts(world, Link::delay(Duration::from_millis(2)));
-    let narrow = Narrow { host: alice.clone(), gate: Arc::default() };
-    let gate = Arc::clone(&narrow.gate);
+    let gate = Arc::<Mutex<Gate>>::default();
+    let shared = Arc::clone(&gate);
+    let narrow = alice.with_udp(move |host, options| {
+        Ok(Box::new(NarrowSocket { inner: host.bind_udp(options)?, gate: Arc::clone(&shared) }))
+    });
     (Station::with(Arc::new(narrow), alice.ipv4(), Config::default()), Station::in_lab(&bob), gate)
 }
 

@@ -9,8 +9,8 @@ use std::{
 use rand::Rng;
 use towline_link::{Direction, Link};
 use towline_net::{
-    BoxFuture, Changes, Interface, InterfaceAddress, Net, TcpConnect, TcpListener, TcpStream, UdpBind,
-    UdpSocket,
+    BoxFuture, Changes, Gateway, Interface, InterfaceAddress, Net, TcpConnect, TcpListener, TcpStream,
+    UdpBind, UdpSocket,
 };
 
 use crate::{
@@ -156,6 +156,12 @@ impl Host {
         self.roam(interface, network);
     }
 
+    /// Says which routers it knows of ([`Net::gateways`]): whom it asks for ports. None, unless this was called. Its packets
+    /// take the way that they took before, and it is not told.
+    pub fn set_gateways(&self, gateways: Vec<Gateway>) {
+        self.world.with(|state| state.sockets(self.node).gateways = gateways);
+    }
+
     /// Cuts the power: every socket of the host fails from now on, and nobody is told. Its tasks are the caller's.
     pub fn crash(&self) {
         self.world.with(|state| state.crash(self.node));
@@ -250,6 +256,10 @@ impl Net for Host {
             });
             std::iter::once(loopback).chain(others).collect()
         }))
+    }
+
+    fn gateways(&self) -> io::Result<Vec<Gateway>> {
+        Ok(self.world.with(|state| state.sockets(self.node).gateways.clone()))
     }
 
     fn changes(&self) -> Changes {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod deliver;
+mod fitted;
 mod forward;
 mod host;
 mod ills;
@@ -23,6 +24,7 @@ mod udp;
 mod world;
 
 pub use crate::{
+    fitted::Fitted,
     host::Host,
     ills::Names,
     link::Drop,

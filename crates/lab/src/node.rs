@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, time::Duration};
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 use towline_link::Direction;
-use towline_net::InterfaceAddress;
+use towline_net::{Gateway, InterfaceAddress};
 
 use crate::{ills::Ills, middlebox::Middlebox, tcp, udp};
 
@@ -75,6 +75,8 @@ pub(crate) struct Sockets {
     pub(crate) next_port: u16,
     pub(crate) entropy: StdRng,
     pub(crate) generation: watch::Sender<u64>,
+    /// Routers that the host knows of.
+    pub(crate) gateways: Vec<Gateway>,
     pub(crate) ills: Ills,
 }
 
@@ -97,6 +99,7 @@ impl Sockets {
             next_port: 0,
             entropy,
             generation: watch::Sender::new(0),
+            gateways: Vec::new(),
             ills: Ills::default(),
         }
     }

@@ -166,7 +166,7 @@ fn without_a_router_that_is_said_soon() {
     // A host that does not know its router.
     tell(21, async |world| {
         let (device, _router) = home(&world, Manners { pcp: Some(0), ..Manners::default() });
-        device.gateways.lock().unwrap().clear();
+        device.set_gateways(Vec::new());
         let mapper = PortMapper::start(device, Options::default());
         assert_eq!(refused(&mut mapper.map(Transport::Udp, 4222)).await, Failure::NoRouter);
     });
@@ -241,7 +241,7 @@ fn no_third_party_is_talked_to() {
         let mut listener = third.listen_tcp((third.ipv4(), 80).into()).unwrap();
         for said in [
             format!("http://{}/rootDesc.xml", third.ipv4()),
-            format!("http://{}:80/", device.host.ipv4()),
+            format!("http://{}:80/", device.ipv4()),
             "http://router.example/".to_owned(),
             "file:///etc/passwd".to_owned(),
         ] {
@@ -276,17 +276,15 @@ fn another_network_has_another_router() {
         granted(&mut mapping).await;
         // The old router does not answer any more; the host gets another address, and learns of no router at all.
         router.state().0 = Manners::default();
-        let old = std::mem::take(&mut *device.gateways.lock().unwrap());
-        device.host.readdress(old[0].interface);
+        let old = device.gateways().unwrap()[0];
+        device.set_gateways(Vec::new());
+        device.readdress(old.interface);
         sleep(Duration::from_secs(10)).await;
         assert_eq!(refused(&mut mapping).await, Failure::NoRouter);
         // And then of one.
         router.state().0.natpmp = Some(0);
-        let gateway = towline_net::Gateway { local: device.host.ipv4(), ..old[0] };
-        device.gateways.lock().unwrap().push(gateway);
-        device.host.readdress(old[0].interface);
-        let local = device.host.ipv4();
-        device.gateways.lock().unwrap()[0].local = local;
+        device.readdress(old.interface);
+        device.set_gateways(vec![towline_net::Gateway { local: device.ipv4(), ..old }]);
         sleep(Duration::from_secs(10)).await;
         assert_eq!(granted(&mut mapping).await.protocol, Protocol::NatPmp);
     });

@@ -20,7 +20,7 @@ use towline::ice::{Description, Trickle};
 use towline::net::{Net as _, UdpBind, now};
 use towline::signal::{Extension, LaterCandidates, PeerRequest, StaticKey};
 use towline::{Channel, CloseReason, Connection, Event, Node};
-use towline_lab::{Host, Link, Middlebox, Packet, Plan, Prefix, Verdict, Way};
+use towline_lab::{Host, Link, Middlebox, Packet, Plan, Prefix, Verdict, Way, World};
 
 /// The user name fragment and password of those who lie.
 const CREDENTIALS: &str = "13e86381\naaaaaaaaaaaaaaaaaaaaaaaa\n";
@@ -59,6 +59,17 @@ fn offer(id: u64, datagrams: String) -> PeerRequest {
     PeerRequest { extension: Some(extension), ..request(id, NOWHERE) }
 }
 
+/// Two nodes that can be dialled, of which the second answers, and what reaches the bystanders.
+async fn scene(world: World) -> (Lab, Meter, Node, Node) {
+    let lab = Lab::new(world).await;
+    let meter = bystanders(&lab);
+    let (bob, alice) = (lab.node(1).await, lab.node(0).await);
+    bob.registered().await;
+    alice.registered().await;
+    tokio::spawn(echo(bob.clone()));
+    (lab, meter, alice, bob)
+}
+
 /// A channel of others, which is to work as ever.
 async fn undisturbed(from: &Node, to: &Node) {
     let begun = now();
@@ -70,12 +81,7 @@ async fn undisturbed(from: &Node, to: &Node) {
 #[test]
 fn lists_of_datagram_candidates_cost_a_third_party_little_however_many_ask() {
     story(1, async |world| {
-        let lab = Lab::new(world).await;
-        let meter = bystanders(&lab);
-        let (bob, alice) = (lab.node(1).await, lab.node(0).await);
-        bob.registered().await;
-        alice.registered().await;
-        tokio::spawn(echo(bob.clone()));
+        let (lab, meter, alice, bob) = scene(world).await;
         let rogues = [Rogue::new(&lab, identity(2)).await, Rogue::new(&lab, identity(3)).await];
         // All ports of one host, and more requests than one device may have under way; again when those are over.
         let list = || datagrams((0..31).map(|n| SocketAddr::new(bystander(2), 2000 + n)));
@@ -105,12 +111,7 @@ fn lists_of_datagram_candidates_cost_a_third_party_little_however_many_ask() {
 #[test]
 fn floods_of_later_candidates_reach_few_and_hold_up_nobody() {
     story(2, async |world| {
-        let lab = Lab::new(world).await;
-        let meter = bystanders(&lab);
-        let (bob, alice) = (lab.node(1).await, lab.node(0).await);
-        bob.registered().await;
-        alice.registered().await;
-        tokio::spawn(echo(bob.clone()));
+        let (lab, meter, alice, bob) = scene(world).await;
         let rogue = Rogue::new(&lab, identity(2)).await;
         rogue.put(&public(&bob), offer(7, datagrams([SocketAddr::new(bystander(2), 2000)])).encode()).await;
         let (ufrag, _) = CREDENTIALS.split_once('\n').unwrap();
@@ -139,12 +140,7 @@ fn floods_of_later_candidates_reach_few_and_hold_up_nobody() {
 #[test]
 fn ten_thousand_candidates_are_not_looked_at() {
     story(3, async |world| {
-        let lab = Lab::new(world).await;
-        let meter = bystanders(&lab);
-        let (bob, alice) = (lab.node(1).await, lab.node(0).await);
-        bob.registered().await;
-        alice.registered().await;
-        tokio::spawn(echo(bob.clone()));
+        let (lab, meter, alice, bob) = scene(world).await;
         let rogue = Rogue::new(&lab, identity(2)).await;
         let all = datagrams((0..10_000).map(|n| SocketAddr::new(bystander(2), 2000 + n)));
         // Longer than a value of the DHT may be, then as long as one may be: neither is a request.

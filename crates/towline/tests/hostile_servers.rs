@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::home::Home;
+use common::home::set_router;
 use common::meter::Meter;
 use common::{Lab, accepted, bytes, connected, identity, pass, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -255,9 +255,9 @@ fn a_router_that_lies_delays_no_connection_and_harms_nobody() {
             if false_one {
                 false_router(&router, victim);
             }
-            let net = Arc::new(Home::with_router(&at_alice, router.ipv4()));
+            set_router(&at_alice, router.ipv4());
             let config = lab.config().with_reach(Reach { port_mapping: true, ..Reach::default() });
-            let alice = Node::start(net, config, identity(0)).await.unwrap();
+            let alice = Node::start(Arc::new(at_alice), config, identity(0)).await.unwrap();
             let bob = lab.node(1).await;
             alice.registered().await;
             bob.registered().await;

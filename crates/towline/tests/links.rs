@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use common::{Lab, accepted, bytes, connected, identity, pass, ping_pong, story};
+use common::{Lab, accepted, bytes, connected, identity, pass, ping_pong, story, transfer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::{Net as _, TcpConnect, now};
 use towline::{Carrier, Channel, Connection, LinkInfo, Node, PathKind, Use};
@@ -88,16 +88,6 @@ fn both_kinds_of_path_become_links_and_tcp_carries_bulk() {
         assert!(of(&after, PathKind::DirectTcp).sent > 3_000_000);
         assert!(of(&after, PathKind::DirectUdp).sent - before < 50_000, "{after:#?}");
     });
-}
-
-/// Sends so much, which is to arrive as it was sent.
-async fn transfer(near: &mut Channel, far: &mut Channel, len: usize) {
-    let words = bytes(len, len);
-    let mut heard = vec![0; len];
-    let (sent, read) = tokio::join!(near.write_all(&words), far.read_exact(&mut heard));
-    sent.unwrap();
-    read.unwrap();
-    assert!(heard == words);
 }
 
 /// Sends so much while `halfway` happens in the middle; returns the longest time in which nothing arrived.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::home::Home;
+use common::home;
 use common::relay::Station;
-use common::{Lab, accepted, bytes, connected, identity, pass, story};
+use common::{Lab, accepted, bytes, connected, identity, link, pass, story, transfer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::{Net as _, now};
-use towline::{Channel, Connection, LinkInfo, Node, PathKind, Reach, Use};
+use towline::{LinkInfo, Node, PathKind, Reach, Use};
 use towline_lab::{Link, Middlebox, NatBox, Packet, Place, Site, Verdict, Way, World};
 
 /// A network with a server that tells addresses and relays.
@@ -38,27 +38,6 @@ fn by_stun(station: &Station) -> Reach {
 
 fn by_relay(station: &Station) -> Reach {
     Reach { relays: vec![station.relay()], ..by_stun(station) }
-}
-
-/// The links that work, once there is one of this kind among them.
-async fn link(connection: &Connection, kind: PathKind) -> LinkInfo {
-    loop {
-        let links = connection.links().await;
-        if let Some(link) = links.iter().find(|link| link.kind == kind && link.purpose != Use::Nothing) {
-            return link.clone();
-        }
-        pass(Duration::from_millis(100)).await;
-    }
-}
-
-/// Sends so much, which is to arrive as it was sent.
-async fn transfer(near: &mut Channel, far: &mut Channel, len: usize) {
-    let words = bytes(len, len);
-    let mut heard = vec![0; len];
-    let (sent, read) = tokio::join!(near.write_all(&words), far.read_exact(&mut heard));
-    sent.unwrap();
-    read.unwrap();
-    assert!(heard == words, "what was sent is not what arrived");
 }
 
 #[test]
@@ -329,10 +308,10 @@ fn a_router_that_opens_ports_spares_servers_and_relays() {
     story(24, async |world| {
         let lab = Lab::new(world).await;
         let site = lab.world.site("alice", lab.internet, Place::PortMapping);
-        let home = Home::new(&lab.world, &site);
+        home::open_ports(&lab.world, &site);
         let reach = Reach { port_mapping: true, ..Reach::default() };
         let config = lab.config().with_reach(reach);
-        let alice = Node::start(Arc::new(home), config, identity(0)).await.unwrap();
+        let alice = Node::start(Arc::new(site.host), config, identity(0)).await.unwrap();
         alice.registered().await;
         let (bob, _) = device(&lab, 1, Place::Symmetric, Reach::default()).await;
         let mut channels = accepted(&bob);

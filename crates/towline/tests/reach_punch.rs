@@ -11,12 +11,9 @@ use std::time::Duration;
 
 use common::relay::Station;
 use common::sockets::Counted;
-use common::{Lab, accepted, bytes, connected, identity, pass, story};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use common::{Lab, accepted, connected, identity, link, pass, story, transfer};
 use towline::net::{Net, UdpBind, now};
-use towline::{
-    Channel, ConnectError, Connection, LinkInfo, Node, PathKind, Reach, Relay, RelayTransport, Use,
-};
+use towline::{ConnectError, LinkInfo, Node, PathKind, Reach, Relay, RelayTransport, Use};
 use towline_ice::FailureReason;
 use towline_ice::stun::{BINDING, Class, Encoder, Message};
 use towline_lab::towline_nat::{Allocation, Config, Refusal, Rules};
@@ -67,27 +64,6 @@ impl Scene {
 /// A NAT that gives the ports to its destinations in steps.
 fn in_steps(step: i16) -> Config {
     Config { allocation: Allocation::Sequential { step }, ..Config::symmetric() }
-}
-
-/// The links that work, once there is one of this kind among them.
-async fn link(connection: &Connection, kind: PathKind) -> LinkInfo {
-    loop {
-        let links = connection.links().await;
-        if let Some(link) = links.iter().find(|link| link.kind == kind && link.purpose != Use::Nothing) {
-            return link.clone();
-        }
-        pass(Duration::from_millis(10)).await;
-    }
-}
-
-/// Sends so much, which is to arrive as it was sent.
-async fn transfer(near: &mut Channel, far: &mut Channel, len: usize) {
-    let words = bytes(len, len);
-    let mut heard = vec![0; len];
-    let (sent, read) = tokio::join!(near.write_all(&words), far.read_exact(&mut heard));
-    sent.unwrap();
-    read.unwrap();
-    assert!(heard == words, "what was sent is not what arrived");
 }
 
 /// Two devices that have no relay, with a different world for each seed: they meet within 10 s of the dial.
@@ -217,7 +193,7 @@ fn where_both_ports_are_random_a_relay_is_used_at_once() {
         story(seed, async |world| {
             let scene = Scene::new(world).await;
             let host = scene.lab.world.site("alice", scene.lab.internet, Place::Symmetric).host;
-            let net = Arc::new(Counted::new(&host, usize::MAX));
+            let (net, sockets) = Counted::on(&host, usize::MAX);
             let alice = scene.device_on(&net, 0, scene.by_relay()).await;
             let bob = scene.device(1, Place::Symmetric, scene.by_relay()).await;
             let mut channels = accepted(&bob);
@@ -227,7 +203,7 @@ fn where_both_ports_are_random_a_relay_is_used_at_once() {
             println!("seed {seed}: relayed after {took:?}");
             assert!(took < Duration::from_secs(2), "{took:?}");
             transfer(&mut near, &mut far, 100_000).await;
-            assert!(net.sockets.most() < 32, "nothing is tried in vain: {:?}", net.sockets);
+            assert!(sockets.most() < 32, "nothing is tried in vain: {sockets:?}");
         });
     }
 }
@@ -262,13 +238,13 @@ fn four_peers_are_punched_at_once() {
     story(70, async |world| {
         let scene = Scene::new(world).await;
         let host = scene.lab.world.site("alice", scene.lab.internet, Place::Symmetric).host;
-        let net = Arc::new(Counted::new(&host, usize::MAX));
+        let (net, sockets) = Counted::on(&host, usize::MAX);
         let alice = scene.device_on(&net, 0, scene.by_stun()).await;
         let mut peers = Vec::new();
         for number in 1..5 {
             peers.push(scene.device(number, Place::PortRestricted, scene.by_stun()).await);
         }
-        let idle = net.sockets.open();
+        let idle = sockets.open();
         let mut channels: Vec<_> = peers.iter().map(accepted).collect();
         let begun = now();
         let dials = peers.iter().zip(&mut channels).map(|(peer, channels)| async {
@@ -279,12 +255,12 @@ fn four_peers_are_punched_at_once() {
         });
         let met = futures_util::future::join_all(dials).await;
         let times: Vec<_> = met.iter().map(|(took, ..)| *took).collect();
-        println!("four peers: {times:?}, {:?}", net.sockets);
+        println!("four peers: {times:?}, {sockets:?}");
         assert!(times.iter().all(|took| *took < Duration::from_secs(10)), "{times:?}");
-        assert!(net.sockets.most() <= idle + 4 + 1024, "{:?}", net.sockets);
+        assert!(sockets.most() <= idle + 4 + 1024, "{sockets:?}");
         pass(Duration::from_secs(1)).await;
         // Of each connection that of the session and the one that was hit.
-        assert!(net.sockets.open() <= idle + 4 * 3, "the others are closed: {:?}", net.sockets);
+        assert!(sockets.open() <= idle + 4 * 3, "the others are closed: {sockets:?}");
     });
 }
 
@@ -293,15 +269,15 @@ fn a_program_that_may_open_few_files_punches_with_those() {
     story(80, async |world| {
         let scene = Scene::new(world).await;
         let host = scene.lab.world.site("alice", scene.lab.internet, Place::Symmetric).host;
-        let net = Arc::new(Counted::new(&host, 150));
+        let (net, sockets) = Counted::on(&host, 150);
         let alice = scene.device_on(&net, 0, scene.by_stun()).await;
         let bob = scene.device(1, Place::PortRestricted, scene.by_stun()).await;
         let mut channels = accepted(&bob);
         let (mut near, mut far) = connected(&alice, &bob, "poor", &mut channels).await;
         transfer(&mut near, &mut far, 10_000).await;
-        assert_eq!(net.sockets.most(), 150);
+        assert_eq!(sockets.most(), 150);
         pass(Duration::from_secs(1)).await;
-        assert!(net.sockets.open() < 20, "{:?}", net.sockets);
+        assert!(sockets.open() < 20, "{sockets:?}");
     });
 }
 

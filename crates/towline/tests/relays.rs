@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use common::relay::Station;
-use common::{Lab, accepted, bytes, connected, identity, pass, story};
+use common::{Lab, accepted, bytes, connected, identity, link, pass, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::now;
 use towline::{
@@ -47,17 +47,6 @@ async fn strangers(lab: &Lab, relays: Vec<Relay>) -> (Node, Node) {
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
-}
-
-/// The links that work, once there is one of this kind among them.
-async fn link(connection: &Connection, kind: PathKind) -> LinkInfo {
-    loop {
-        let links = connection.links().await;
-        if let Some(link) = links.iter().find(|link| link.kind == kind && link.purpose != Use::Nothing) {
-            return link.clone();
-        }
-        pass(ms(100)).await;
-    }
 }
 
 /// Sends blocks for as long as `meanwhile` lasts, both ways, and looks whether all arrive as they were sent.

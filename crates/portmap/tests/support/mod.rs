@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -10,10 +9,7 @@ use std::{
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline_lab::{Host, Link, World};
-use towline_net::{
-    BoxFuture, Changes, Gateway, Group, Interface, Net, TcpConnect, TcpListener, TcpStream, UdpBind,
-    UdpSocket,
-};
+use towline_net::{Gateway, Group, Net as _, TcpStream, UdpBind};
 
 pub(crate) const EXTERNAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 
@@ -61,8 +57,8 @@ pub(crate) struct Router {
     state: Arc<Mutex<(Manners, Table, u32)>>,
 }
 
-/// A host with a router, both on one network.
-pub(crate) fn home(world: &World, manners: Manners) -> (Arc<Behind>, Router) {
+/// A host that knows its router, both on one network.
+pub(crate) fn home(world: &World, manners: Manners) -> (Arc<Host>, Router) {
     let lan = world.lan();
     let link = Link::delay(Duration::from_millis(2));
     let (device, router) = (world.host("device"), world.host("router"));
@@ -70,8 +66,8 @@ pub(crate) fn home(world: &World, manners: Manners) -> (Arc<Behind>, Router) {
     router.attach(lan, link);
     let router = Router { host: router, state: Arc::new(Mutex::new((manners, Table::new(), 0))) };
     router.serve();
-    let gateways = vec![Gateway { router: router.host.ipv4(), local: device.ipv4(), interface }];
-    (Arc::new(Behind { host: device, gateways: Mutex::new(gateways) }), router)
+    device.set_gateways(vec![Gateway { router: router.host.ipv4(), local: device.ipv4(), interface }]);
+    (Arc::new(device), router)
 }
 
 impl Router {
@@ -267,58 +263,5 @@ impl Router {
             _ => return (500, "<s><errorCode>401</errorCode></s>".to_owned()),
         };
         (200, format!("<s><u:{action}Response xmlns:u=\"{kind}\">{inner}</u:{action}Response></s>"))
-    }
-}
-
-/// A host of the lab that knows its routers.
-#[derive(Debug)]
-pub(crate) struct Behind {
-    pub host: Host,
-    pub gateways: Mutex<Vec<Gateway>>,
-}
-
-impl Net for Behind {
-    fn interfaces(&self) -> io::Result<Vec<Interface>> {
-        self.host.interfaces()
-    }
-
-    fn gateways(&self) -> io::Result<Vec<Gateway>> {
-        Ok(self.gateways.lock().unwrap().clone())
-    }
-
-    fn changes(&self) -> Changes {
-        self.host.changes()
-    }
-
-    fn bind_udp(&self, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
-        self.host.bind_udp(options)
-    }
-
-    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Box<dyn TcpListener>> {
-        self.host.listen_tcp(addr)
-    }
-
-    fn connect_tcp(
-        &self,
-        to: SocketAddr,
-        options: TcpConnect,
-    ) -> BoxFuture<'static, io::Result<Box<dyn TcpStream>>> {
-        self.host.connect_tcp(to, options)
-    }
-
-    fn resolve(&self, host_port: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        self.host.resolve(host_port)
-    }
-
-    fn unix_time(&self) -> Duration {
-        self.host.unix_time()
-    }
-
-    fn fill_random(&self, out: &mut [u8]) {
-        self.host.fill_random(out);
-    }
-
-    fn offload_job(&self, job: Box<dyn FnOnce() + Send>) {
-        self.host.offload_job(job);
     }
 }

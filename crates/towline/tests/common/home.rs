@@ -1,38 +1,27 @@
 //! A home of the lab whose router opens ports when it is asked by NAT-PMP.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use towline::net::{
-    BoxFuture, Changes, Gateway, Interface, Net, TcpConnect, TcpListener, TcpStream, UdpBind, UdpSocket,
-};
+use towline::net::{Gateway, Net as _, UdpBind, UdpSocket};
 use towline_lab::towline_nat::{Request, Transport};
 use towline_lab::{Host, Link, NatHandle, Site, World};
 
-/// The host of a site, told which router it has: a host beside it that speaks for the NAT.
-#[derive(Debug)]
-pub struct Home {
-    host: Host,
-    gateway: Gateway,
+/// Tells the host of a site which router it has: a host beside it that speaks for the NAT.
+pub fn open_ports(world: &World, site: &Site) {
+    let router = world.host("control of the router");
+    router.attach(site.network, Link::ethernet());
+    let nat = site.border().unwrap().nat.clone().unwrap();
+    let socket = router.bind_udp(&UdpBind::new(SocketAddr::new(router.ipv4(), 5351))).unwrap();
+    tokio::spawn(serve(socket, nat));
+    set_router(&site.host, router.ipv4());
 }
 
-impl Home {
-    pub fn new(world: &World, site: &Site) -> Self {
-        let router = world.host("control of the router");
-        router.attach(site.network, Link::ethernet());
-        let nat = site.border().unwrap().nat.clone().unwrap();
-        let socket = router.bind_udp(&UdpBind::new(SocketAddr::new(router.ipv4(), 5351))).unwrap();
-        tokio::spawn(serve(socket, nat));
-        Self::with_router(&site.host, router.ipv4())
-    }
-
-    /// The host, told that this is its router, whatever answers there.
-    pub fn with_router(host: &Host, router: IpAddr) -> Self {
-        let interfaces = host.interfaces().unwrap();
-        let interface = interfaces.iter().find(|interface| !interface.loopback).unwrap().index;
-        Self { host: host.clone(), gateway: Gateway { router, local: host.ipv4(), interface } }
-    }
+/// Tells a host that this is its router, whatever answers there.
+pub fn set_router(host: &Host, router: IpAddr) {
+    let interfaces = host.interfaces().unwrap();
+    let interface = interfaces.iter().find(|interface| !interface.loopback).unwrap().index;
+    host.set_gateways(vec![Gateway { router, local: host.ipv4(), interface }]);
 }
 
 async fn serve(socket: Box<dyn UdpSocket>, nat: NatHandle) {
@@ -73,51 +62,5 @@ fn answer(asked: &[u8], from: IpAddr, nat: &NatHandle) -> Option<Vec<u8>> {
             Some(answer)
         }
         _ => None,
-    }
-}
-
-impl Net for Home {
-    fn interfaces(&self) -> io::Result<Vec<Interface>> {
-        self.host.interfaces()
-    }
-
-    fn gateways(&self) -> io::Result<Vec<Gateway>> {
-        Ok(vec![self.gateway])
-    }
-
-    fn changes(&self) -> Changes {
-        self.host.changes()
-    }
-
-    fn bind_udp(&self, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
-        self.host.bind_udp(options)
-    }
-
-    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Box<dyn TcpListener>> {
-        self.host.listen_tcp(addr)
-    }
-
-    fn connect_tcp(
-        &self,
-        to: SocketAddr,
-        options: TcpConnect,
-    ) -> BoxFuture<'static, io::Result<Box<dyn TcpStream>>> {
-        self.host.connect_tcp(to, options)
-    }
-
-    fn resolve(&self, host_port: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        self.host.resolve(host_port)
-    }
-
-    fn unix_time(&self) -> Duration {
-        self.host.unix_time()
-    }
-
-    fn fill_random(&self, out: &mut [u8]) {
-        self.host.fill_random(out);
-    }
-
-    fn offload_job(&self, job: Box<dyn FnOnce() + Send>) {
-        self.host.offload_job(job);
     }
 }

@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use towline::dht::{Dht, DhtConfig};
 use towline::identity::{Identity, KeySize, PrivateKey, Validity};
 use towline::net::Net;
-use towline::{Channel, ChannelError, Config, ConnectionPolicy, Event, Node};
+use towline::{
+    Channel, ChannelError, Config, Connection, ConnectionPolicy, Event, LinkInfo, Node, PathKind, Use,
+};
 use towline_lab::{Host, Kind, Link, Network, Record, World};
 
 /// January 2027: the time of the lab.
@@ -235,6 +237,16 @@ pub async fn ping_pong(channel: &mut Channel, bytes: &[u8]) -> std::io::Result<(
     Ok(())
 }
 
+/// Sends so much, which is to arrive as it was sent.
+pub async fn transfer(near: &mut Channel, far: &mut Channel, len: usize) {
+    let words = bytes(len, len);
+    let mut heard = vec![0; len];
+    let (sent, read) = tokio::join!(near.write_all(&words), far.read_exact(&mut heard));
+    sent.unwrap();
+    read.unwrap();
+    assert!(heard == words, "what was sent is not what arrived");
+}
+
 /// What an error of a channel carries.
 pub fn channel_error(error: &std::io::Error) -> &ChannelError {
     let inner = error.get_ref().unwrap_or_else(|| panic!("{error:?} carries no channel error"));
@@ -257,6 +269,17 @@ pub async fn event<T>(
 /// Reproducible bytes that differ from place to place and from one `salt` to another.
 pub fn bytes(salt: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at.wrapping_mul(31) ^ (at >> 8) ^ salt.wrapping_mul(197)) as u8).collect()
+}
+
+/// The first link of this kind that works, once there is one.
+pub async fn link(connection: &Connection, kind: PathKind) -> LinkInfo {
+    loop {
+        let links = connection.links().await;
+        if let Some(link) = links.iter().find(|link| link.kind == kind && link.purpose != Use::Nothing) {
+            return link.clone();
+        }
+        pass(Duration::from_millis(100)).await;
+    }
 }
 
 /// Steps of virtual time in which the nodes can do what is left to do; used where the absence of something is shown.

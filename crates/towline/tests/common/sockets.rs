@@ -5,11 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use towline::net::{
-    BoxFuture, Changes, Interface, Net, Received, TcpConnect, TcpListener, TcpStream, UdpBind, UdpSocket,
-};
+use towline::net::{Net, Received, UdpSocket};
 use towline_lab::Host;
 
 /// What the system says when a program has too many files open (EMFILE).
@@ -17,12 +14,28 @@ const TOO_MANY: i32 = 24;
 
 /// UDP sockets that are open, and how many there have been at once.
 #[derive(Debug, Default)]
-pub struct Count {
+pub struct Counted {
     open: AtomicUsize,
     most: AtomicUsize,
 }
 
-impl Count {
+impl Counted {
+    /// A host that may have only so many, and their count.
+    pub fn on(host: &Host, limit: usize) -> (Arc<impl Net + use<>>, Arc<Self>) {
+        let count = Arc::<Self>::default();
+        let sockets = Arc::clone(&count);
+        let net = host.with_udp(move |host, options| {
+            if sockets.open() >= limit {
+                return Err(io::Error::from_raw_os_error(TOO_MANY));
+            }
+            let socket = Socket { io: host.bind_udp(options)?, count: Arc::clone(&sockets) };
+            let open = sockets.open.fetch_add(1, Ordering::Relaxed) + 1;
+            sockets.most.fetch_max(open, Ordering::Relaxed);
+            Ok(Box::new(socket))
+        });
+        (Arc::new(net), count)
+    }
+
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -32,24 +45,10 @@ impl Count {
     }
 }
 
-/// See the module.
-#[derive(Debug)]
-pub struct Counted {
-    host: Host,
-    limit: usize,
-    pub sockets: Arc<Count>,
-}
-
-impl Counted {
-    pub fn new(host: &Host, limit: usize) -> Self {
-        Self { host: host.clone(), limit, sockets: Arc::default() }
-    }
-}
-
 #[derive(Debug)]
 struct Socket {
     io: Box<dyn UdpSocket>,
-    count: Arc<Count>,
+    count: Arc<Counted>,
 }
 
 impl Drop for Socket {
@@ -73,53 +72,5 @@ impl UdpSocket for Socket {
 
     fn try_send(&self, payload: &[u8], to: SocketAddr) -> io::Result<()> {
         self.io.try_send(payload, to)
-    }
-}
-
-impl Net for Counted {
-    fn interfaces(&self) -> io::Result<Vec<Interface>> {
-        self.host.interfaces()
-    }
-
-    fn changes(&self) -> Changes {
-        self.host.changes()
-    }
-
-    fn bind_udp(&self, options: &UdpBind) -> io::Result<Box<dyn UdpSocket>> {
-        if self.sockets.open() >= self.limit {
-            return Err(io::Error::from_raw_os_error(TOO_MANY));
-        }
-        let socket = Socket { io: self.host.bind_udp(options)?, count: Arc::clone(&self.sockets) };
-        let open = self.sockets.open.fetch_add(1, Ordering::Relaxed) + 1;
-        self.sockets.most.fetch_max(open, Ordering::Relaxed);
-        Ok(Box::new(socket))
-    }
-
-    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Box<dyn TcpListener>> {
-        self.host.listen_tcp(addr)
-    }
-
-    fn connect_tcp(
-        &self,
-        to: SocketAddr,
-        options: TcpConnect,
-    ) -> BoxFuture<'static, io::Result<Box<dyn TcpStream>>> {
-        self.host.connect_tcp(to, options)
-    }
-
-    fn resolve(&self, host_port: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        self.host.resolve(host_port)
-    }
-
-    fn unix_time(&self) -> Duration {
-        self.host.unix_time()
-    }
-
-    fn fill_random(&self, out: &mut [u8]) {
-        self.host.fill_random(out);
-    }
-
-    fn offload_job(&self, job: Box<dyn FnOnce() + Send>) {
-        self.host.offload_job(job);
     }
 }
