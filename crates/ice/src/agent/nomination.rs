@@ -188,7 +188,7 @@ impl Agent {
             return false;
         }
         self.fail_pair(now, id, PairError::Superseded);
-        if self.config.paths == Paths::One
+        if self.ends_with_its_path()
             && matches!(&self.phase, Phase::Selected(selected) if selected.pair == id)
         {
             self.lose(LossReason::GivenUp);

@@ -104,7 +104,8 @@ impl Agent {
         let ours = !matches!(pair.link, Link::Accepted(_));
         if many && ours && !hopeless && (pair.was_valid || pair.rechecks < limit) {
             pair.again = Some(now + recheck * (1 << pair.rechecks.min(MAX_DOUBLINGS)));
-            pair.rechecks += 1;
+            // What was not sent was no try: the allowance of an address is renewed later than the tries are over.
+            pair.rechecks += u32::from(error != PairError::NotTried);
         }
     }
 

@@ -100,13 +100,9 @@ impl Budget {
         }
         let target = target.to_canonical();
         self.spent.retain(|_, spent| now.saturating_duration_since(spent.since) < self.config.memory);
-        if self.spent.len() >= MAX_TARGETS && !self.spent.contains_key(&target) {
-            return Err(PunchRefused::TooMany);
-        }
         if !self.has_left(target) {
             return Err(PunchRefused::Spent);
         }
-        self.spent.entry(target).or_insert(Spent { probes: 0, since: now });
         let free = self.config.max_sockets.saturating_sub(self.sockets());
         let granted = sockets.min(free.div_ceil(2));
         let id = AttemptId(self.joined);
@@ -141,7 +137,7 @@ impl Budget {
     /// The time between two probes of one attempt: an equal share of the rate, and of that to its address.
     fn interval(&self, id: AttemptId) -> Duration {
         let Some(own) = self.shares.get(&id) else { return Duration::ZERO };
-        let busy = || self.shares.values().filter(|share| !share.rests);
+        let busy = || self.shares.values().filter(|share| !share.rests && self.has_left(share.target));
         let beside = busy().filter(|share| share.target == own.target).count();
         let every = |count: usize, rate: u32| {
             Duration::from_secs(1) * u32::try_from(count).unwrap_or(u32::MAX) / rate.max(1)
@@ -152,15 +148,19 @@ impl Budget {
     /// Takes the right to send one probe.
     pub(super) fn take(&mut self, now: Instant, id: AttemptId) -> bool {
         let interval = self.interval(id);
-        let Some(share) = self.shares.get(&id).filter(|share| share.next <= now) else { return false };
-        let target = share.target;
-        if !self.has_left(target) {
+        let Some(share) = self.shares.get_mut(&id).filter(|share| share.next <= now) else { return false };
+        if self.spent.len() >= MAX_TARGETS && !self.spent.contains_key(&share.target) {
+            // The one that got least: who wants the account of a victim forgotten must have as much sent to a thousand others.
+            let least = self.spent.iter().min_by_key(|(_, spent)| spent.probes).map(|(ip, _)| *ip);
+            least.map(|ip| self.spent.remove(&ip));
+        }
+        let spent = self.spent.entry(share.target).or_insert(Spent { probes: 0, since: now });
+        if spent.probes >= self.config.max_per_target {
             return false;
         }
-        let Some(share) = self.shares.get_mut(&id) else { return false };
+        spent.probes += 1;
         // A driver that comes late may catch up on a few, not on a second's worth.
         share.next = share.next.max(now.checked_sub(4 * interval).unwrap_or(now)) + interval;
-        self.spent.entry(target).or_insert(Spent { probes: 0, since: now }).probes += 1;
         true
     }
 
@@ -259,5 +259,35 @@ mod tests {
         for count in sent(&mut budget, &ids[..2], now, 1000) {
             assert!((299..=306).contains(&count), "{count}");
         }
+    }
+
+    #[test]
+    fn many_addresses_take_the_place_of_those_that_got_least() {
+        let now = Instant::now();
+        let mut budget = Budget::new(BudgetConfig { max_per_target: 2, ..BudgetConfig::default() });
+        let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        let victim: IpAddr = [192, 0, 2, 1].into();
+        let one = budget.join(now, victim, 0).unwrap().0;
+        assert_eq!(sent(&mut budget, &[one], now, 100), [2]);
+        budget.leave(one);
+        for n in 0..3000 {
+            let id = budget.join(now, address(n), 0).expect("asking costs nobody's place").0;
+            assert!(budget.take(now, id));
+            budget.leave(id);
+        }
+        assert_eq!(budget.spent.len(), MAX_TARGETS);
+        assert_eq!(budget.join(now, victim, 0), Err(PunchRefused::Spent));
+    }
+
+    #[test]
+    fn whose_address_has_got_all_leaves_the_rate_to_others() {
+        let now = Instant::now();
+        let mut budget = Budget::new(BudgetConfig { max_per_target: 1000, ..BudgetConfig::default() });
+        let mut join = |n: u8| budget.join(now, IpAddr::from([192, 0, 2, n]), 0).unwrap().0;
+        let ids = [1, 2, 2, 2].map(&mut join);
+        let target = IpAddr::from([192, 0, 2, 2]);
+        budget.spent.insert(target, Spent { probes: 1000, since: now });
+        let sent = sent(&mut budget, &ids, now, 1000);
+        assert!((299..=306).contains(&sent[0]) && sent[1..] == [0; 3], "{sent:?}");
     }
 }
