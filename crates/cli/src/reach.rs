@@ -21,8 +21,8 @@ use crate::session::Session;
 const MOST_DEVICES: usize = 16;
 
 /// A device to dial.
-struct Device {
-    id: DeviceId,
+pub(crate) struct Device {
+    pub(crate) id: DeviceId,
     /// What its account announces. Where its certificate lies that does not tell: programs of 2023 publish at the short
     /// id only, so that it is looked for by both.
     key: Option<PublicKey>,
@@ -80,9 +80,7 @@ impl Session {
 
     fn dials(&self, devices: &[Device]) -> FuturesUnordered<impl Future<Output = Result<DeviceId, Failure>>> {
         let dial = async |device: &Device| {
-            if let Some(key) = &device.key
-                && let Err(error) = self.node().find(key).await
-            {
+            if let Err(error) = self.find_announced(device).await {
                 return Err(self.explain(device.id, &error).await);
             }
             self.dial(device.id).await.map(|_| device.id)
@@ -90,17 +88,16 @@ impl Session {
         devices.iter().map(dial).collect()
     }
 
-    /// The ids of the devices that are meant; at least one.
-    pub(crate) async fn devices_meant(
-        &self,
-        remote: &Remote,
-        output: &Output,
-    ) -> Result<Vec<DeviceId>, Failure> {
-        Ok(self.devices(remote, output).await?.iter().map(|device| device.id).collect())
+    /// Looks for the certificate of a device by the key that its account announces: a dial goes by its id alone.
+    pub(crate) async fn find_announced(&self, device: &Device) -> Result<(), ConnectError> {
+        match &device.key {
+            Some(key) => self.node().find(key).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The devices that are meant; at least one.
-    async fn devices(&self, remote: &Remote, output: &Output) -> Result<Vec<Device>, Failure> {
+    pub(crate) async fn devices(&self, remote: &Remote, output: &Output) -> Result<Vec<Device>, Failure> {
         let id = match remote {
             Remote::Device(device) => return Ok(vec![Device::from(*device)]),
             Remote::Certificate(chain) => {

@@ -124,22 +124,22 @@ impl Session {
             return Err(Failure::connecting(&ConnectError::OwnDevice(device), None));
         }
         self.joined().await?;
-        if let Some(known) = self.known.as_ref().filter(|known| known.bans_somebody()) {
-            // Not after the dial: nothing is had with it, not even that.
-            let chain = match self.node.find(device).await {
-                Ok(chain) => chain,
-                Err(error) => return Err(self.explain(device, &error).await),
-            };
-            if known.kind_of(&chain) == PeerKind::Banned {
-                return Err(Failure::Usage(format!(
-                    "{device} is banned here: see `towline contact unban`, and the file `trust` of the home directory"
-                )));
-            }
-        }
-        match self.node.dial(device).await {
+        // Not after the dial: nothing is had with it, not even that.
+        let dialled = match self.is_banned(device).await {
+            Ok(true) => return Err(banned(device)),
+            Ok(false) => self.node.dial(device).await,
+            Err(error) => Err(error),
+        };
+        match dialled {
             Ok(connection) => Ok(connection),
             Err(error) => Err(self.explain(device, &error).await),
         }
+    }
+
+    /// Whether a device is banned here. Its certificate is looked for, if anybody is.
+    pub(crate) async fn is_banned(&self, device: DeviceId) -> Result<bool, ConnectError> {
+        let Some(known) = self.known.as_ref().filter(|known| known.bans_somebody()) else { return Ok(false) };
+        Ok(known.kind_of(&self.node.find(device).await?) == PeerKind::Banned)
     }
 
     /// Waits for the DHT.
@@ -187,6 +187,13 @@ impl Session {
 
 const NO_DHT: &str = "No node of the DHT answers: check the network and --bootstrap; on a local network without \
                       internet, use --lan on both sides.";
+
+/// Nothing is had with a device that is banned.
+pub(crate) fn banned(device: DeviceId) -> Failure {
+    Failure::Usage(format!(
+        "{device} is banned here: see `towline contact unban`, and the file `trust` of the home directory"
+    ))
+}
 
 /// Who this device is.
 pub(crate) fn identity_event(identity: &Identity) -> Event {

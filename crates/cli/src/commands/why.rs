@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use towline::{Cause, ConnectError, ConnectionPolicy, DeviceId};
+use towline::{Cause, ConnectError, ConnectionPolicy};
 
 use crate::args::{Why, limit_steps};
 use crate::event::{Event, WhyEvent};
@@ -12,8 +12,8 @@ use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::known::Known;
 use crate::output::Output;
-use crate::reach::summary;
-use crate::session::{Role, Session};
+use crate::reach::{Device, summary};
+use crate::session::{Role, Session, banned};
 
 /// How often is looked what the attempt looks like so far.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,8 +31,8 @@ pub(crate) async fn run(args: Why, output: &Output, interrupt: Interrupt) -> Res
     let session = session.knowing(Some(known), Role::Dialling, output);
     session
         .run(&interrupt, async |session| {
-            let devices = session.devices_meant(&args.device, output).await?;
-            let looks = devices.iter().map(|device| look(session, *device, output));
+            let devices = session.devices(&args.device, output).await?;
+            let looks = devices.iter().map(|device| look(session, device, output));
             let (reached, failures): (Vec<_>, Vec<_>) =
                 join_all(looks).await.into_iter().partition(Result::is_ok);
             let failures: Vec<Failure> = failures.into_iter().filter_map(Result::err).collect();
@@ -42,10 +42,15 @@ pub(crate) async fn run(args: Why, output: &Output, interrupt: Interrupt) -> Res
 }
 
 /// Dials a device and tells what comes of it.
-async fn look(session: &Session, device: DeviceId, output: &Output) -> Result<(), Failure> {
-    let node = session.node();
+async fn look(session: &Session, meant: &Device, output: &Output) -> Result<(), Failure> {
+    let (node, device) = (session.node(), meant.id);
     if device == node.device() {
         return Err(session.explain(device, &ConnectError::OwnDevice(device)).await);
+    }
+    // If it is not found so, the dial says why.
+    let _ = session.find_announced(meant).await;
+    if session.is_banned(device).await == Ok(true) {
+        return Err(banned(device));
     }
     let dial = node.dial(device);
     tokio::pin!(dial);

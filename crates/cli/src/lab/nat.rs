@@ -53,7 +53,7 @@ pub(super) fn play(alice: Place, bob: Place, seed: u64, output: &Output) -> Resu
     played.map_err(|error| Failure::Internal(format!("the scene did not end: {error}")))
 }
 
-pub(super) fn addresses(host: &Host) -> Vec<IpAddr> {
+fn addresses(host: &Host) -> Vec<IpAddr> {
     let interfaces = host.interfaces().unwrap_or_default();
     let own = interfaces.iter().filter(|interface| !interface.loopback);
     own.flat_map(|interface| interface.addresses.iter().map(|own| own.addr)).collect()
@@ -93,19 +93,18 @@ fn outcome(world: &World, punch: Punch) -> LabEvent {
 }
 
 /// Names of addresses that only one in the world has.
-struct Names(BTreeMap<IpAddr, String>);
+pub(super) struct Names(BTreeMap<IpAddr, String>);
 
 impl Names {
-    fn of(world: &World, pair: &Pair) -> Self {
-        let mut names = BTreeMap::new();
-        let mut add =
-            |name: String, own: Vec<IpAddr>| names.extend(own.into_iter().map(|ip| (ip, name.clone())));
-        add(pair.rendezvous.name(), addresses(&pair.rendezvous));
-        for site in [&pair.a, &pair.b] {
-            match site.border() {
-                Some(border) => add(world.name(border.router.node()), border.router.addresses()),
-                None => add(site.host.name(), addresses(&site.host)),
-            }
+    /// Those of the servers, and of what the internet sees of the two sites.
+    pub(super) fn of(world: &World, servers: BTreeMap<IpAddr, String>, sites: [&Site; 2]) -> Self {
+        let mut names = servers;
+        for site in sites {
+            let (name, own) = match site.border() {
+                Some(border) => (world.name(border.router.node()), border.router.addresses()),
+                None => (site.host.name(), addresses(&site.host)),
+            };
+            names.extend(own.into_iter().map(|ip| (ip, name.clone())));
         }
         Self(names)
     }
@@ -116,11 +115,21 @@ impl Names {
             None => end.to_string(),
         }
     }
+
+    /// Whom a mapping is for.
+    pub(super) fn whom(&self, scope: Scope) -> String {
+        match scope {
+            Scope::Any => "everybody".to_owned(),
+            Scope::Address(ip) => self.0.get(&ip).cloned().unwrap_or_else(|| ip.to_string()),
+            Scope::End(end) => self.call(end),
+        }
+    }
 }
 
 /// What moved, and what the boxes did about it. What happens again is said once.
 fn timeline(world: &World, pair: &Pair) -> Vec<(Duration, String)> {
-    let names = Names::of(world, pair);
+    let rendezvous = addresses(&pair.rendezvous).into_iter().map(|ip| (ip, pair.rendezvous.name()));
+    let names = Names::of(world, rendezvous.collect(), [&pair.a, &pair.b]);
     let mut lines = Vec::new();
     for gateway in pair.a.gateways.iter().chain(&pair.b.gateways) {
         let name = world.name(gateway.router.node());
@@ -128,11 +137,7 @@ fn timeline(world: &World, pair: &Pair) -> Vec<(Duration, String)> {
             if let BoxEvent::Opened(mapped) = event
                 && mapped.transport == Transport::Udp
             {
-                let whom = match mapped.scope {
-                    Scope::Any => "everybody".to_owned(),
-                    Scope::Address(ip) => ip.to_string(),
-                    Scope::End(end) => names.call(end),
-                };
+                let whom = names.whom(mapped.scope);
                 let (inside, outside) = (mapped.inside, mapped.outside);
                 lines.push((at, format!("+ {name} maps {inside} to {outside}, for {whom}")));
             }

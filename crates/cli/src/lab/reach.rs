@@ -1,16 +1,15 @@
 //! A dial between two whole devices, as it is seen from above: the network, the steps of both sides, mappings, links.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use towline::{ConnectionState, DeviceId, Event, LinkInfo, Node, Use};
-use towline_lab::towline_nat::Scope;
 use towline_lab::{BoxEvent, NatHandle, Options, Place, World};
 
-use super::nat::{addresses, sides};
+use super::nat::{Names, sides};
 use super::tally::word;
 use super::trial::{LONGEST, Outcome, Trial};
 use crate::event::{LabEvent, LabReach};
@@ -140,19 +139,7 @@ impl Story {
 
 /// What the NATs opened from this time on.
 fn mappings(world: &World, trial: &Trial, since: Duration) -> Vec<(Duration, String)> {
-    let mut names: BTreeMap<IpAddr, String> = trial.town.names();
-    for device in [&trial.alice, &trial.bob] {
-        let site = &device.site;
-        let (name, own) = match site.border() {
-            Some(border) => (world.name(border.router.node()), border.router.addresses()),
-            None => (site.host.name(), addresses(&site.host)),
-        };
-        names.extend(own.into_iter().map(|ip| (ip, name.clone())));
-    }
-    let call = |end: SocketAddr| match names.get(&end.ip()) {
-        Some(name) => format!("{name}:{}", end.port()),
-        None => end.to_string(),
-    };
+    let names = Names::of(world, trial.town.names(), [&trial.alice.site, &trial.bob.site]);
     let mut notes = Vec::new();
     for gateway in trial.alice.site.gateways.iter().chain(&trial.bob.site.gateways) {
         let name = world.name(gateway.router.node());
@@ -162,11 +149,7 @@ fn mappings(world: &World, trial: &Trial, since: Duration) -> Vec<(Duration, Str
         });
         let opened: Vec<_> = opened.collect();
         for (at, mapped) in opened.iter().take(MOST_MAPPINGS) {
-            let whom = match mapped.scope {
-                Scope::Any => "everybody".to_owned(),
-                Scope::Address(ip) => names.get(&ip).cloned().unwrap_or_else(|| ip.to_string()),
-                Scope::End(end) => call(end),
-            };
+            let whom = names.whom(mapped.scope);
             let (transport, inside, outside) = (mapped.transport, mapped.inside, mapped.outside);
             notes.push((*at, format!("+ {name} maps {transport:?} {inside} to {outside}, for {whom}")));
         }
