@@ -182,8 +182,10 @@ pub struct Running {
 impl Running {
     /// Acts on the router while it works. Packets wait meanwhile.
     pub fn with<T>(&self, act: impl FnOnce(&mut Router, Duration) -> T) -> T {
+        let mut crossing = self.shared.crossing();
+        // Not before it was waited for: packets have passed meanwhile, and time must not go back.
         let now = self.shared.start.elapsed();
-        act(&mut self.shared.crossing().router, now)
+        act(&mut crossing.router, now)
     }
 
     /// Makes the line between the router and the outside like this, up and down; before, it carries everything at once. What is on
