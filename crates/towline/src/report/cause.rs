@@ -130,8 +130,6 @@ pub enum Cause {
     MalformedThere,
     /// No datagram leaves the device's network, as it says itself.
     UdpBlockedThere,
-    /// The device's network rejects what comes: refused or forbidden.
-    RejectedThere,
     /// The device answered, then no packet of it was seen: it hangs, went away, or its network drops everything.
     SilentThere,
     /// All that the device offers is an address on a relay, and that does not answer.
@@ -157,6 +155,8 @@ pub enum Cause {
     },
     /// Small packets arrive, large ones do not.
     LargePacketsLost,
+    /// What this side sends is rejected: refused or forbidden. At which end cannot be seen from here.
+    Rejected,
     /// What this side sends is lost, what the other sends arrives.
     LostOutward,
     /// What the other side sends is lost, what this one sends arrives.
@@ -197,7 +197,8 @@ impl Cause {
             | Self::RelayFull { .. }
             | Self::RelayRefuses { .. }
             | Self::RelayBroken { .. }
-            | Self::RelayLost { .. } => Side::Server,
+            | Self::RelayLost { .. }
+            | Self::RelayThere => Side::Server,
             Self::NotFoundThere
             | Self::OfflineThere
             | Self::RefusedThere
@@ -208,9 +209,7 @@ impl Cause {
             | Self::ChainThere
             | Self::MalformedThere
             | Self::UdpBlockedThere
-            | Self::RejectedThere
             | Self::SilentThere
-            | Self::RelayThere
             | Self::ImpostorThere
             | Self::HandshakeThere => Side::There,
             Self::NoCommonFamily
@@ -218,6 +217,7 @@ impl Cause {
             | Self::RandomNats { .. }
             | Self::HardNats { .. }
             | Self::LargePacketsLost
+            | Self::Rejected
             | Self::LostOutward
             | Self::LostInward
             | Self::NothingPasses
@@ -265,7 +265,6 @@ impl Cause {
             Self::ChainThere => "chain_there",
             Self::MalformedThere => "malformed_there",
             Self::UdpBlockedThere => "udp_blocked_there",
-            Self::RejectedThere => "rejected_there",
             Self::SilentThere => "silent_there",
             Self::RelayThere => "relay_there",
             Self::ImpostorThere => "impostor_there",
@@ -275,6 +274,7 @@ impl Cause {
             Self::RandomNats { .. } => "random_nats",
             Self::HardNats { .. } => "hard_nats",
             Self::LargePacketsLost => "large_packets_lost",
+            Self::Rejected => "rejected",
             Self::LostOutward => "lost_outward",
             Self::LostInward => "lost_inward",
             Self::NothingPasses => "nothing_passes",
@@ -353,7 +353,6 @@ impl Cause {
             Self::UdpBlockedThere => {
                 "Let UDP out in the firewall there, or configure on both sides a relay that is spoken to over TCP."
             }
-            Self::RejectedThere => "Open the firewall there for the program, or configure a relay.",
             Self::SilentThere => "See whether the program there still runs, and what its firewall lets in.",
             Self::RelayThere => "The relay of the device has to be looked at, on its side.",
             Self::ImpostorThere => "Do not trust this network: somebody answers in the name of the device.",
@@ -372,6 +371,9 @@ impl Cause {
             }
             Self::LargePacketsLost => {
                 "Somewhere on the way a link is narrower than it says: lower the MTU, or let ICMP through (RFC 4821)."
+            }
+            Self::Rejected => {
+                "Let the program through the firewalls, first that of the device, then the one here; or configure a relay."
             }
             Self::LostOutward => "Look at the firewalls on the way from here to the device.",
             Self::LostInward => "Look at the firewalls on the way from the device to here.",
@@ -454,9 +456,6 @@ impl fmt::Display for Cause {
             Self::ChainThere => "the certificate chain of the device does not hold",
             Self::MalformedThere => "the device has no candidates, or they are malformed",
             Self::UdpBlockedThere => "the device's network lets no UDP out",
-            Self::RejectedThere => {
-                "the device's network rejects what comes: a firewall there refuses or forbids it"
-            }
             Self::SilentThere => {
                 "the device answered, and then fell silent: it hangs or went away, or its firewall drops everything"
             }
@@ -480,6 +479,9 @@ impl fmt::Display for Cause {
             }
             Self::HardNats { relay: true } => "the NATs of the two sides let no direct path through",
             Self::LargePacketsLost => "large packets vanish on the way between the two; small ones arrive",
+            Self::Rejected => {
+                "what is sent from here to the device is refused or forbidden, by a firewall there or here"
+            }
             Self::LostOutward => "what is sent from here is lost on the way; what the device sends arrives",
             Self::LostInward => "what the device sends is lost on the way; what is sent from here arrives",
             Self::NothingPasses => "none of the device's own addresses answers, and nothing comes from them",

@@ -11,6 +11,7 @@ use super::dates::{Dates, Span};
 use super::servers::{Asked, Said};
 use super::{CandidateReport, PairReport, Report, Surroundings};
 use crate::error::{ConnectError, Step};
+use crate::info::LinkInfo;
 use crate::path::Use;
 use crate::reach::PunchReport;
 use crate::signal::Plight;
@@ -39,6 +40,8 @@ pub(super) struct Evidence {
     pub(super) relayed: bool,
     /// The relay of ours that all of them go by, as `host:port`.
     pub(super) relay: Option<String>,
+    /// All of them go to an address of the peer on a relay.
+    pub(super) relay_there: bool,
     /// Both are seen at one outside address.
     pub(super) one_outside: bool,
     /// What servers say of us.
@@ -135,6 +138,7 @@ impl Evidence {
             ),
             relayed: report.is_relayed(),
             relay: common_relay(report, &around.asked),
+            relay_there: report.links.iter().all(|link| is_relay_of_peer(report, link)),
             one_outside: share_outside(&report.here, &report.there),
             udp: pairs(false),
             tcp: pairs(true),
@@ -173,6 +177,13 @@ fn common_relay(report: &Report, asked: &[Asked]) -> Option<String> {
     let same = report.links.iter().all(|link| link.path.local == first);
     let relay = asked.iter().find(|server| server.relayed.contains(&first))?;
     same.then(|| relay.host().to_owned())
+}
+
+/// Whether a path goes to an address of the peer on a relay.
+fn is_relay_of_peer(report: &Report, link: &LinkInfo) -> bool {
+    let of_relay = |candidate: &CandidateReport| candidate.kind == CandidateKind::Relayed;
+    let mut relays = report.there.iter().filter(|candidate| of_relay(candidate));
+    relays.any(|candidate| candidate.address == link.path.remote)
 }
 
 /// Whether both sides have a candidate that others see at one address.

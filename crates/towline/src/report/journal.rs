@@ -183,8 +183,9 @@ impl Journal {
             return None;
         }
         match self.report(now, None, Vec::new()).cause()? {
-            Cause::LostOutward => Some(Plight::Unheard),
+            Cause::LostOutward | Cause::Rejected => Some(Plight::Unheard),
             Cause::UdpBlockedHere | Cause::OnlyWebHere => Some(Plight::NoDatagrams),
+            Cause::SilentThere | Cause::NothingPasses => Some(Plight::Deaf),
             _ => None,
         }
     }

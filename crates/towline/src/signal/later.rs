@@ -35,6 +35,8 @@ pub enum Plight {
     Unheard,
     /// No datagram gets out of the sender's network.
     NoDatagrams,
+    /// Nothing comes at all, and nothing is answered: the sender, at least, is there.
+    Deaf,
 }
 
 impl Plight {
@@ -42,6 +44,7 @@ impl Plight {
         match self {
             Self::Unheard => 1,
             Self::NoDatagrams => 2,
+            Self::Deaf => 3,
         }
     }
 
@@ -50,6 +53,7 @@ impl Plight {
         match code {
             1 => Some(Self::Unheard),
             2 => Some(Self::NoDatagrams),
+            3 => Some(Self::Deaf),
             _ => None,
         }
     }

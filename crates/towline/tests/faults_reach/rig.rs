@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use towline::identity::Identity;
-use towline::{Cause, Config, Node, Reach, Relay, RelaySecret, RelayTransport, Report, Side};
+use towline::{
+    Cause, Config, ConnectionState, Node, Reach, Relay, RelaySecret, RelayTransport, Report, Side,
+};
 use towline_lab::towline_nat::Config as Nat;
 use towline_lab::{Host, Link, NatBox, NatHandle, Network, Plan, Prefix, World};
 use towline_turn::{PeerPolicy, ServerConfig, Users};
@@ -235,38 +237,64 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(crate) fn by(&self, at: At) -> Option<&Report> {
+    fn by(&self, at: At) -> Option<&Report> {
         match at {
             At::Dialler => self.dialler.as_ref(),
             At::Answerer => self.answerer.as_ref(),
         }
     }
 
-    /// The cause that one side decides on.
-    pub(crate) fn cause(&self, at: At) -> Option<&Cause> {
-        self.by(at).and_then(Report::cause)
+    fn report(&self, at: At) -> &Report {
+        self.by(at).unwrap_or_else(|| panic!("{at:?} has nothing to say"))
     }
 
-    /// This side names the fault, which is its own or is a server's.
+    /// This side, which the fault befalls or neither side alone, decides on this cause, and does not blame the other for anything.
     pub(crate) fn names(&self, at: At, cause: &Cause) {
-        let report = self.by(at).unwrap_or_else(|| panic!("{at:?} has nothing to say"));
+        self.says(at, cause, Side::There);
+    }
+
+    /// This side, which is well, decides on this cause, and takes nothing for a fault of its own.
+    pub(crate) fn blames(&self, at: At, cause: &Cause) {
+        self.says(at, cause, Side::Here);
+    }
+
+    fn says(&self, at: At, cause: &Cause, innocent: Side) {
+        let report = self.report(at);
         assert_eq!(report.cause(), Some(cause), "{at:?}\n{report}");
+        let blamed = report.causes.iter().find(|cause| cause.side() == innocent);
+        assert_eq!(blamed, None, "{at:?}\n{report}");
     }
 
-    /// This side, which is well, takes the fault for one of these, and for none of its own.
-    pub(crate) fn blames(&self, at: At, causes: &[Cause]) {
-        let report = self.by(at).unwrap_or_else(|| panic!("{at:?} has nothing to say"));
-        let cause = report.cause().unwrap_or_else(|| panic!("{at:?} finds nothing wrong\n{report}"));
-        assert!(causes.contains(cause), "{at:?} says {cause:?}\n{report}");
-        assert_ne!(cause.side(), Side::Here);
+    /// The connection stands, and this is all that this side finds wrong.
+    pub(crate) fn stands(&self, at: At, causes: &[Cause]) {
+        let report = self.report(at);
+        assert_eq!(
+            (report.state, report.causes.as_slice()),
+            (ConnectionState::Established, causes),
+            "{report}"
+        );
     }
 
-    /// If this side, which is well, has heard of the attempt at all, it does not take the blame.
-    pub(crate) fn clears(&self, at: At) {
-        if let Some(report) = self.by(at) {
-            let blamed = report.causes.iter().find(|cause| cause.side() == Side::Here);
-            assert_eq!(blamed, None, "{at:?}\n{report}");
+    /// A device that the world does not reach: if it dials, it names this; if it is dialled, it does not hear of it.
+    pub(crate) fn cut_off(&self, at: At, cause: &Cause) {
+        match at {
+            At::Dialler => self.names(at, cause),
+            At::Answerer => self.knows_nothing(at),
         }
+        self.is_not_told(at);
+    }
+
+    /// A device that cannot even ask, or answer: the other has not heard of it, or hears nothing.
+    pub(crate) fn is_not_told(&self, at: At) {
+        match at {
+            At::Dialler => self.knows_nothing(at.other()),
+            At::Answerer => self.blames(at.other(), &Cause::OfflineThere),
+        }
+    }
+
+    /// This side has not heard of the attempt, so it blames nobody.
+    pub(crate) fn knows_nothing(&self, at: At) {
+        assert!(self.by(at).is_none(), "{at:?}\n{}", self.report(at));
     }
 }
 

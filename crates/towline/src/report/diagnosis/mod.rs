@@ -23,6 +23,9 @@ use network::{is_out_of_mappings, of_network, of_servers, of_transports};
 /// After this time without a sign of it something that usually takes a tenth of it counts as missing.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// What the peer says of what it meets with takes this long, by the DHT.
+const WORD: Duration = Duration::from_millis(800);
+
 /// What is wrong, the deciding cause first; nothing, as long as all goes well.
 pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -37,7 +40,9 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
             // If all went by a relay, that is nearer.
             causes.extend(evidence.relay.clone().map(|relay| Cause::RelayLost { relay }));
             causes.extend(beside.iter().filter(|cause| matches!(cause, Cause::RelayLost { .. })).cloned());
-            causes.push(Cause::SilentThere);
+            if causes.is_empty() {
+                causes.push(if evidence.relay_there { Cause::RelayThere } else { Cause::SilentThere });
+            }
         }
         causes.extend(of_relayed(evidence));
     } else {
@@ -49,9 +54,10 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
             let relays: Vec<Cause> = beside.iter().filter(|cause| is_of_relay(cause)).cloned().collect();
             causes.splice(0..0, relays);
         }
-        // What is shown in a handshake counts for a time.
-        Some(Cause::PathBroke | Cause::HandshakeThere | Cause::LargePacketsLost) => {
-            causes.splice(0..0, dates.clone());
+        // What is shown in a handshake counts for a time, so that such a clock is enough to break it.
+        Some(Cause::PathBroke | Cause::HandshakeThere | Cause::LargePacketsLost) if dates.is_some() => {
+            causes.clear();
+            causes.extend(dates.clone());
         }
         _ => {}
     }
@@ -233,15 +239,12 @@ fn of_path(evidence: &Evidence) -> Cause {
     if evidence.told == Some(Plight::Unheard) && received == 0 && valid == 0 {
         return Cause::LostInward;
     }
-    // A host says so, and lets nothing in; what it sends may come nevertheless.
-    if refused > 0 && valid == 0 {
-        return Cause::RejectedThere;
+    // Who says so, in whose name, is not to be seen; what the peer sends may come nevertheless.
+    if (refused > 0 && valid == 0) || (all > 0 && unreachable == all) {
+        return Cause::Rejected;
     }
     if valid == 0 && received > 0 {
         return Cause::LostOutward;
-    }
-    if all > 0 && unreachable == all {
-        return Cause::RejectedHere;
     }
     if evidence.told == Some(Plight::NoDatagrams) {
         return Cause::UdpBlockedThere;
@@ -266,8 +269,9 @@ fn of_path(evidence: &Evidence) -> Cause {
     if matches!(stun.mapping, Mapping::Dependent { .. }) || evidence.punch.as_ref().is_some_and(punched) {
         return Cause::HardNats { relay: has_relay(evidence) };
     }
-    // Whoever is on the internet itself, and has our addresses, has its own checks here by now.
-    if there.open > 0 && here.public > 0 {
+    // Whoever is on the internet itself, and has our addresses, has its own checks here by now, or says that it hears nothing.
+    let says_nothing = evidence.told.is_none() && evidence.looked >= PATIENCE + WORD;
+    if there.open > 0 && here.public > 0 && says_nothing {
         return Cause::SilentThere;
     }
     Cause::NothingPasses

@@ -93,11 +93,11 @@ fn sides_without_a_common_family() {
 #[test]
 fn what_pairs_met_with() {
     let tcp = Pairs { all: 2, refused: 2, sent: 0, ..Pairs::default() };
-    is(&Evidence { tcp, ..pathless() }, &Cause::RejectedThere);
+    is(&Evidence { tcp, ..pathless() }, &Cause::Rejected);
     let tcp = Pairs { received: 3, ..tcp };
-    is(&Evidence { tcp, ..pathless() }, &Cause::RejectedThere);
+    is(&Evidence { tcp, ..pathless() }, &Cause::Rejected);
     let tcp = Pairs { all: 2, unreachable: 2, ..Pairs::default() };
-    is(&Evidence { tcp, ..pathless() }, &Cause::RejectedHere);
+    is(&Evidence { tcp, ..pathless() }, &Cause::Rejected);
     let udp = Pairs { all: 2, silent: 2, sent: 12, received: 5, ..Pairs::default() };
     is(&Evidence { udp, ..pathless() }, &Cause::LostOutward);
     let udp = Pairs { received: 0, ..udp };
@@ -107,7 +107,10 @@ fn what_pairs_met_with() {
     is(&Evidence { there, udp, ..pathless() }, &Cause::RelayThere);
     is(&Evidence { udp, one_outside: true, ..pathless() }, &Cause::Isolated);
     let there = Families { v4: 1, public: 1, open: 1, ..Families::default() };
-    is(&Evidence { there, udp, ..pathless() }, &Cause::SilentThere);
+    is(&Evidence { there, udp, ..pathless() }, &Cause::NothingPasses);
+    let silent = Evidence { there, udp, looked: PATIENCE + WORD, ..pathless() };
+    is(&silent, &Cause::SilentThere);
+    is(&Evidence { told: Some(Plight::Deaf), ..silent }, &Cause::NothingPasses);
 }
 
 #[test]
@@ -277,7 +280,9 @@ fn a_connection_that_stands_and_hears_nothing() {
     evidence.links = (2, 0);
     assert_eq!(diagnose(&evidence), [Cause::SilentThere]);
     evidence.relay = Some("relay.example:3478".into());
-    is(&evidence, &Cause::RelayLost { relay: "relay.example:3478".into() });
+    assert_eq!(diagnose(&evidence), [Cause::RelayLost { relay: "relay.example:3478".into() }]);
+    (evidence.relay, evidence.relay_there) = (None, true);
+    assert_eq!(diagnose(&evidence), [Cause::RelayThere], "its relay is no fault of the device");
     evidence.around.addresses = Some(0);
     assert_eq!(diagnose(&evidence), [Cause::NoNetworkHere]);
 }
@@ -290,7 +295,7 @@ fn a_wrong_clock_breaks_handshakes() {
         dates,
         ..Evidence::default()
     };
-    assert_eq!(diagnose(&evidence), [Cause::ClockHere, Cause::PathBroke]);
+    assert_eq!(diagnose(&evidence), [Cause::ClockHere]);
     evidence.error = Some(ConnectError::Refused(RefusalReason::Busy));
     assert_eq!(diagnose(&evidence), [Cause::BusyThere, Cause::ClockHere]);
 }
