@@ -6,6 +6,7 @@ mod dht;
 mod ice;
 mod identity;
 mod mux;
+mod portmap;
 mod sip;
 mod tls;
 mod towline;
@@ -94,6 +95,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "channeler-packet", run: channeler::packet, limit: 1500, words: channeler::WORDS },
     Target { name: "turn-client", run: turn::client, limit: 8192, words: turn::ATTRIBUTES },
     Target { name: "turn-server", run: turn::server, limit: 8192, words: turn::ATTRIBUTES },
+    Target { name: "portmap-pcp", run: portmap::pcp, limit: 1200, words: portmap::PACKETS },
+    Target { name: "portmap-natpmp", run: portmap::natpmp, limit: 64, words: portmap::PACKETS },
+    Target { name: "portmap-search", run: portmap::search, limit: 2048, words: portmap::SEARCH },
+    Target { name: "portmap-response", run: portmap::response, limit: 8192, words: portmap::RESPONSES },
+    Target { name: "portmap-description", run: portmap::description, limit: 65536, words: portmap::ELEMENTS },
+    Target { name: "portmap-action", run: portmap::action, limit: 8192, words: portmap::ELEMENTS },
     Target { name: "towline-request", run: towline::request, limit: 4096, words: towline::KEYS },
     Target { name: "towline-later", run: towline::later, limit: 4096, words: towline::KEYS },
     Target { name: "towline-relay", run: towline::relay, limit: 1024, words: towline::RELAYS },

@@ -6,6 +6,8 @@ use super::location::Location;
 const MAX_HEAD: usize = 16 * 1024;
 /// Longest body of a response, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
+/// Longest line that says how long a chunk is, in bytes; longer ones would be read again with every byte that comes.
+const MAX_CHUNK_LINE: usize = 256;
 /// Most header fields.
 const HEADERS: usize = 64;
 
@@ -69,7 +71,10 @@ enum Length {
 #[derive(Debug, Default)]
 pub struct Reader {
     received: Vec<u8>,
+    /// Status, where what was not looked at begins, and how the body ends.
     head: Option<(u16, usize, Length)>,
+    /// What is in the chunks so far.
+    body: Vec<u8>,
 }
 
 impl Reader {
@@ -82,13 +87,14 @@ impl Reader {
         if self.head.is_none() {
             self.head = parse_head(&self.received)?;
         }
-        match self.head {
+        match &mut self.head {
             Some((status, at, Length::Known(len))) => {
-                let body = self.received.get(at..at + len);
-                Ok(body.map(|body| Response { status, body: body.to_vec() }))
+                let body = self.received.get(*at..*at + *len);
+                Ok(body.map(|body| Response { status: *status, body: body.to_vec() }))
             }
             Some((status, at, Length::Chunked)) => {
-                Ok(unchunk(&self.received[at..])?.map(|body| Response { status, body }))
+                let whole = unchunk(&self.received, at, &mut self.body)?;
+                Ok(whole.then(|| Response { status: *status, body: std::mem::take(&mut self.body) }))
             }
             Some((_, _, Length::Close)) | None => Ok(None),
         }
@@ -131,26 +137,29 @@ fn parse_head(received: &[u8]) -> Result<Option<(u16, usize, Length)>, HttpError
     Ok(Some((status, at, length)))
 }
 
-/// Joins the chunks (RFC 9112 section 7.1), if the last is there.
-fn unchunk(mut rest: &[u8]) -> Result<Option<Vec<u8>>, HttpError> {
-    let mut body = Vec::new();
+/// Moves the chunks (RFC 9112 section 7.1) that are whole, from `at` on, to the `body`. True if the last is among them.
+fn unchunk(received: &[u8], at: &mut usize, body: &mut Vec<u8>) -> Result<bool, HttpError> {
     loop {
+        let rest = &received[*at..];
         let (start, size) = match httparse::parse_chunk_size(rest) {
             Ok(httparse::Status::Complete(found)) => found,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(HttpError::Malformed),
+            Ok(httparse::Status::Partial) if rest.len() <= MAX_CHUNK_LINE => return Ok(false),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(HttpError::Malformed),
         };
+        if start > MAX_CHUNK_LINE {
+            return Err(HttpError::Malformed);
+        }
         if size == 0 {
-            return Ok(Some(body));
+            return Ok(true);
         }
         let size = usize::try_from(size).ok().filter(|size| *size <= MAX_BODY).ok_or(HttpError::TooLong)?;
-        let Some(chunk) = rest.get(start..start + size + 2) else { return Ok(None) };
+        let Some(chunk) = rest.get(start..start + size + 2) else { return Ok(false) };
         let (chunk, end) = chunk.split_at(size);
         if end != b"\r\n" {
             return Err(HttpError::Malformed);
         }
         body.extend_from_slice(chunk);
-        rest = &rest[start + size + 2..];
+        *at += start + size + 2;
     }
 }
 
@@ -204,6 +213,9 @@ mod tests {
         assert_eq!(read(&format!("{chunked}ffffffff\r\n")), Err(HttpError::TooLong));
         assert_eq!(read(&format!("{chunked}2\r\nhello\r\n")), Err(HttpError::Malformed));
         assert_eq!(read(&format!("{chunked}xyz\r\n")), Err(HttpError::Malformed));
+        let line = format!("{chunked}2;{}", "x".repeat(MAX_CHUNK_LINE));
+        assert_eq!(read(&line), Err(HttpError::Malformed), "also before its end");
+        assert_eq!(read(&format!("{line}\r\nhe\r\n0\r\n\r\n")), Err(HttpError::Malformed));
         assert_eq!(
             read(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "a".repeat(MAX_HEAD + MAX_BODY))),
             Err(HttpError::TooLong)

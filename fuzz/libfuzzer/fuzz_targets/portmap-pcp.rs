@@ -1,0 +1,4 @@
+//! `portmap-pcp` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| towline_fuzz::run_one("portmap-pcp", input));
