@@ -38,9 +38,10 @@ pub(super) fn of_network(evidence: &Evidence) -> Option<Cause> {
     Some(if dht.heard || asked { Cause::OfflineHere } else { Cause::DhtDown })
 }
 
-/// One node that is known from before may be gone; several are not at once.
+/// One node that is known from before may be gone; several are not at once, and while one is asked in vain again, others are asked
+/// as well: if they do not answer either, it is all that are known.
 fn is_silent(dht: &Vitals) -> bool {
-    dht.silence >= SILENCE && (!dht.heard || dht.silent > 1)
+    dht.silence >= SILENCE && (!dht.heard || dht.silent > 1 || dht.silence >= 2 * SILENCE)
 }
 
 /// Datagrams get out and back.

@@ -323,6 +323,8 @@ fn a_network_that_is_down_here_is_nobody_elses_fault() {
     let mut evidence = silent_dht(Step::Signalling);
     (evidence.around.dht.heard, evidence.around.dht.silent) = (true, 1);
     is(&evidence, &Cause::OfflineThere);
+    evidence.around.dht.silence = 2 * crate::dht::SILENCE;
+    is(&evidence, &Cause::OfflineHere);
     let mut evidence = silent_dht(Step::Certificate);
     evidence.around.asked = vec![server("stun.example:3478", false, Said::Silent)];
     is(&evidence, &Cause::OfflineHere);
