@@ -34,7 +34,7 @@ const FIRST_WORDS: Duration = Duration::from_millis(100);
 /// Candidates that come later are gathered for this time before they are sent,
 const GATHER: Duration = Duration::from_millis(50);
 /// in this many values at first, and then in one after each pause: a connection may look for new paths as long as it lives.
-const LATER_VALUES: u32 = 4;
+const LATER_VALUES: u32 = 8;
 const LATER_PAUSE: Duration = Duration::from_secs(4);
 /// As many wait.
 const LATER_QUEUE: usize = 8;

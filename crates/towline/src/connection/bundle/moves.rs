@@ -59,8 +59,8 @@ enum State {
     Steady,
     /// Nothing answers since then.
     Silent(Instant),
-    /// New paths are looked for, until then. This many restarts were begun for it.
-    Adrift { until: Instant, tries: u32 },
+    /// New paths are looked for, until then. This many restarts were begun for it, and then comes the next.
+    Adrift { until: Instant, tries: u32, again: Option<Instant> },
 }
 
 /// The peer restarts too often.
@@ -89,7 +89,7 @@ impl Moves {
         let state = match self.state {
             State::Steady => None,
             State::Silent(since) => Some(since + GRACE),
-            State::Adrift { until, .. } => Some(until),
+            State::Adrift { until, again, .. } => Some(again.map_or(until, |again| again.min(until))),
         };
         [state, self.due, self.by_dht].into_iter().flatten().min()
     }
@@ -103,7 +103,7 @@ impl Moves {
     fn drift(&mut self, now: Instant, limit: Duration) {
         if !self.is_adrift() {
             tracing::debug!("no path works: looking for others");
-            self.state = State::Adrift { until: now + limit, tries: 0 };
+            self.state = State::Adrift { until: now + limit, tries: 0, again: None };
             self.restart_soon(now);
         }
     }
@@ -163,7 +163,8 @@ impl Bundle {
             }
             State::Silent(_) | State::Adrift { .. } => {}
         }
-        if self.moves.due.is_some_and(|at| at <= now) {
+        let again = if let State::Adrift { again, .. } = self.moves.state { again } else { None };
+        if [self.moves.due, again].into_iter().flatten().any(|at| at <= now) {
             self.begin_restart(now);
             moved = true;
         }
@@ -178,8 +179,8 @@ impl Bundle {
 
     fn begin_restart(&mut self, now: Instant) {
         self.moves.due = None;
-        if let State::Adrift { tries, .. } = &mut self.moves.state {
-            self.moves.due = Some(now + LONGEST_PAUSE.min(PAUSE * (2 << (*tries).min(8))));
+        if let State::Adrift { tries, again, .. } = &mut self.moves.state {
+            *again = Some(now + LONGEST_PAUSE.min(PAUSE * (2 << (*tries).min(8))));
             *tries += 1;
             self.wires.outward.doubt(now);
         }
