@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use interop::{Dhtnode, Peer, Put, PyOpendht, eventually, require};
 use towline::dht::{Dht, DhtConfig, InfoHash, ListenEvent, Listening, PutOptions, Query, SecureValue, Value};
 use towline::net::Os;
+use towline_dht::fragment::PART_BYTES;
 use towline_identity::{DeviceId, GenerateOptions, Identity, KeySize, ShortId};
 
 const KEY: &str = "1123456789012345678901234567890123456789";
@@ -316,7 +317,7 @@ async fn a_large_value_reaches_an_old_node_at_the_first_try() -> Result<()> {
     let ours = start_ours(Some(dhtnode.address())).await?;
     soon("our node to join", ours.connected()).await??;
     // Its buffer has no room for all parts at once, and a lost one makes us send all of them again.
-    let parts = LENGTH.div_ceil(1280) as u64;
+    let parts = LENGTH.div_ceil(PART_BYTES) as u64;
     for _ in 0..10 {
         let before = ours.stats().await?;
         let value = Value::new(0, 0, blob(LENGTH));

@@ -61,7 +61,7 @@ use listen::Socket;
 use ops::Op;
 use peers::Peers;
 use reach::Reach;
-use request::{Due, Requests};
+use request::{Due, Purpose, Requests};
 use rtt::RoundTrip;
 use search::{Search, SearchKey};
 use table::Table;
@@ -240,6 +240,9 @@ impl Node {
                     }
                     if late && let Some(node) = node {
                         self.request_late(node, &purpose);
+                    }
+                    if purpose == Purpose::Bootstrap {
+                        self.bootstrap_late(Family::of(&to));
                     }
                 }
             }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use super::Node;
-use super::event::{Event, OpId, PutOptions};
+use super::event::{Event, OpId, PutOptions, Status};
 use super::family::Family;
 use super::ops::Op;
+use super::request::{Open, Purpose};
 use super::search::{Ask, Heads, Search, SearchKey};
 use crate::fragment::INLINE_MAX_BYTES;
 use crate::store::Origin;
@@ -258,24 +259,48 @@ impl Node {
         self.finish_put_if_over(op);
     }
 
+    /// Tells of a put that is over, or only waits for a family in which nobody answers; there it goes on in silence.
     fn finish_put_if_over(&mut self, op: OpId) {
-        let Some(Op::Put(put)) = self.ops.get_mut(&op) else { return };
-        if !put.pending.is_empty() || put.reported {
+        let Some(Op::Put(put)) = self.ops.get(&op) else { return };
+        let over = put.pending.is_empty();
+        let enough = || {
+            let unheard = |family: &Family| self.is_unheard(*family);
+            !put.hand_on && !put.stored_at.is_empty() && put.pending.iter().all(unheard)
+        };
+        if !over && (put.reported || !enough()) {
             return;
         }
-        put.reported = true;
+        let Some(Op::Put(put)) = self.ops.get_mut(&op) else { return };
+        let told = std::mem::replace(&mut put.reported, true);
         let stored_at = put.stored_at.len();
         let (key, id, hand_on) = (put.key, put.value.id, put.hand_on);
-        if !put.permanent {
+        if over && !put.permanent {
             self.ops.remove(&op);
         }
         if hand_on {
             if stored_at > 0 {
                 self.store.discard(&key, id);
             }
-            return;
+        } else if !told {
+            self.push_event(Event::PutDone { op, ok: stored_at > 0, stored_at });
         }
-        self.push_event(Event::PutDone { op, ok: stored_at > 0, stored_at });
+    }
+
+    /// Whether a family seems to lead nowhere: nobody answers, and nobody has just been asked for the first time.
+    fn is_unheard(&self, family: Family) -> bool {
+        let fresh = |open: &Open| {
+            open.purpose == Purpose::Bootstrap && Family::of(&open.to) == family && !open.is_late()
+        };
+        self.nets[family].status != Status::Connected && !self.requests.any(fresh)
+    }
+
+    /// Nobody answers at a bootstrap address so far: no put need wait for that.
+    pub(super) fn bootstrap_late(&mut self, family: Family) {
+        let waits = |op: &Op| matches!(op, Op::Put(put) if put.pending.contains(&family));
+        let ops: Vec<OpId> = self.ops.iter().filter(|(_, op)| waits(op)).map(|(id, _)| *id).collect();
+        for op in ops {
+            self.finish_put_if_over(op);
+        }
     }
 
     /// When the puts of a search have to do something about its nearest nodes again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use towline_dht::node::{Config, Event, GetOptions, Mode, PutOptions, Status};
 use towline_dht::{Field, FieldValue, Query, Restriction};
 
-use crate::sim::{Sim, key, secs, v4_only, value};
+use crate::sim::{Sim, key, ms, secs, v4_only, value};
 
 #[test]
 fn networks_of_any_size_converge() {
@@ -116,6 +116,23 @@ fn each_value_is_fetched_twice_at_most() {
         |request| matches!(request, towline_dht::Request::Get { query: Some(query), .. } if *query == by_id),
     );
     assert!((1..=2).contains(&fetches.len()), "{fetches:?}");
+}
+
+#[test]
+fn a_family_in_which_nobody_answers_keeps_no_put_waiting() {
+    let mut sim = Sim::network(9, 4);
+    let (v4, nowhere) = (sim.hosts[0].v4, "[fd00::ffff]:4222".parse().unwrap());
+    let late = sim.add(Config::default());
+    sim.with(late, |node, now| node.bootstrap(now, &[v4, nowhere]));
+    // At first it may be that the answer is only slow.
+    for (wait, most) in [(secs(0), ms(1500)), (secs(15), ms(200))] {
+        sim.run(wait);
+        let begun = sim.elapsed();
+        let stored = sim.put(late, key("here"), value(1, "soon"));
+        assert!(stored.ok && stored.nodes == 4, "{stored:?}");
+        assert!(stored.at - begun < most, "{:?}", stored.at - begun);
+    }
+    assert_eq!(sim.get(1, key("here")).values.len(), 1);
 }
 
 #[test]

@@ -224,7 +224,11 @@ fn large_answers_wait_for_proof_of_the_address() {
     sim.run(secs(1));
     let drawn = asker.inbox(&sim);
     let parts = drawn.iter().filter(|(_, message, _)| matches!(message.body, Body::Parts(_))).count();
-    assert_eq!(parts, 40_000_usize.div_ceil(1280), "after the pong it comes at once");
+    assert_eq!(
+        parts,
+        40_000_usize.div_ceil(towline_dht::fragment::PART_BYTES),
+        "after the pong it comes at once"
+    );
     assert_eq!(drawn.len(), parts + 1, "and once");
 }
 

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use towline_dht::fragment::PART_BYTES;
 use towline_dht::node::Transmit;
 
-/// Datagrams from this size on are parts of values: those hold 1280 bytes, but for the last one.
-const LARGE: usize = 1200;
+/// Datagrams from this size on are parts of values, but for the last one.
+const LARGE: usize = PART_BYTES;
 /// Parts that go to a node at once: a fifth of the buffer that Linux gives a socket by default.
 const BURST: usize = 16;
 /// Then so many with each tick: 5 MB/s, so that the largest value takes 9 ms.
