@@ -204,6 +204,12 @@ fn a_firewall_and_one_that_lets_only_tcp_through_are_opened_from_both_sides() {
     all_direct(&dials(&["firewalled"], &["udp-blocked", "firewalled", "port-restricted"]), 2.5);
 }
 
+#[test]
+fn ipv6_alone_is_enough_and_ipv6_that_leads_nowhere_is_no_obstacle() {
+    all_direct(&dials(&["ipv6-only"], &["ipv6-only", "dual-stack", "open"]), 2.5);
+    all_direct(&dials(&["broken-ipv6"], &["broken-ipv6", "dual-stack", "open"]), 2.5);
+}
+
 /// Whom only a relay serves has it within 2 s of the dial, as a rule, and within 3 s of the slowest.
 #[test]
 fn the_others_meet_by_a_relay() {

@@ -31,8 +31,9 @@ pub(super) struct Town {
     world: World,
     internet: Network,
     bootstrap: Vec<SocketAddr>,
-    /// Of the stations.
+    /// Of the stations, of each family.
     addresses: Vec<IpAddr>,
+    names: BTreeMap<IpAddr, String>,
     _nodes: Vec<Dht>,
     _stations: Vec<RelayServer>,
 }
@@ -55,25 +56,35 @@ impl Town {
             host.attach(internet, Link::delay(LINE));
             host
         };
-        let (mut bootstrap, mut nodes) = (Vec::new(), Vec::new());
+        let mut names = BTreeMap::new();
+        let mut called = |host: &Host| {
+            let own = [Some(host.ipv4()), ipv6.then(|| host.ipv6())];
+            let own: Vec<IpAddr> = own.into_iter().flatten().collect();
+            names.extend(own.iter().map(|ip| (*ip, host.name())));
+            own
+        };
+        let (mut bootstrap, mut nodes) = (Vec::<SocketAddr>::new(), Vec::new());
         for number in 1..=NODES {
             let host = host(format!("dht-{number}"));
             let mut config = DhtConfig::on_port(DhtConfig::DEFAULT_PORT);
-            if let Some(first) = bootstrap.first() {
-                config = config.with_bootstrap(SocketAddr::to_string(first));
+            // The addresses of the first.
+            for known in bootstrap.iter().take(if ipv6 { 2 } else { 1 }) {
+                config = config.with_bootstrap(known.to_string());
             }
-            bootstrap.push(SocketAddr::new(host.ipv4(), DhtConfig::DEFAULT_PORT));
+            let own = called(&host);
+            bootstrap.extend(own.into_iter().map(|ip| SocketAddr::new(ip, DhtConfig::DEFAULT_PORT)));
             let node = Dht::start(Arc::new(host), config, None).await;
             nodes.push(node.map_err(|error| broken("a node of the DHT", &error))?);
         }
         let (mut addresses, mut stations) = (Vec::new(), Vec::new());
         for number in 1..=STATIONS {
             let host = host(format!("station-{number}"));
-            addresses.push(host.ipv4());
-            stations.push(station(&host)?);
+            let own = called(&host);
+            stations.push(station(&host, &own)?);
+            addresses.extend(own);
         }
         let world = world.clone();
-        Ok(Self { world, internet, bootstrap, addresses, _nodes: nodes, _stations: stations })
+        Ok(Self { world, internet, bootstrap, addresses, names, _nodes: nodes, _stations: stations })
     }
 
     /// A device in its surroundings, at such a line to the internet.
@@ -103,9 +114,7 @@ impl Town {
 
     /// The machines of the town by their addresses.
     pub(super) fn names(&self) -> BTreeMap<IpAddr, String> {
-        let stations = self.addresses.iter().zip(1..).map(|(ip, number)| (*ip, format!("station-{number}")));
-        let nodes = self.bootstrap.iter().zip(1..).map(|(end, number)| (end.ip(), format!("dht-{number}")));
-        stations.chain(nodes).collect()
+        self.names.clone()
     }
 
     fn config(&self, mode: NodeMode) -> Config {
@@ -128,9 +137,15 @@ impl Town {
     }
 }
 
-fn station(host: &Host) -> Result<RelayServer, Failure> {
+fn station(host: &Host, addresses: &[IpAddr]) -> Result<RelayServer, Failure> {
     let [user, secret] = USER.map(str::to_owned);
-    let IpAddr::V4(ip) = host.ipv4() else { return Err(broken("a station", &"no IPv4 address")) };
+    let (mut relay_v4, mut relay_v6) = (None, None);
+    for address in addresses {
+        match *address {
+            IpAddr::V4(ip) => relay_v4 = Some(ip),
+            IpAddr::V6(ip) => relay_v6 = Some(ip),
+        }
+    }
     let config = ServerConfig {
         users: Users { fixed: BTreeMap::from([(user, secret)]), secret: None },
         peers: PeerPolicy::Public,
@@ -141,9 +156,8 @@ fn station(host: &Host) -> Result<RelayServer, Failure> {
         bytes_per_second: u64::from(u32::MAX),
         ..ServerConfig::default()
     };
-    let listen = PORTS.map(|port| SocketAddr::new(ip.into(), port)).to_vec();
-    let options =
-        ServerOptions { config, listen, tls: None, relay_v4: Some(ip), relay_v6: None, external_v4: None };
+    let listen = addresses.iter().flat_map(|ip| PORTS.map(|port| SocketAddr::new(*ip, port))).collect();
+    let options = ServerOptions { config, listen, tls: None, relay_v4, relay_v6, external_v4: None };
     RelayServer::start(Arc::new(host.clone()), options).map_err(|error| broken("a station", &error))
 }
 

@@ -1,7 +1,7 @@
 //! A TURN server on a host of the lab, which also tells how it sees those who ask.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +13,8 @@ use towline_turn_tokio::{RelayServer, ServerOptions};
 /// The server runs until this is dropped, and says good-bye to nobody.
 pub struct Station {
     pub address: SocketAddr,
+    /// Its IPv6 address, if it uses that.
+    v6: Option<Ipv6Addr>,
     host: Host,
     /// Addresses that are given away now, and that were ever given, also before restarts.
     allocations: Arc<AtomicUsize>,
@@ -28,10 +30,20 @@ impl Drop for Station {
 
 impl Station {
     pub fn start(host: &Host) -> Self {
+        Self::at(host, None)
+    }
+
+    /// One that listens and relays over IPv6 as well.
+    pub fn dual(host: &Host) -> Self {
+        let IpAddr::V6(ip) = host.ipv6() else { unreachable!("it is one of IPv6") };
+        Self::at(host, Some(ip))
+    }
+
+    fn at(host: &Host, v6: Option<Ipv6Addr>) -> Self {
         let (allocations, granted) = (Arc::default(), Arc::default());
         let address = SocketAddr::new(host.ipv4(), 3478);
-        let task = serve(host, address, &allocations, &granted);
-        Self { address, host: host.clone(), allocations, granted, task }
+        let task = serve(host, address, v6, &allocations, &granted);
+        Self { address, v6, host: host.clone(), allocations, granted, task }
     }
 
     /// It ends.
@@ -43,7 +55,7 @@ impl Station {
 
     /// It begins anew after [`Station::stop`], and knows nothing of before.
     pub fn begin(&mut self) {
-        self.task = serve(&self.host, self.address, &self.allocations, &self.granted);
+        self.task = serve(&self.host, self.address, self.v6, &self.allocations, &self.granted);
     }
 
     /// For [`towline::Reach::stun`].
@@ -51,10 +63,28 @@ impl Station {
         self.address.to_string()
     }
 
+    /// The same by its IPv6 address.
+    pub fn stun_v6(&self) -> String {
+        self.by_v6().to_string()
+    }
+
+    fn by_v6(&self) -> SocketAddr {
+        SocketAddr::new(self.v6.unwrap().into(), self.address.port())
+    }
+
     /// For [`towline::Reach::relays`].
     pub fn relay(&self) -> Relay {
+        self.relay_at(self.address)
+    }
+
+    /// The same by its IPv6 address.
+    pub fn relay_v6(&self) -> Relay {
+        self.relay_at(self.by_v6())
+    }
+
+    fn relay_at(&self, address: SocketAddr) -> Relay {
         Relay {
-            server: self.address.to_string(),
+            server: address.to_string(),
             transport: RelayTransport::Udp,
             user: "ann".to_owned(),
             secret: RelaySecret::Password("secret".to_owned()),
@@ -75,6 +105,7 @@ impl Station {
 fn serve(
     host: &Host,
     address: SocketAddr,
+    v6: Option<Ipv6Addr>,
     allocations: &Arc<AtomicUsize>,
     granted: &Arc<AtomicUsize>,
 ) -> tokio::task::JoinHandle<()> {
@@ -87,10 +118,14 @@ fn serve(
     let IpAddr::V4(relay_v4) = host.ipv4() else { unreachable!("it is one of IPv4") };
     let options = ServerOptions {
         config,
-        listen: vec![address, SocketAddr::new(address.ip(), 443)],
+        listen: [address.ip()]
+            .into_iter()
+            .chain(v6.map(IpAddr::from))
+            .flat_map(|ip| [address.port(), 443].map(|port| SocketAddr::new(ip, port)))
+            .collect(),
         tls: None,
         relay_v4: Some(relay_v4),
-        relay_v6: None,
+        relay_v6: v6,
         external_v4: None,
     };
     let mut server = RelayServer::start(Arc::new(host.clone()), options).unwrap();
