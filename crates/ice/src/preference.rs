@@ -1,10 +1,11 @@
-//! Which of several working paths data takes: the whole policy is this file.
+//! Which of several valid pairs an agent selects. With [`Paths::One`](crate::Paths::One) that is the path of all data; with
+//! [`Paths::Many`](crate::Paths::Many) it is advice, and whoever uses the paths has a policy of its own.
 //!
 //! Pairs are ranked by class, then by pair priority (RFC 8445 section 6.1.2.3). The class alone decides whether a pair
 //! that becomes valid later is worth a move: the priorities of two direct UDP pairs differ by the order in which
 //! interfaces were listed, and that is no reason to move anything.
 
-/// Which kind of path is taken where several work.
+/// Which kind of path is selected where several work.
 ///
 /// A relayed path is always the last choice: it has somebody else's rate and delay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum Preference {
     /// As RFC 8445 ranks them, whatever the transport.
     #[default]
     Priority,
-    /// TCP where both work: for bulk it costs less CPU, and middleboxes are kinder to it.
+    /// TCP where both work: middleboxes are kinder to it, and the kernel does the repair.
     TcpFirst,
     /// UDP where both work: a lost packet holds up nothing behind it.
     UdpFirst,

@@ -1,4 +1,6 @@
-//! Which of the paths that work carries data: the whole policy is this file.
+//! Which of the paths that work carries data: the whole policy is this file. What else is decided about paths serves it: which pair
+//! an agent selects first (`towline_ice::Preference`, the same order), which paths become links (`connection/bundle/links.rs`), and which
+//! go when enough work (`connection/bundle/thinning.rs`).
 //!
 //! Paths are ranked by kind. Those of the best kind that works carry everything; the others are kept warm and take over when it
 //! falls silent. Both sides rank alike, each for what it sends.

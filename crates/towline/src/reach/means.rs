@@ -68,8 +68,9 @@ impl Means {
 
     /// What is known of every server that may be asked.
     pub(crate) fn servers(&self) -> Vec<ServerReport> {
-        let relays = self.relays.iter().flat_map(|relays| relays.reports());
-        self.stun.reports().chain(relays).collect()
+        let now = towline_net::now();
+        let relays = self.relays.iter().flat_map(|relays| relays.reports(now));
+        self.stun.reports(now).chain(relays).collect()
     }
 
     /// An address on a relay that nothing else uses.

@@ -37,9 +37,10 @@ pub(crate) struct ServerReport {
     /// As it was configured, without the secret.
     pub(crate) server: String,
     pub(crate) kind: ServerKind,
-    /// When it was asked last.
+    /// When it was asked last, if that is not long ago.
     pub(crate) asked: Option<Instant>,
-    /// What came of it; of the time before, as long as there is no answer to the last question.
+    /// What came of it, if that still counts; of the time before, as long as there is no answer to the last question. What a relay
+    /// gave counts until it is lost.
     pub(crate) outcome: Option<Outcome>,
     /// The addresses that it relays for us, or did last.
     pub(crate) relayed: Vec<SocketAddr>,
@@ -121,7 +122,11 @@ pub(super) struct Memory {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// When a question was put that had its time, answered or not.
     asked: Option<Instant>,
+    /// Questions that may be given up, and when the newest of them was put.
+    open: usize,
+    begun: Option<Instant>,
     outcome: Option<(Instant, Outcome)>,
     /// The addresses that it gave last.
     relayed: Vec<SocketAddr>,
@@ -158,8 +163,10 @@ impl Memory {
 
     /// It is being asked by somebody who may lose interest.
     pub(super) fn asks(&self, now: Instant) -> Asking<'_> {
-        let before = self.lock().asked.replace(now);
-        Asking { memory: Some(self), begun: now, before }
+        let mut known = self.lock();
+        known.open += 1;
+        known.begun = Some(now);
+        Asking { memory: self, begun: now, ended: false }
     }
 
     pub(super) fn answered(
@@ -191,8 +198,7 @@ impl Memory {
 
     pub(super) fn promise(&self, now: Instant) -> Promise {
         let known = self.lock();
-        let recent = |at: &Instant| now.saturating_duration_since(*at) < COUNTS;
-        match known.outcome.as_ref().filter(|(at, _)| recent(at)) {
+        match known.outcome.as_ref().filter(|(at, _)| counts(now, *at)) {
             None => Promise::Unknown,
             Some((_, Outcome::Answered { took, .. })) => Promise::Good(*took),
             Some((at, Outcome::Failed(_))) => {
@@ -206,42 +212,58 @@ impl Memory {
         }
     }
 
-    pub(super) fn report(&self) -> ServerReport {
+    pub(super) fn report(&self, now: Instant) -> ServerReport {
         let known = self.lock();
+        let gives = |outcome: &Outcome| {
+            matches!((self.kind, outcome), (ServerKind::Relay(_), Outcome::Answered { .. }))
+        };
+        let outcome = known.outcome.as_ref().filter(|(at, outcome)| counts(now, *at) || gives(outcome));
+        let open = known.begun.filter(|_| known.open > 0);
         ServerReport {
             server: self.server.clone(),
             kind: self.kind,
-            asked: known.asked,
-            outcome: known.outcome.as_ref().map(|(_, outcome)| outcome.clone()),
+            asked: open.or(known.asked).filter(|at| counts(now, *at)),
+            outcome: outcome.map(|(_, outcome)| outcome.clone()),
             relayed: known.relayed.clone(),
         }
     }
 }
 
+/// Whether what was then still counts.
+fn counts(now: Instant, at: Instant) -> bool {
+    now.saturating_duration_since(at) < COUNTS
+}
+
 /// A question that is given up when this is dropped, as when somebody else has answered first.
 #[derive(Debug)]
 pub(super) struct Asking<'m> {
-    memory: Option<&'m Memory>,
+    memory: &'m Memory,
     begun: Instant,
-    before: Option<Instant>,
+    /// There is an answer, or a failure.
+    ended: bool,
 }
 
 impl Asking<'_> {
     /// There is an answer, or a failure.
     pub(super) fn ends(mut self) {
-        self.memory = None;
+        self.ended = true;
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let Some(memory) = self.memory else { return };
         let now = towline_net::now();
-        if now.saturating_duration_since(self.begun) < SILENT {
-            // It had no time to answer, so nothing is known of it.
-            memory.lock().asked = self.before;
-        } else {
-            memory.failed(now, ServerError::Relay(Failure::NoAnswer.into()));
+        // One that had no time to answer leaves nothing behind.
+        let silent = !self.ended && now.saturating_duration_since(self.begun) >= SILENT;
+        {
+            let mut known = self.memory.lock();
+            known.open -= 1;
+            if self.ended || silent {
+                known.asked = Some(self.begun);
+            }
+        }
+        if silent {
+            self.memory.failed(now, ServerError::Relay(Failure::NoAnswer.into()));
         }
     }
 }
@@ -275,6 +297,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_long_ago_is_not_told_but_what_a_relay_gave() {
+        let (start, took) = (towline_net::now(), Duration::from_millis(40));
+        let stun = Memory::new("stun".to_owned(), ServerKind::Stun(Via::Udp));
+        let relay = Memory::new("relay".to_owned(), ServerKind::Relay(RelayTransport::Udp));
+        for memory in [&stun, &relay] {
+            memory.asked(start);
+            memory.answered(start + took, took, "192.0.2.1:1".parse().unwrap(), Vec::new());
+            assert!(memory.report(start + COUNTS / 2).outcome.is_some());
+        }
+        let told = |memory: &Memory, at: Instant| {
+            let report = memory.report(at);
+            (report.asked.is_some(), report.outcome.is_some())
+        };
+        let later = start + took + COUNTS;
+        assert_eq!((told(&stun, later), told(&relay, later)), ((false, false), (false, true)));
+        relay.lost(later, Failure::StreamEnded);
+        assert_eq!(told(&relay, later), (false, true));
+        assert_eq!(told(&relay, later + COUNTS), (false, false));
+        stun.asked(later);
+        assert_eq!(told(&stun, later), (true, false), "it is being asked, and has time to answer");
+    }
+
+    #[test]
     fn the_fast_come_before_the_slow_the_unknown_and_those_that_failed() {
         let ms = Duration::from_millis;
         let at = towline_net::now();
@@ -293,17 +338,21 @@ mod tests {
     fn who_lost_a_race_is_not_blamed_and_who_was_silent_is() {
         towline_lab::run(1, async |_: towline_lab::World| {
             let memory = Memory::new("relay".to_owned(), ServerKind::Relay(RelayTransport::Udp));
-            let asking = memory.asks(towline_net::now());
-            assert!(memory.report().asked.is_some());
-            drop(asking);
-            assert_eq!((memory.report().asked, memory.report().outcome), (None, None));
+            let report = || memory.report(towline_net::now());
+            // Two attempts ask at once, and lose interest one after the other.
+            let asking = [memory.asks(towline_net::now()), memory.asks(towline_net::now())];
+            for asking in asking {
+                assert!(report().asked.is_some());
+                drop(asking);
+            }
+            assert_eq!((report().asked, report().outcome), (None, None));
             let asking = memory.asks(towline_net::now());
             tokio::time::sleep(SILENT).await;
             drop(asking);
             let silent = ServerError::Relay(Failure::NoAnswer.into());
-            assert_eq!(memory.report().outcome, Some(Outcome::Failed(silent)));
+            assert_eq!(report().outcome, Some(Outcome::Failed(silent)));
             memory.asks(towline_net::now()).ends();
-            assert!(memory.report().asked.is_some());
+            assert!(report().asked.is_some());
         });
     }
 }

@@ -85,8 +85,8 @@ impl Relays {
     }
 
     /// What is known of each.
-    pub(super) fn reports(&self) -> impl Iterator<Item = ServerReport> {
-        self.servers.iter().map(|server| server.memory.report())
+    pub(super) fn reports(&self, now: Instant) -> impl Iterator<Item = ServerReport> {
+        self.servers.iter().map(move |server| server.memory.report(now))
     }
 
     /// How many there are.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use towline_ice::gather::{Server, Via};
@@ -79,8 +79,8 @@ impl StunServers {
     }
 
     /// What is known of each.
-    pub(super) fn reports(&self) -> impl Iterator<Item = ServerReport> {
-        self.0.iter().flat_map(|server| [server.by_udp.report(), server.by_tcp.report()])
+    pub(super) fn reports(&self, now: Instant) -> impl Iterator<Item = ServerReport> {
+        self.0.iter().flat_map(move |server| [server.by_udp.report(now), server.by_tcp.report(now)])
     }
 }
 

@@ -81,11 +81,11 @@ pub(super) fn is_out_of_mappings(evidence: &Evidence) -> bool {
     let asked = || evidence.around.asked.iter().filter(|server| server.said != Said::Nothing);
     let by_udp = || asked().filter(|server| !server.tcp);
     let hosts: BTreeSet<&str> = by_udp().map(Asked::host_alone).collect();
-    let silent = by_udp().all(|server| server.said == Said::Silent);
     // One that answered before and tells this attempt nothing counts as well; a connection that stands asks anew at any time.
-    let before = by_udp().any(|server| !server.relay && server.said == Said::Answer);
+    let before = |server: &Asked| !server.relay && server.said == Said::Answer && !evidence.stands;
+    let mute = by_udp().all(|server| server.said == Said::Silent || before(server));
     let lives = asked().any(|server| server.tcp && server.is_reached());
-    (before && !evidence.stands) || (silent && !hosts.is_empty() && (hosts.len() > 1 || lives))
+    mute && !hosts.is_empty() && (hosts.len() > 1 || lives)
 }
 
 /// What is wrong with the servers, as far as it is they that are at fault, and else with the way to them.

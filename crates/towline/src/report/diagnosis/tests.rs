@@ -181,6 +181,8 @@ fn servers_that_are_of_no_use() {
     evidence.around.asked[0].said = Said::Unknown;
     is(&evidence, &Cause::NameUnknown { name: STUN.into() });
     evidence.around.asked = vec![server(STUN, false, Said::Answer)];
+    is(&evidence, &Cause::StunDown);
+    evidence.around.asked.push(server("stun.other:3478", false, Said::Answer));
     is(&evidence, &Cause::MappingsExhaustedHere);
     assert_eq!(diagnose(&Evidence { stands: true, ..evidence.clone() }), [], "it was asked anew just now");
     // With nothing but NATs in the way, a relay would have helped.
