@@ -68,7 +68,8 @@ impl TargetLimits {
 pub struct Config {
     /// Ta: the time between two new checks once the burst is used up. Default 50 ms (RFC 8445 section 14.2).
     pub pacing: Duration,
-    /// Checks that may start at once, before pacing begins. Default 8: on a LAN the first round decides.
+    /// Checks that may start at once, before pacing begins. Default 8: on a LAN the first round decides. With 1 the agent keeps to
+    /// the letter of RFC 8445 section 6.1.4.2; ARCHITECTURE.md says why that is not the default.
     pub burst: u32,
     /// TCP connects in flight at once. Default 32.
     pub max_connecting: usize,
