@@ -20,6 +20,7 @@ mod listen;
 mod maintenance;
 mod ops;
 mod peers;
+mod probe;
 mod put;
 mod reach;
 mod receive;
@@ -60,6 +61,7 @@ use bootstrap::Bootstrap;
 use listen::Socket;
 use ops::Op;
 use peers::Peers;
+use probe::Probes;
 use reach::Reach;
 use request::{Due, Purpose, Requests};
 use rtt::RoundTrip;
@@ -105,6 +107,9 @@ pub struct Node {
     nets: PerFamily<Net>,
     reported: ReportedAddresses,
     reach: Reach,
+    probes: Probes,
+    /// The id probes go by.
+    probe_id: InfoHash,
     requests: Requests,
     searches: BTreeMap<SearchKey, Search>,
     /// Searches that have something to do before the node rests.
@@ -140,6 +145,8 @@ impl Node {
             },
             reported: ReportedAddresses::new(),
             reach: Reach::new(config.mode, limits.contacts),
+            probes: Probes::default(),
+            probe_id: InfoHash(rng.random()),
             requests: Requests::new(limits.requests),
             searches: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -234,9 +241,9 @@ impl Node {
                 self.timers.set(Timer::Request(transaction), again_at);
                 if let Some(open) = self.requests.get(transaction) {
                     let (to, node, purpose) = (open.to, open.node, open.purpose.clone());
-                    let late = open.is_late();
+                    let (late, probe) = (open.is_late(), open.purpose == Purpose::Probe);
                     for payload in datagrams {
-                        self.transmit(to, payload);
+                        self.queue(Transmit { to, payload, probe });
                     }
                     if late && let Some(node) = node {
                         self.request_late(node, &purpose);

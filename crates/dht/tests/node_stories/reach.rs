@@ -113,3 +113,64 @@ fn a_mode_that_is_set_holds_whatever_the_evidence() {
     sim.run(secs(120));
     assert_eq!(known(&sim, 1), 4, "the one that serves, but not the one that only asks");
 }
+
+/// Nodes that everybody reaches, and as many that serve behind NATs all the same.
+fn mixed(seed: u64, each: u8) -> (Sim, usize) {
+    let mut sim = world(seed, each);
+    for number in each..2 * each {
+        let v4 = SocketAddr::from(([45, number, 0, 1], 4222));
+        let v6 = SocketAddr::from(([0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 1], 4222));
+        let index = sim.add_at(towline_dht::node::Config { mode: Mode::Full, ..v4_only() }, v4, v6);
+        sim.hosts[index].guarded = true;
+        sim.bootstrap(index, 0);
+    }
+    sim.run(secs(60));
+    (sim, each.into())
+}
+
+#[test]
+fn what_only_some_are_answered_at_is_not_stored_on() {
+    let (mut sim, open) = mixed(6, 12);
+    let shut: usize = (0..open).map(|index| sim.hosts[index].node.stats(sim.now).nodes.v4.shut).sum();
+    assert!(shut > 0, "those that came by themselves were found out");
+    for writer in 0..2 * open {
+        let name = key(&format!("of {writer}"));
+        assert_eq!(sim.put(writer, name, value(1, "x")).nodes, 8, "{writer}");
+        let mut holders = sim.holders(name, 1);
+        holders.remove(&writer);
+        assert!(holders.iter().all(|holder| *holder < open), "{writer}: {holders:?}");
+        let reader = (writer + 7) % (2 * open);
+        let before = sim.elapsed();
+        let found = sim.get(reader, name);
+        assert_eq!(found.values.len(), 1, "{reader} of {writer}");
+        assert!(found.at - before < secs(1), "{reader} of {writer}: {:?}", found.at - before);
+    }
+}
+
+#[test]
+fn nodes_that_answer_nobody_else_are_better_than_none() {
+    let mut sim = world(7, 1);
+    for number in 1..4 {
+        let index = add(&mut sim, number);
+        sim.hosts[index].guarded = true;
+        sim.bootstrap(index, 0);
+    }
+    sim.run(secs(60));
+    assert_eq!(sim.put(0, key("shut"), value(1, "x")).nodes, 3);
+    assert!((1..4).all(|index| sim.is_connected(index)));
+    assert!((1..4).all(|reader| sim.get(reader, key("shut")).values.len() == 1));
+}
+
+#[test]
+fn probes_that_never_come_back_prove_nothing() {
+    let (mut sim, open) = (world(8, 3), 3);
+    // A network that lets only one port out.
+    sim.swallowed = Some(sim.hosts[0].v4.ip());
+    for number in 3..8 {
+        let index = add(&mut sim, number);
+        sim.bootstrap(index, 0);
+    }
+    sim.run(secs(120));
+    assert_eq!(sim.hosts[0].node.stats(sim.now).nodes.v4.shut, 0);
+    assert_eq!(sim.hosts[0].node.stats(sim.now).nodes.v4.good, open + 4);
+}
