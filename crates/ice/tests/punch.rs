@@ -27,6 +27,8 @@ enum Kind {
     Cone,
     Sequential(i32),
     Random,
+    /// Random, and the same for all ports of an address, which are let in by address (or by port).
+    Scattered(By),
 }
 
 impl Kind {
@@ -36,6 +38,9 @@ impl Kind {
             Self::Cone => (By::Nothing, Ports::Preserving),
             Self::Sequential(step) => (By::Port, Ports::Sequential(step)),
             Self::Random => (By::Port, Ports::Random),
+            Self::Scattered(filter) => {
+                return Some(Nat::new(outside, By::Address, filter, Ports::Random, seed));
+            }
         };
         // Filters are of the hardest kind.
         Some(Nat::new(outside, mapping, By::Port, ports, seed))
@@ -183,7 +188,14 @@ impl Trial {
             let nat = kinds[n].nat(&outside, seed.wrapping_mul(2) + n as u8);
             let ip = if nat.is_none() { format!("203.0.113.{n}") } else { ip };
             world.host(n, &ip, nat);
-            Device::new(world.now, &ip, roles[n], seed.wrapping_mul(2) + n as u8, &budgets[n])
+            let mut device =
+                Device::new(world.now, &ip, roles[n], seed.wrapping_mul(2) + n as u8, &budgets[n]);
+            if matches!(kinds[n], Kind::Scattered(_)) {
+                // It takes two ports of one server to be told.
+                let other = addr(&PUBLIC[0].replace("3478", "3479"));
+                device.gatherer.add_server(world.now, Server { address: other, via: Via::Udp });
+            }
+            device
         };
         let (a, b) = (device(0), device(1));
         for (n, server) in PUBLIC.iter().enumerate() {
@@ -313,6 +325,24 @@ fn sequences_on_both_sides_meet_whatever_others_use_meanwhile() {
         assert!(found >= 49, "{found} of 50 with {steps:?}");
         assert!(median < Duration::from_secs(2), "{median:?}");
     }
+}
+
+#[test]
+fn random_ports_that_are_the_same_for_an_address_are_found_from_any_nat() {
+    let scattered = Kind::Scattered(By::Address);
+    for other in [Kind::Cone, Kind::Sequential(1), Kind::Random] {
+        let (found, median) = trials([scattered, other], 20, |_| [0, 0], [Plan::Spread, Plan::Guess]);
+        assert_eq!(found, 20, "against {other:?}");
+        assert!(median < Duration::from_secs(4), "{median:?}");
+        let (found, _) = trials([other, scattered], 5, |_| [0, 0], [Plan::Guess, Plan::Spread]);
+        assert_eq!(found, 5, "{other:?}");
+    }
+    // One that lets in by port keeps the promise to known ports only; in vain, it costs no more.
+    let strict = Kind::Scattered(By::Port);
+    let (found, _) = trials([strict, Kind::Cone], 5, |_| [0, 0], [Plan::Spread, Plan::Guess]);
+    assert_eq!(found, 5);
+    let (found, _) = trials([strict, Kind::Random], 5, |_| [0, 0], [Plan::Spread, Plan::Guess]);
+    assert!(found <= 1, "{found}");
 }
 
 #[test]

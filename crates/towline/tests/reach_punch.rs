@@ -114,6 +114,33 @@ fn two_sequences_meet() {
     they_meet(in_steps(-1), in_steps(2), 32..34);
 }
 
+/// A NAT whose random ports are the same for all ports of an address: whatever the other one does, its guesses hit.
+#[test]
+fn random_ports_for_each_address_are_found_by_whoever_looks() {
+    let scattered = Config {
+        mapping: towline_lab::towline_nat::Mapping::AddressDependent,
+        filtering: towline_lab::towline_nat::Filtering::AddressDependent,
+        ..Config::symmetric()
+    };
+    for (seed, other) in (15..).zip([Place::Symmetric, Place::SequentialSymmetric]) {
+        story(seed, async |world| {
+            let scene = Scene::new(world).await;
+            let mut reach = scene.by_stun();
+            // It takes two ports of one server to be told.
+            reach.stun.push(SocketAddr::new(scene.stations[0].address.ip(), 443).to_string());
+            let alice = scene.device(0, scattered.clone(), reach).await;
+            let bob = scene.device(1, other, scene.by_stun()).await;
+            let (begun, mut channels) = (now(), accepted(&bob));
+            let (mut near, mut far) = connected(&alice, &bob, "met", &mut channels).await;
+            let took = now() - begun;
+            assert!(took < Duration::from_secs(10), "{other}: {took:?}");
+            transfer(&mut near, &mut far, 100_000).await;
+            let connection = alice.connection(bob.device()).unwrap();
+            assert_eq!(link(&connection, PathKind::DirectUdp).await.purpose, Use::Data, "{other}");
+        });
+    }
+}
+
 /// The first sits behind this NAT, the other has no UDP: within 10 s of the dial, whoever dials, data goes over TCP from
 /// device to device.
 fn they_meet_over_tcp(nat: &Config, shut: impl Into<Surroundings>, seeds: std::ops::Range<u64>) {

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{AttemptId, Budget, Party, Plan, success_probability};
 use crate::Role;
-use crate::nat::Mapping;
+use crate::nat::{Dependence, Mapping};
 use crate::policy::{CandidateRefused, RemotePolicy};
 
 /// The most guesses of one attempt, whatever its limits: half of the ports, so that an untried one is soon found.
@@ -255,7 +255,9 @@ fn round(plan: Plan, config: &PunchConfig, role: Role, peer: Party, sockets: usi
             following.map(|remote| Probe { socket: 0, remote }).collect()
         }
         Plan::Spread => {
-            let targets = peer.predict(config.predicted);
+            // Where each port that is tried has another one, one opens our NAT for all, or nothing does.
+            let moves = matches!(peer.mapping, Mapping::Dependent { on: Dependence::AddressAndPort, .. });
+            let targets = peer.predict(if moves { 1 } else { config.predicted });
             let of = |remote: &SocketAddr| {
                 let remote = *remote;
                 (0..sockets).map(move |socket| Probe { socket, remote })

@@ -27,8 +27,24 @@
 //! 2.5 s.
 //!
 //! If both sides are random, a guess must hit the port that the other side's NAT gives to a packet towards the port that
-//! our NAT gives to the guess: one in `S` × `S`. That is hopeless, and [`Plan::Hopeless`] says so at once. So it is for
-//! ports in sequence on one side and random ones on the other, if the sequence moves on with each port that is tried.
+//! our NAT gives to the guess: one in `S` × `S`. That is hopeless, and [`Plan::Hopeless`] says so at once.
+//!
+//! # Random ports here, a sequence there
+//!
+//! If the sequence has one port for our whole address, that port is as good as known. If it moves on with each port that
+//! is tried, it is not, although the next ones can be foretold: from each of them leaves one packet, to one port of ours, and it
+//! lets in what comes from that port only. So a packet of ours to one of them meets if the port that our NAT gives it is
+//! that very one of `S`, whatever the number of sockets and of targets: the packets of the two sides no longer multiply, and
+//! no birthday helps. `P` packets meet with probability `1 - (1 - 1/S)^P`: 2,500 in 3.8 % of all cases; even odds take 44,716,
+//! and 95 % take 193,260, eleven minutes at 300 per second. That is hopeless, too.
+//!
+//! # Random ports that are the same for a whole address
+//!
+//! A NAT may map by the address of the destination and not by its port. Where ours does, each of our sockets has one outside
+//! port for the whole of the peer's address, from whichever port the peer sends; and where it filters so, too, as
+//! such NATs do, one packet opens it for all of them. So we spread and the peer guesses whatever its own ports are, and the odds are
+//! those of the birthday. (If it filters by port, they are those above. If both NATs are of this kind, neither side
+//! knows that it is the one to guess, and nothing is tried.)
 //!
 //! # What it costs others
 //!
@@ -71,7 +87,11 @@ impl Plan {
     /// spreads and the other guesses.
     pub const fn choose(ours: Mapping, theirs: Mapping) -> Self {
         match (Skill::of(ours), Skill::of(theirs)) {
-            (Skill::Random, Skill::Random | Skill::Moving) | (Skill::Moving, Skill::Random) => Self::Hopeless,
+            (Skill::Random, Skill::Random | Skill::Moving)
+            | (Skill::Moving, Skill::Random)
+            | (Skill::Scattered, Skill::Scattered) => Self::Hopeless,
+            (Skill::Scattered, _) => Self::Spread,
+            (_, Skill::Scattered) => Self::Guess,
             (Skill::Random, _) => Self::Spread,
             (_, Skill::Random) => Self::Guess,
             (Skill::Moving | Skill::Predicted, Skill::Moving | Skill::Predicted) => Self::Meet,
@@ -88,6 +108,8 @@ enum Skill {
     Predicted,
     /// One of the next few, and another one for each port that is tried.
     Moving,
+    /// Any, the same for all ports of the peer.
+    Scattered,
     Random,
 }
 
@@ -98,7 +120,8 @@ impl Skill {
                 (Allocation::Preserving, _) => Self::Known,
                 (Allocation::Sequential { .. }, Dependence::Address) => Self::Predicted,
                 (Allocation::Sequential { .. }, Dependence::AddressAndPort) => Self::Moving,
-                (Allocation::Random, _) => Self::Random,
+                (Allocation::Random, Dependence::Address) => Self::Scattered,
+                (Allocation::Random, Dependence::AddressAndPort) => Self::Random,
             },
             // What is not known is tried.
             Mapping::Unknown
@@ -140,6 +163,11 @@ mod tests {
         }
         let failure = 1.0 - success_probability(256, 2500 - 256);
         assert!((1.0 / failure - 8_800.0).abs() < 10.0, "{}", 1.0 / failure);
+        let met = |packets: i32| 1.0 - (1.0 - 1.0 / f64::from(PORTS)).powi(packets);
+        assert!((met(2_500) - 0.038).abs() < 0.0005);
+        for (packets, probability) in [(44_716, 0.5), (193_260, 0.95)] {
+            assert!((met(packets) - probability).abs() < 1e-5, "{}", met(packets));
+        }
         assert!(success_probability(0, 100).abs() < f64::EPSILON);
         assert!((success_probability(PORTS, 1) - 1.0).abs() < f64::EPSILON);
     }
@@ -175,5 +203,11 @@ mod tests {
         assert_eq!(plan("by-port-random", "by-address-sequential:1"), Plan::Spread);
         assert_eq!(plan("by-port-random", "by-port-sequential:1"), Plan::Hopeless);
         assert_eq!(plan("by-port-random", "by-port-random"), Plan::Hopeless);
+        for theirs in
+            ["open", "independent", "by-address-sequential:1", "by-port-sequential:1", "by-port-random"]
+        {
+            assert_eq!(plan("by-address-random", theirs), Plan::Spread, "{theirs}");
+        }
+        assert_eq!(plan("by-address-random", "by-address-random"), Plan::Hopeless);
     }
 }
