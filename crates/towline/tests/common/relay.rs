@@ -74,21 +74,12 @@ impl Station {
 
     /// For [`towline::Reach::relays`].
     pub fn relay(&self) -> Relay {
-        self.relay_at(self.address)
+        relay_at(self.address)
     }
 
     /// The same by its IPv6 address.
     pub fn relay_v6(&self) -> Relay {
-        self.relay_at(self.by_v6())
-    }
-
-    fn relay_at(&self, address: SocketAddr) -> Relay {
-        Relay {
-            server: address.to_string(),
-            transport: RelayTransport::Udp,
-            user: "ann".to_owned(),
-            secret: RelaySecret::Password("secret".to_owned()),
-        }
+        relay_at(self.by_v6())
     }
 
     /// Addresses that are given away now.
@@ -99,6 +90,15 @@ impl Station {
     /// Addresses that were ever given.
     pub fn granted(&self) -> usize {
         self.granted.load(Ordering::Relaxed)
+    }
+}
+
+fn relay_at(address: SocketAddr) -> Relay {
+    Relay {
+        server: address.to_string(),
+        transport: RelayTransport::Udp,
+        user: "ann".to_owned(),
+        secret: RelaySecret::Password("secret".to_owned()),
     }
 }
 
