@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use blake3::{Hash, Hasher};
 use serde_json::Value as Json;
 
-use crate::rig::{Device, Network, Owned, Site};
+use crate::rig::{Device, Network, Owned};
+use crate::site::Site;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -235,9 +236,9 @@ impl Flow {
         [self.listener.progress(), self.dialler.progress()]
     }
 
-    /// Waits until the listener has received so much.
-    pub(crate) fn reach(&self, bytes: u64) -> Result<()> {
-        self.until(|received| received[0].bytes >= bytes)
+    /// Waits until the listener and the dialler have received so much.
+    pub(crate) fn reach(&self, bytes: [u64; 2]) -> Result<()> {
+        self.until(|received| received[0].bytes >= bytes[0] && received[1].bytes >= bytes[1])
     }
 
     /// Waits until everything that was poured has come.

@@ -1,7 +1,9 @@
 //! Unmodified programs behind NATs on real packets: the emulator's and the kernel's. Everything is in network namespaces, and needs root.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "what is measured is said")]
 
 mod flow;
 mod matrix;
+mod moves;
 mod rig;
+mod site;
 mod switches;

@@ -1,7 +1,6 @@
 //! Two homes behind NATs, and a station on the public side with a DHT node and a relay.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,59 +9,16 @@ use interop::jami::Namespace;
 use interop::program;
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use towline_emulator::towline_nat::Config;
-use towline_emulator::{Router, Running, Wire};
+
+use crate::site::{Kind, Line, Site};
 
 /// The station has two addresses: a NAT that maps by destination shows itself only to two servers.
 pub(crate) const STATION: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
 /// A relay there, spoken to over UDP, or over TCP.
 pub(crate) const RELAY: &str = "turn:ann:secret@198.51.100.1";
 pub(crate) const RELAY_TCP: &str = "turn:ann:secret@198.51.100.1?transport=tcp";
-const HOME: &str = "192.168.1.10";
-
-/// What stands between a device and the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Nothing.
-    Open,
-    /// A NAT that lets everybody in where somebody was let out.
-    FullCone,
-    /// The usual one: in may who was sent to.
-    PortRestricted,
-    /// Another port for each destination, by chance.
-    Symmetric,
-    /// Another port for each destination, one after the other.
-    Sequential,
-    /// The kernel's `masquerade`.
-    Kernel,
-}
-
-impl Kind {
-    fn nat(self) -> Option<Config> {
-        match self {
-            Self::Open | Self::Kernel => None,
-            Self::FullCone => Some(Config::full_cone()),
-            Self::PortRestricted => Some(Config::port_restricted_cone()),
-            Self::Symmetric => Some(Config::symmetric()),
-            Self::Sequential => Some(Config::sequential_symmetric()),
-        }
-    }
-}
-
-/// A device in its surroundings.
-pub(crate) struct Site {
-    pub(crate) home: Namespace,
-    /// The emulator; the kernel's NAT is on a host of its own.
-    wire: Option<Running>,
-    _router: Option<Namespace>,
-}
-
-impl Site {
-    /// The emulator before the home.
-    pub(crate) fn wire(&self) -> &Running {
-        self.wire.as_ref().expect("the kernel's NAT has no switches")
-    }
-}
+/// The same where only the web is open.
+pub(crate) const RELAY_WEB: &str = "turn:ann:secret@198.51.100.1:443?transport=tcp";
 
 /// The world: a router, a station, and the homes of two people.
 pub(crate) struct Network {
@@ -73,7 +29,7 @@ pub(crate) struct Network {
     program: PathBuf,
     pub(crate) devices: [Device; 2],
     files: TempDir,
-    sites: usize,
+    lines: usize,
 }
 
 /// A device of somebody, wherever it is.
@@ -103,7 +59,7 @@ impl Network {
         let devices = ["alice", "bob"].map(|name| device(&program, files.path().join(name)));
         let [alice, bob] = devices;
         let devices = [alice?, bob?];
-        Ok(Self { programs: Vec::new(), station, world, program, devices, files, sites: 0 })
+        Ok(Self { programs: Vec::new(), station, world, program, devices, files, lines: 0 })
     }
 
     /// Starts a DHT node and a relay at the station, which know nothing of what was before.
@@ -112,7 +68,7 @@ impl Network {
         let [one, other] = STATION;
         let relay = format!(
             "relay --user ann:secret --relay-ip {one} --allow-private-peers --rate-per-user 10000 \
-             --allocations-per-user 100 --listen {one}:3478 --listen {other}:3478"
+             --allocations-per-user 100 --listen {one}:3478 --listen {other}:3478 --listen {one}:443"
         );
         for (words, ready) in [("node --no-bootstrap --port 4222", "dht_node"), (&*relay, "relay_ready")] {
             let mut command = self.station.command();
@@ -124,56 +80,16 @@ impl Network {
 
     /// A new home behind this, with a public address of its own.
     pub(crate) fn site(&mut self, kind: Kind) -> Result<Site> {
-        self.sites += 1;
-        let number = self.sites;
-        let outside = format!("203.0.113.{}", number % 250 + 1);
-        let outer = format!("site{number}");
-        let home = Namespace::new(&format!("home{number}"), self.files.path())?;
-        let (wire, router) = match kind {
-            Kind::Kernel => (None, Some(self.kernel(&home, &outside, &outer)?)),
-            _ => (Some(self.emulator(&home, kind, &outside, &outer)?), None),
-        };
-        self.world.ip(&format!("route add {outside}/32 dev {outer}"))?;
-        Ok(Site { home, wire, _router: router })
+        let line = self.line();
+        let mut site = Site::new(line)?;
+        site.attach(kind, line)?;
+        Ok(site)
     }
 
-    fn emulator(&self, home: &Namespace, kind: Kind, outside: &str, outer: &str) -> Result<Running> {
-        // Names in the namespace of the test, where others may be at work.
-        let [inner, out] = ["i", "o"].map(|side| format!("r{side}{}n{}", std::process::id(), self.sites));
-        let wire = Wire::new(&inner, &out, 1500)?;
-        for (namespace, device, name) in [(home, &inner, "eth0"), (&self.world, &out, outer)] {
-            namespace.adopt(device)?;
-            namespace.ip(&format!("link set {device} name {name} txqueuelen 5000 up"))?;
-        }
-        let own = if kind == Kind::Open { outside } else { HOME };
-        home.ip(&format!("addr add {own}/24 dev eth0"))?;
-        home.ip("route add default dev eth0")?;
-        let address: IpAddr = outside.parse()?;
-        Ok(wire.run(Router::new(kind.nat(), None, &[address], [self.sites as u8; 32]))?)
-    }
-
-    fn kernel(&self, home: &Namespace, outside: &str, outer: &str) -> Result<Namespace> {
-        let router = Namespace::new(&format!("router{}", self.sites), self.files.path())?;
-        for (side, near, far) in [(home, "eth0", "home"), (&self.world, outer, "world")] {
-            side.ip(&format!("link add {near} type veth peer name other"))?;
-            side.ip(&format!("link set {near} up"))?;
-            side.give("other", &router, far)?;
-            router.ip(&format!("link set {far} up"))?;
-        }
-        home.ip(&format!("addr add {HOME}/24 dev eth0"))?;
-        home.ip("route add default via 192.168.1.1")?;
-        router.ip("addr add 192.168.1.1/24 dev home")?;
-        router.ip(&format!("addr add {outside}/32 dev world"))?;
-        router.ip("route add default via 198.51.100.254 dev world onlink")?;
-        // As home routers have it, strangers are dropped: those that are let in and find nobody count as connections, and take the
-        // port from the one inside that is about to speak with them.
-        let rules = "echo 1 > /proc/sys/net/ipv4/ip_forward; nft add table ip nat; \
-                     nft 'add chain ip nat post { type nat hook postrouting priority 100; }'; \
-                     nft add rule ip nat post oifname world masquerade; \
-                     nft 'add chain ip nat in { type filter hook input priority 0; }'; \
-                     nft add rule ip nat in iifname world ct state new drop";
-        router.shell(rules)?;
-        Ok(router)
+    /// A way into the world that nobody uses yet.
+    pub(crate) fn line(&mut self) -> Line<'_> {
+        self.lines += 1;
+        Line { world: &self.world, files: self.files.path(), number: self.lines }
     }
 
     /// A command of the program, for a device at a site.
