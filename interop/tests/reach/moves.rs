@@ -16,7 +16,7 @@ const FLOW: u64 = 24 << 20;
 const WORD: u64 = 8;
 /// How long a device has no network at all.
 const GAP: Duration = Duration::from_secs(1);
-/// Longest silence where one side moves, on a machine that has other things to do. An idle one needs a third of a second.
+/// Longest silence where one side moves, on a machine that has other things to do. Nearly always it is a third of a second.
 const ONE: Duration = Duration::from_secs(4);
 /// The same where both do: neither can be told of it but by the DHT, which has to find out itself that they are elsewhere.
 const BOTH: Duration = Duration::from_secs(20);

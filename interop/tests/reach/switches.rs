@@ -17,7 +17,7 @@ const PIECE: u64 = 4 << 20;
 const STATION: [u16; 1] = [3478];
 /// How long a way may take to be found.
 const FOUND: Duration = Duration::from_secs(20);
-/// Longest silence at the receiver that passes. A machine with seven times too much to do stays within 0.4 s.
+/// Longest silence at the receiver that passes. A machine with six times too much to do stays within 0.6 s.
 const STALL: Duration = Duration::from_secs(1);
 
 /// Bytes that flow in all; `TOWLINE_REACH_MIB` makes them more.
