@@ -73,6 +73,7 @@ impl Connection {
         self.pool.handle_timeout(now);
         self.shares.handle_timeout(now);
         let second = self.warm.second(now);
+        let mut idle = false;
         while let Some(slot) = self.warm.pop(now) {
             if self.slots.get(slot).is_none() {
                 continue;
@@ -83,6 +84,14 @@ impl Connection {
             } else {
                 channel.seal.idle();
                 channel.open.idle(now);
+                idle = true;
+            }
+        }
+        if idle {
+            for place in 0..self.links.places() {
+                if let Some(entry) = self.links.get(place) {
+                    entry.link.rest(now);
+                }
             }
         }
         if self.bare_deadline().is_some_and(|at| now >= at) {

@@ -26,13 +26,16 @@ pub(super) struct Sent {
 /// in flight, lost, or neither (acknowledged, or skipped).
 #[derive(Debug, Default)]
 pub(super) struct SentRing {
-    /// A power of two of them, at least 64, or none.
+    /// A power of two of them, at least [`LEAST`], or none.
     slots: Vec<Sent>,
     flying: Vec<u64>,
     lost: Vec<u64>,
     base: u64,
     next: u64,
 }
+
+/// Slots that an idle link needs now and then.
+const LEAST: usize = 16;
 
 /// Which of the two bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +91,10 @@ impl SentRing {
     #[cold]
     fn grow(&mut self, fill: Sent) {
         let old = self.slots.len();
-        let new = (old * 2).max(64);
+        let new = (old * 2).max(LEAST);
         let mut slots = vec![fill; new];
-        let mut flying = vec![0_u64; new / 64];
-        let mut lost = vec![0_u64; new / 64];
+        let mut flying = vec![0_u64; new.div_ceil(64)];
+        let mut lost = vec![0_u64; new.div_ceil(64)];
         for pn in self.base..self.next {
             let (from, to) = (pn as usize & (old - 1), pn as usize & (new - 1));
             slots[to] = self.slots[from];
@@ -101,9 +104,9 @@ impl SentRing {
         (self.slots, self.flying, self.lost) = (slots, flying, lost);
     }
 
-    /// Gives memory back that a burst needed, if nothing is in the ring.
+    /// Gives memory back, if nothing is in the ring.
     pub(super) fn release(&mut self) {
-        if self.len() == 0 && self.slots.len() > 64 {
+        if self.len() == 0 {
             (self.slots, self.flying, self.lost) = (Vec::new(), Vec::new(), Vec::new());
         }
     }
@@ -158,6 +161,7 @@ impl SentRing {
         let mut pn = from.max(self.base);
         let end = to.checked_add(1)?.min(self.next);
         let words = self.words(state);
+        let bits = self.slots.len().min(64);
         while pn < end {
             let index = self.index(pn);
             let word = words[index / 64] >> (index % 64);
@@ -165,7 +169,7 @@ impl SentRing {
                 let found = pn + u64::from(word.trailing_zeros());
                 return (found < end).then_some(found);
             }
-            pn += 64 - (index % 64) as u64;
+            pn += (bits - index % 64) as u64;
         }
         None
     }

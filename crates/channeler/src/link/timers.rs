@@ -56,6 +56,12 @@ impl Link {
         Some(silence.map_or(since + pto, |silence| silence.max(since + pto)))
     }
 
+    /// Gives back what nothing that is on its way needs.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.trim(now);
+        self.sent.release();
+    }
+
     /// When [`Link::on_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if self.status == LinkStatus::Closed {
@@ -128,8 +134,7 @@ impl Link {
         }
         if due(self.keepalive_deadline()) {
             self.keepalive.on_ping(now);
-            self.trim(now);
-            self.sent.release();
+            self.rest(now);
             return Some(LinkTimeout::KeepAlive);
         }
         if due(self.mtu_probe.map(|(_, at)| at)) {

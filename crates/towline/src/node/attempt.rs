@@ -293,7 +293,7 @@ pub(crate) struct Replies {
     /// Its answer, when it comes.
     pub(crate) answer: oneshot::Receiver<Incoming>,
     /// Its candidates that come later.
-    pub(crate) later: mpsc::Receiver<Further>,
+    pub(crate) later: mpsc::Receiver<Box<Further>>,
 }
 
 /// Dials `device`.
@@ -348,7 +348,7 @@ pub(crate) async fn answer(
     ctx: Arc<Context>,
     incoming: Incoming,
     known: Option<Known>,
-    later: mpsc::Receiver<Further>,
+    later: mpsc::Receiver<Box<Further>>,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Attempted, ConnectError> {
@@ -464,10 +464,10 @@ fn follow(
     ctx: &Arc<Context>,
     attempt: &Attempt,
     to: Recipient,
-    theirs: mpsc::Receiver<Further>,
+    theirs: mpsc::Receiver<Box<Further>>,
     heard: Option<&Extension>,
 ) -> Later {
-    let (ours, mut waiting) = mpsc::channel::<Further>(LATER_QUEUE);
+    let (ours, mut waiting) = mpsc::channel::<Box<Further>>(LATER_QUEUE);
     let ctx = Arc::clone(ctx);
     let (id, by_dialler) = (attempt.id.0, attempt.origin == Origin::Dialled);
     // Ends with the paths that it speaks for.
@@ -490,7 +490,7 @@ fn follow(
                     further = next;
                 }
             }
-            let Further { trickle, restart, party, plight } = further;
+            let Further { trickle, restart, party, plight } = *further;
             let later = LaterCandidates { id, by_dialler, trickle, restart, party, plight };
             // Apart, as this task lives as long as the connection and mostly waits.
             let send = Box::pin(ctx.signalling.send_later(&to.key, to.eras, &later));

@@ -30,9 +30,9 @@ const MAX_UNTOLD: usize = 8;
 /// How the sides tell each other of further candidates.
 pub(crate) struct Later {
     /// Ours, to be sent.
-    pub(crate) ours: mpsc::Sender<Further>,
+    pub(crate) ours: mpsc::Sender<Box<Further>>,
     /// The peer's.
-    pub(crate) theirs: mpsc::Receiver<Further>,
+    pub(crate) theirs: mpsc::Receiver<Box<Further>>,
     /// The peer may have some.
     pub(crate) more: bool,
     /// The NAT that the peer is behind, if it has said so already.
@@ -141,7 +141,7 @@ impl Outward {
 
     /// Tells the peer by the DHT. What the queue has no room for it learns from our checks.
     pub(super) fn tell_by_dht(&self, further: Further) {
-        let _ = self.later.ours.try_send(further);
+        let _ = self.later.ours.try_send(Box::new(further));
     }
 
     /// Begins anew to find out how we are seen, after a restart.

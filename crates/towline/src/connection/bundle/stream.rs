@@ -38,6 +38,8 @@ pub(super) struct Stream {
     broken: Option<io::ErrorKind>,
     /// Bytes read and written since it was last looked at.
     moved: usize,
+    /// Nothing much moved between the last two looks: there is no buffer while nothing comes.
+    idle: bool,
 }
 
 impl std::fmt::Debug for Stream {
@@ -72,6 +74,7 @@ impl Stream {
             written: 0,
             broken: None,
             moved: 0,
+            idle: false,
         }
     }
 
@@ -140,7 +143,13 @@ impl Stream {
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<()>>> {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
         self.input.reserve(self.read_size);
-        let read = ready!(poll_read_buf(Pin::new(&mut **io), cx, &mut self.input))?;
+        let Poll::Ready(read) = poll_read_buf(Pin::new(&mut **io), cx, &mut self.input) else {
+            if self.idle && self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            return Poll::Pending;
+        };
+        let read = read?;
         if let (0, Some(failure)) = (read, self.broken) {
             return Poll::Ready(Err(failure.into()));
         }
@@ -178,7 +187,8 @@ impl Stream {
 
     /// Gives back the memory of buffers if less than `idle` bytes moved since the last call.
     pub(super) fn look(&mut self, idle: usize) {
-        if std::mem::take(&mut self.moved) < idle {
+        self.idle = std::mem::take(&mut self.moved) < idle;
+        if self.idle {
             self.read_size = READ_MIN;
             if self.input.is_empty() {
                 self.input = BytesMut::new();

@@ -18,13 +18,13 @@ const MAX_EARLY: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Trickling {
     /// Attempts, and what has become of them.
-    open: BTreeMap<AttemptKey, mpsc::Sender<Further>>,
-    early: Vec<(AttemptKey, Further)>,
+    open: BTreeMap<AttemptKey, mpsc::Sender<Box<Further>>>,
+    early: Vec<(AttemptKey, Box<Further>)>,
 }
 
 impl Trickling {
     /// Where an attempt hears of further candidates.
-    pub(super) fn open(&mut self, key: AttemptKey) -> mpsc::Receiver<Further> {
+    pub(super) fn open(&mut self, key: AttemptKey) -> mpsc::Receiver<Box<Further>> {
         self.open.retain(|_, sender| !sender.is_closed());
         let (sender, receiver) = mpsc::channel(QUEUE);
         for (_, further) in self.early.extract_if(.., |(of, _)| *of == key) {
@@ -37,7 +37,8 @@ impl Trickling {
     /// A device has further candidates.
     pub(super) fn take(&mut self, device: DeviceId, later: LaterCandidates) {
         let LaterCandidates { id, by_dialler, trickle, restart, party, plight } = later;
-        let further = Further { trickle, restart, party, plight };
+        // In a box, as queues reserve room for many.
+        let further = Box::new(Further { trickle, restart, party, plight });
         let origin = if by_dialler { OriginKey::Answered } else { OriginKey::Dialled };
         let key = (device, ConnectionId(id), origin);
         match self.open.get(&key) {
