@@ -49,7 +49,8 @@ pub struct Config {
     pub min_mtu: u16,
     /// Largest UDP payload to search for. Default 1452: Ethernet with IPv6.
     pub max_mtu: u16,
-    /// Largest packet on a stream link. Default 16 384; at most 65 535.
+    /// Largest packet on a stream link. Default 16 640: 16 KiB of data, and what stands before them, so that they can stay in their
+    /// buffer at both ends; at most 65 535.
     pub max_stream_packet: u16,
     /// Keeps NAT mappings open while nothing is sent. Default true: the interval is learned, 15 s at first, 5 s to 2 min, and never
     /// more than half of `idle_timeout`, so that one lost packet does not end the connection: only who sets a longer timeout, on both
@@ -79,7 +80,7 @@ impl Default for Config {
             reorder_wait: None,
             min_mtu: 1200,
             max_mtu: 1452,
-            max_stream_packet: 16_384,
+            max_stream_packet: 16_640,
             keep_alive: true,
             ecn: true,
         }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::pool::{Pool, Pooled};
+use bytes::Bytes;
+
+use crate::pool::{LARGE, Pool, Pooled};
 
 /// Longest body of a data frame this side produces, in bytes.
 ///
@@ -42,6 +44,14 @@ impl Chunk {
         chunk
     }
 
+    /// As [`pooled`](Self::pooled), but of up to 64 KiB: for what has no frames to fit into.
+    pub fn pooled_large(pool: &Pool, bytes: &[u8]) -> Self {
+        let bytes = &bytes[..bytes.len().min(LARGE)];
+        let mut chunk = Self::within(pool.fitting(HEAD_ROOM + bytes.len()));
+        chunk.buffer.buffer.extend_from_slice(bytes);
+        chunk
+    }
+
     /// A chunk holding a copy of the first [`MAX_BODY`] bytes of `bytes` (all, if there are fewer).
     pub fn copy_from(bytes: &[u8]) -> Self {
         let mut chunk = Self::with_capacity(bytes.len());
@@ -68,7 +78,7 @@ impl Chunk {
 
     /// How many more bytes fit.
     pub fn room(&self) -> usize {
-        HEAD_ROOM + MAX_BODY - self.buffer.buffer.len()
+        (HEAD_ROOM + MAX_BODY).saturating_sub(self.buffer.buffer.len())
     }
 
     /// The body.
@@ -99,6 +109,20 @@ impl Chunk {
     }
 }
 
+impl AsRef<[u8]> for Chunk {
+    /// The body.
+    fn as_ref(&self) -> &[u8] {
+        self.body()
+    }
+}
+
+impl From<Chunk> for Bytes {
+    /// The body, without a copy.
+    fn from(chunk: Chunk) -> Self {
+        Self::from_owner(chunk)
+    }
+}
+
 impl From<&[u8]> for Chunk {
     /// See [`Chunk::copy_from`]: what exceeds [`MAX_BODY`] is left out.
     fn from(bytes: &[u8]) -> Self {
@@ -115,6 +139,18 @@ impl fmt::Debug for Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_chunk_takes_what_is_left_of_64_kib() {
+        let pool = Pool::default();
+        let bytes: Vec<u8> = (0..70_000_u32).map(|at| at as u8).collect();
+        for len in [0, 1, MAX_BODY, 20_000, 40_000, 65_536, 70_000] {
+            let chunk = Chunk::pooled_large(&pool, &bytes[..len]);
+            assert_eq!(chunk.body(), &bytes[..len.min(LARGE)]);
+            assert_eq!(chunk.room(), MAX_BODY.saturating_sub(len));
+            assert_eq!(Bytes::from(chunk), bytes[..len.min(LARGE)]);
+        }
+    }
 
     #[test]
     fn a_full_chunk_and_its_header_are_one_tls_record() {

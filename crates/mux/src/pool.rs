@@ -16,7 +16,14 @@ pub(crate) const BUFFER: usize = 16_384;
 /// Contents below this size get memory of their own size: a buffer from the stock would waste more than half.
 pub(crate) const WORTHWHILE: usize = BUFFER / 2;
 
-/// A bounded stock of 16 KiB buffers, shared by any number of connections and threads. Cheap to clone.
+/// The longest content of a large buffer.
+pub(crate) const LARGE: usize = 65_536;
+/// Size of a large buffer: with room for a header.
+const LARGE_BUFFER: usize = LARGE + crate::chunk::HEAD_ROOM;
+/// Contents of at least this size get a large buffer.
+const WORTH_LARGE: usize = LARGE / 2;
+
+/// A bounded stock of buffers of 16 and of 64 KiB, shared by any number of connections and threads. Cheap to clone.
 ///
 /// Buffers that find the stock full are freed; an empty stock allocates, and so does one that another thread is at:
 /// no operation waits.
@@ -26,12 +33,14 @@ pub struct Pool(Arc<Stock>);
 struct Stock {
     buffers: Mutex<Vec<Vec<u8>>>,
     most: usize,
+    /// Four times as large, and a quarter as many.
+    large: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Pool {
-    /// A stock that keeps at most `buffers` (at least one) of 16 KiB each.
+    /// A stock that keeps at most `buffers` (at least one) of 16 KiB each, and as many bytes in large ones.
     pub fn new(buffers: usize) -> Self {
-        Self(Arc::new(Stock { buffers: Mutex::default(), most: buffers.max(1) }))
+        Self(Arc::new(Stock { buffers: Mutex::default(), most: buffers.max(1), large: Mutex::default() }))
     }
 
     /// Bytes in a buffer of at most `len`, from the stock if that is worthwhile and up to 16 KiB, which `fill` writes; it
@@ -60,9 +69,18 @@ impl Pool {
         Pooled { buffer, home: Some(self.clone()) }
     }
 
-    /// A buffer with room for `len` bytes: from the stock if that is worthwhile.
+    /// An empty buffer with room for `len` bytes, at most those of a large one: from the stock if that is worthwhile.
     pub(crate) fn fitting(&self, len: usize) -> Pooled {
-        if len >= WORTHWHILE { self.take() } else { Pooled::own(len) }
+        match len {
+            WORTH_LARGE.. => {
+                let stocked = self.0.large.try_lock().ok().and_then(|mut buffers| buffers.pop());
+                let mut buffer = stocked.unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER));
+                buffer.clear();
+                Pooled { buffer, home: Some(self.clone()) }
+            }
+            WORTHWHILE..=BUFFER => self.take(),
+            _ => Pooled::own(len),
+        }
     }
 }
 
@@ -102,8 +120,13 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         if let Some(home) = &self.home {
             let buffer = std::mem::take(&mut self.buffer);
-            if let Ok(mut buffers) = home.0.buffers.try_lock()
-                && buffers.len() < home.0.most
+            let (stock, most) = if buffer.capacity() >= LARGE_BUFFER {
+                (&home.0.large, home.0.most.div_ceil(4))
+            } else {
+                (&home.0.buffers, home.0.most)
+            };
+            if let Ok(mut buffers) = stock.try_lock()
+                && buffers.len() < most
             {
                 buffers.push(buffer);
             }
@@ -137,5 +160,17 @@ mod tests {
         drop(fill(1, BUFFER));
         assert_eq!(fill(2, 3), [2; 3][..], "nothing of what was there before");
         assert!(pool.take().buffer.is_empty());
+    }
+
+    #[test]
+    fn large_buffers_have_a_stock_of_their_own() {
+        let pool = Pool::new(8);
+        let held: Vec<Pooled> = (0..5).map(|_| pool.fitting(LARGE_BUFFER)).collect();
+        let second = held[1].buffer.as_ptr();
+        drop(held);
+        assert_eq!((pool.0.large.lock().unwrap().len(), pool.0.buffers.lock().unwrap().len()), (2, 0));
+        let last = pool.fitting(WORTH_LARGE);
+        assert_eq!((last.buffer.as_ptr(), last.buffer.len()), (second, 0));
+        assert_eq!(pool.fitting(20_000).buffer.capacity(), 20_000, "neither of them");
     }
 }

@@ -21,6 +21,9 @@ use crate::policy::Peer;
 /// A reader that finds nothing more reports what it took, from this many bytes on: a quarter of the smallest window.
 const WAITING_REPORT: usize = 1024;
 
+/// A share from which on it is handed over in large pieces.
+const LARGE_SHARE: usize = 32 * 1024;
+
 /// What does not change during the life of a channel.
 #[derive(Debug)]
 pub(crate) struct Card {
@@ -346,10 +349,12 @@ impl AsyncWrite for WriteHalf {
             let id = this.card.id;
             let flow = Arc::clone(&this.card.flow);
             let pool = this.card.pool.clone();
+            // What has no frames to fit into goes in larger pieces, as far as its share allows.
+            let large = matches!(id, ChannelId::Bundle(_)) && this.card.line.share.get() >= LARGE_SHARE;
             let rest = &buf[written..];
             let mut taken = 0;
             let sent = this.poll_command(cx, || {
-                let chunk = Chunk::pooled(&pool, rest);
+                let chunk = if large { Chunk::pooled_large(&pool, rest) } else { Chunk::pooled(&pool, rest) };
                 taken = chunk.len();
                 flow.add_queued(taken);
                 Command::Write { id, chunk }

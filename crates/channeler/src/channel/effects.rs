@@ -27,6 +27,17 @@ impl Context<'_> {
     }
 }
 
+/// What the data of a packet may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Bytes at the end of the packet.
+    pub(crate) bytes: usize,
+    /// What the connection's window leaves.
+    pub(crate) credit: u64,
+    /// Whether what lies in a buffer of its own may be left out, to be encrypted from there.
+    pub(crate) may_leave: bool,
+}
+
 /// What operations did beyond their result. The caller gives the same one to many of them and takes what gathered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effects {
@@ -48,6 +59,8 @@ pub(crate) struct Effects {
     pub(crate) sent: u64,
     /// New offsets of the peer: they count against the own connection window, which the caller checks.
     pub(crate) received: u64,
+    /// Bytes of the last packet that were left out at its end, as they lie in a buffer of their own.
+    pub(crate) left_out: usize,
     /// Offsets of the peer that hold no memory any more: so much may the connection window move on.
     pub(crate) consumed: u64,
 }

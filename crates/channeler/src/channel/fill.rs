@@ -1,7 +1,8 @@
 //! Putting what was written into packets: repairs first, then what is new and allowed, then the end.
 
 use super::{
-    effects::{Context, Effects},
+    effects::{Context, Effects, Room},
+    rope::{PIECE, WHOLE},
     send::{Carried, Fin, LossCloses, Sender},
 };
 use crate::{
@@ -13,20 +14,19 @@ use crate::{
 const LEAST_PART: usize = 64;
 
 impl Sender {
-    /// Writes data of one contiguous range into `room` bytes at the end of `out`: repairs first.
+    /// Writes data of one contiguous range at the end of `out`: repairs first.
     pub(super) fn fill(
         &mut self,
         cx: &mut Context<'_>,
         capabilities: Capabilities,
         out: &mut Vec<u8>,
-        room: usize,
-        credit: u64,
+        room: Room,
         fx: &mut Effects,
     ) -> Result<Option<Carried>, LossCloses> {
         let filled = if self.outbox.is_none() {
-            self.fill_stream(out, room, credit, fx)
+            self.fill_stream(out, room, fx)
         } else {
-            self.fill_messages(cx, capabilities, out, room, credit, fx)?
+            self.fill_messages(cx, capabilities, out, room, fx)?
         };
         if self.awaited > 0 {
             self.wake_writer(cx, capabilities.resend, fx);
@@ -35,13 +35,8 @@ impl Sender {
     }
 
     #[inline]
-    fn fill_stream(
-        &mut self,
-        out: &mut Vec<u8>,
-        room: usize,
-        credit: u64,
-        fx: &mut Effects,
-    ) -> Option<Carried> {
+    fn fill_stream(&mut self, out: &mut Vec<u8>, room: Room, fx: &mut Effects) -> Option<Carried> {
+        let Room { bytes: room, credit, may_leave } = room;
         let (start, end, tries, repair) = match self.repairs.first() {
             Some(repair) => (repair.start, repair.end, repair.tries, true),
             None => {
@@ -54,9 +49,17 @@ impl Sender {
         if let Some(fits) = data_room(start, room).filter(|&fits| fits > 0 && start < end) {
             self.packet = fits as u32;
             at = end.min(start + fits as u64);
+            let apart = if may_leave { self.rope.whole(&(start..at)) } else { None };
+            let apart = apart.map(|(_, part)| part.len().min(PIECE)).filter(|&len| len >= WHOLE);
+            if let Some(len) = apart {
+                at = start + len as u64;
+            }
             fin = at == self.written && self.fin != Fin::Open;
             put_data_head(out, start, fin, (at - start) as usize);
-            self.ring.append(start..at, out);
+            match apart {
+                Some(len) => fx.left_out = len,
+                None => self.rope.append(start..at, out),
+            }
         }
         if at == start {
             // Nothing but the end, told when all the rest was sent once.
@@ -87,10 +90,10 @@ impl Sender {
         cx: &mut Context<'_>,
         capabilities: Capabilities,
         out: &mut Vec<u8>,
-        room: usize,
-        credit: u64,
+        room: Room,
         fx: &mut Effects,
     ) -> Result<Option<Carried>, LossCloses> {
+        let Room { bytes: room, credit, .. } = room;
         let from = out.len();
         while let Some(repair) = self.repairs.first() {
             let Some(number) = self.live_message(cx, repair.start) else {
@@ -228,7 +231,7 @@ impl Sender {
                 }
                 let next = at + most as u64;
                 put_part_head(out, name, next == message.end, at, most);
-                self.ring.append(at..next, out);
+                self.rope.append(at..next, out);
                 at = next;
             }
             if at == message.end {

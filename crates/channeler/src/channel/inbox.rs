@@ -445,7 +445,7 @@ impl Receiver {
         let len = message.len();
         let out = out.get_mut(..len).ok_or(ReadError::TooShort(len))?;
         if len > 0 {
-            self.ring.read(message.start, out);
+            self.rope.read(message.start, out);
         }
         if capabilities.ordered {
             inbox.boundaries.pop_front();

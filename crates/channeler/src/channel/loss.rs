@@ -68,7 +68,7 @@ impl Sender {
             self.settled.pop_first();
         }
         if resend != Resend::No {
-            self.ring.release(cx.pool, from, self.floor..self.written);
+            self.rope.release(cx.pool, from, self.floor..self.written);
         }
         if let Some(outbox) = &mut self.outbox {
             outbox.forget(self.floor);

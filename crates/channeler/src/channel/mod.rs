@@ -67,7 +67,8 @@
 //! The sender holds at most `Config::send_buffer`, at first 64 KiB; that doubles while a writer waits though everything is on its
 //! way. Nor does it hold more than its share of what the connection may hold, which is given with each write.
 //!
-//! Bytes lie in chunks of 4 KiB from a pool of the connection, and only where there are bytes: a chunk goes back as soon as its bytes
+//! Bytes that are handed over in buffers of 4 KiB and more stay in them until they are acknowledged, and those of long packets in one of
+//! their own until they are read. All others lie in chunks of 4 KiB from a pool of the connection, and only where there are bytes: a chunk goes back as soon as its bytes
 //! were read, or acknowledged, and is the next to be taken, by whichever channel. So memory is what is held, however wide the
 //! windows once were and however many channels there are, and what is read as it comes stays in the caches. Queues keep their size
 //! while a channel is used, so that nothing is allocated per packet, and are freed one to two seconds after its last use; so are
@@ -79,27 +80,32 @@ mod fill;
 mod inbox;
 mod loss;
 mod outbox;
+mod program;
 mod ranges;
 mod receive;
 mod ring;
+mod rope;
 mod send;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use control::Said;
-pub(crate) use effects::{Context, Effects};
+pub(crate) use effects::{Context, Effects, Room};
 pub(crate) use inbox::Part;
 pub(crate) use ring::{CHUNK, Pool};
+pub(crate) use rope::PIECE;
 pub(crate) use send::{Carried, Load, Wants};
 
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use self::{
     receive::{Receiver, first_window, reason},
     send::{LossCloses, Sender},
 };
 use crate::{
-    Capabilities, ChannelId, Code, Config, Read, ReadError, Reason, Violation, WriteError,
+    Capabilities, ChannelId, Code, Config, Reason, Violation,
     wire::message::{AbandonedRange, CONTROL_MAX, kind},
 };
 
@@ -213,59 +219,7 @@ impl Channel {
         }
     }
 
-    // ---- the program
-
-    /// Writes: as many bytes of a stream as there is room for, or one message. `share`: how much of what was written may be held;
-    /// `turn`: how many bytes of a stream may be written now.
-    pub(crate) fn write(
-        &mut self,
-        cx: &mut Context<'_>,
-        share: u64,
-        turn: usize,
-        bytes: &[u8],
-    ) -> Result<usize, WriteError> {
-        if let Some(reason) = self.ended() {
-            return Err(WriteError::Ended(reason));
-        }
-        self.touch(cx);
-        self.sender.write(cx, self.capabilities.resend, share, turn, bytes)
-    }
-
-    /// How much a write would take now, in bytes.
-    #[cfg(test)]
-    pub(crate) fn room(&self, cx: &mut Context<'_>) -> u64 {
-        self.sender.room(cx, self.capabilities.resend)
-    }
-
-    /// No more will be written.
-    pub(crate) fn finish(&mut self) {
-        self.sender.finish();
-    }
-
-    /// Reads: bytes of a stream, or one whole message.
-    pub(crate) fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut [u8],
-        fx: &mut Effects,
-    ) -> Result<Read, ReadError> {
-        if let Some(reason) = self.ended() {
-            let read_all = matches!(self.life, Life::Finished(_)) && !self.receiver.discarding;
-            return if read_all { Ok(Read::Finished) } else { Err(ReadError::Ended(reason)) };
-        }
-        if self.receiver.discarding {
-            return Err(ReadError::Ended(Reason::Local(self.stop_code)));
-        }
-        self.used = true;
-        let read = self.receiver.read(cx, self.capabilities, out, fx);
-        self.check_end(cx, fx);
-        read
-    }
-
-    /// What a read would give: bytes of a stream, or the length of the next message. `None` if there is nothing.
-    pub(crate) fn readable(&self) -> Option<usize> {
-        self.receiver.readable(self.capabilities)
-    }
+    // ---- the program; reading and writing: `program`
 
     /// Tells the peer that the program took the channel.
     pub(crate) fn accept(&mut self) {
@@ -365,18 +319,24 @@ impl Channel {
         self.sender.window()
     }
 
-    /// Appends data to `out`, at most `room` bytes, repairs first. `credit` is what the connection's window leaves; what was used
-    /// of it is added to `fx.sent`, even if nothing is appended. `None`: nothing to send, no room, or no window.
+    /// What [`fill`](Self::fill) has left out.
+    #[inline]
+    pub(crate) fn left_out(&self, carried: &Carried, fx: &Effects) -> &[u8] {
+        self.sender.left_out(carried, fx)
+    }
+
+    /// Appends data to `out`, repairs first. What was left out of it, as `room` allows, is the end of the packet: `fx.left_out` bytes,
+    /// which [`left_out`](Self::left_out) gives. What was used of the connection's window is added to `fx.sent`, even if nothing is
+    /// appended. `None`: nothing to send, no room, or no window.
     #[inline]
     pub(crate) fn fill(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
-        room: usize,
-        credit: u64,
+        room: Room,
         fx: &mut Effects,
     ) -> Option<Carried> {
-        match self.sender.fill(cx, self.capabilities, out, room, credit, fx) {
+        match self.sender.fill(cx, self.capabilities, out, room, fx) {
             Ok(filled) => filled,
             Err(LossCloses) => {
                 self.lost(cx, Err(LossCloses), fx);
@@ -412,7 +372,7 @@ impl Channel {
 
     // ---- what the peer sent
 
-    /// DATA, DATA_FIN.
+    /// DATA, DATA_FIN. `whole`: the buffer that the bytes lie in, if it may be kept.
     #[inline]
     pub(crate) fn on_data(
         &mut self,
@@ -420,10 +380,11 @@ impl Channel {
         offset: u64,
         fin: bool,
         bytes: &[u8],
+        whole: Option<&Bytes>,
         fx: &mut Effects,
     ) -> Result<(), Violation> {
         self.touch(cx);
-        self.receiver.on_data(cx, offset, fin, bytes, fx)?;
+        self.receiver.on_data(cx, offset, fin, bytes, whole, fx)?;
         self.heard_end(cx, fx);
         Ok(())
     }
@@ -461,7 +422,7 @@ impl Channel {
         fx: &mut Effects,
     ) -> Result<(), Violation> {
         if self.capabilities.is_stream() {
-            self.on_data(cx, final_offset, true, &[], fx)
+            self.on_data(cx, final_offset, true, &[], None, fx)
         } else {
             self.on_message_fin(cx, final_offset, messages, fx)
         }

@@ -2,25 +2,27 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::{
     effects::{Context, Effects},
     inbox::{Arrived, Inbox},
     ranges::Ranges,
-    ring::Ring,
+    rope::{Rope, WHOLE},
 };
 use crate::{Capabilities, Code, Config, Read, ReadError, Violation};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    pub(super) ring: Ring,
+    pub(super) rope: Rope,
     /// Everything below was read or will never be: it holds no memory.
     pub(super) floor: u64,
     /// Everything from the floor to here arrived or was given up.
     pub(super) ready: u64,
     /// What arrived or was given up above that.
     pub(super) beyond: Ranges,
-    /// End of what was written into the ring.
+    /// End of what was put into the rope.
     pub(super) stored: u64,
     /// End of all that the peer used, its gaps included.
     pub(super) highest: u64,
@@ -50,7 +52,7 @@ impl Receiver {
     pub(super) fn new(capabilities: Capabilities, config: &Config) -> Self {
         let window = first_window(capabilities, config.initial_window, config.max_message as u64);
         Self {
-            ring: Ring::default(),
+            rope: Rope::default(),
             floor: 0,
             ready: 0,
             beyond: Ranges::default(),
@@ -106,7 +108,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Bytes of a stream.
+    /// Bytes of a stream. `whole`: the buffer that they lie in, if it may be kept.
     #[inline]
     pub(super) fn on_data(
         &mut self,
@@ -114,6 +116,7 @@ impl Receiver {
         offset: u64,
         fin: bool,
         bytes: &[u8],
+        whole: Option<&Bytes>,
         fx: &mut Effects,
     ) -> Result<(), Violation> {
         if self.inbox.is_some() {
@@ -126,7 +129,13 @@ impl Receiver {
         }
         if end > self.ready && !bytes.is_empty() {
             let was_readable = self.ready > self.floor;
-            self.store(cx, offset, bytes);
+            match whole {
+                Some(whole) if self.is_worth_keeping(offset, bytes, whole) => {
+                    self.rope.adopt(offset, whole.slice_ref(bytes));
+                    self.stored = end;
+                }
+                _ => self.store(cx, offset, bytes),
+            }
             self.cover(offset.max(self.ready), end)?;
             if self.moved_at.is_none() {
                 self.moved_at = Some(cx.now);
@@ -137,14 +146,23 @@ impl Receiver {
         Ok(())
     }
 
-    /// Puts bytes into the ring; what lies below the contiguous part is there already.
+    /// Whether a buffer is kept as it is: if it comes in order, and is hardly longer than what it has of this channel, so that what is
+    /// held is what the window allows, whatever the peer sends.
+    #[inline]
+    fn is_worth_keeping(&self, offset: u64, bytes: &[u8], whole: &Bytes) -> bool {
+        bytes.len() >= WHOLE.max(whole.len() - whole.len() / 64)
+            && offset == self.ready
+            && self.stored <= offset
+    }
+
+    /// Puts a copy of bytes; what lies below the contiguous part is there already.
     #[inline]
     pub(super) fn store(&mut self, cx: &mut Context<'_>, offset: u64, bytes: &[u8]) {
         let known = self.ready.saturating_sub(offset) as usize;
         let Some(new) = bytes.get(known..).filter(|new| !new.is_empty()) else { return };
         let (at, end) = (offset + known as u64, offset + bytes.len() as u64);
         self.stored = self.stored.max(end);
-        self.ring.write(cx.pool, self.floor..self.stored, at, new);
+        self.rope.write(cx.pool, self.floor..self.stored, at, new);
     }
 
     /// `start..end`, not empty and not below the contiguous part, arrived or was given up. Gives how much of it was new.
@@ -194,7 +212,7 @@ impl Receiver {
         } else {
             let len = out.len().min(usize::try_from(self.ready - self.floor).unwrap_or(usize::MAX));
             if len > 0 {
-                self.ring.read(self.floor, &mut out[..len]);
+                self.rope.read(self.floor, &mut out[..len]);
                 self.release(cx, self.floor + len as u64, fx);
                 Some(len)
             } else {
@@ -207,6 +225,27 @@ impl Receiver {
         self.tune(cx, capabilities, before);
         self.check_finished(fx);
         Ok(Read::Data(len))
+    }
+
+    /// Takes up to `most` bytes of a stream off the front, as far as they lie in one buffer of their own.
+    pub(super) fn read_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        capabilities: Capabilities,
+        most: usize,
+        fx: &mut Effects,
+    ) -> Option<Bytes> {
+        let before = self.floor;
+        let end = self.ready.min(before.saturating_add(most as u64));
+        if self.inbox.is_some() || end <= before {
+            return None;
+        }
+        let (buffer, part) = self.rope.whole(&(before..end))?;
+        let read = buffer.slice(part);
+        self.release(cx, before + read.len() as u64, fx);
+        self.tune(cx, capabilities, before);
+        self.check_finished(fx);
+        Some(read)
     }
 
     /// Length of what a read would give: bytes of a stream, or the next message. `None` if there is nothing.
@@ -223,7 +262,7 @@ impl Receiver {
     pub(super) fn release(&mut self, cx: &mut Context<'_>, floor: u64, fx: &mut Effects) {
         let from = std::mem::replace(&mut self.floor, floor);
         fx.consumed += floor - from;
-        self.ring.release(cx.pool, from, floor..self.stored);
+        self.rope.release(cx.pool, from, floor..self.stored);
         if self.final_size.is_none() && self.granted.saturating_sub(floor) <= self.window / 4 * 3 {
             self.window_due = true;
         }
@@ -323,7 +362,7 @@ impl Receiver {
         self.floor = self.highest;
         self.ready = self.highest;
         self.beyond.clear();
-        self.ring.free(cx.pool);
+        self.rope.free(cx.pool);
         if let Some(inbox) = &mut self.inbox {
             inbox.clear(self.floor);
         }
@@ -336,7 +375,7 @@ impl Receiver {
 
     /// Gives back what an idle direction does not need.
     pub(super) fn shrink(&mut self, cx: &mut Context<'_>) {
-        self.ring.free(cx.pool);
+        self.rope.free(cx.pool);
         self.beyond.clear();
         self.moved_at = None;
         self.moved_from = self.floor as u32;
@@ -347,13 +386,13 @@ impl Receiver {
 
     /// Whether [`Receiver::shrink`] would give something back.
     pub(super) fn holds_memory(&self) -> bool {
-        self.ring.holds_memory()
+        self.rope.holds_memory()
     }
 
     /// Bytes on the heap.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.ring.memory() + self.beyond.memory() + self.inbox.as_ref().map_or(0, |inbox| inbox.memory())
+        self.rope.memory() + self.beyond.memory() + self.inbox.as_ref().map_or(0, |inbox| inbox.memory())
     }
 }
 

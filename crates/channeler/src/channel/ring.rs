@@ -1,9 +1,12 @@
 //! Bytes of one direction, found by their offsets, in chunks that all channels of a connection share.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     time::{Duration, Instant},
 };
+
+use bytes::{Bytes, BytesMut};
 
 /// Bytes of a chunk: enough for a packet, and little for a channel that holds one byte.
 pub(crate) const CHUNK: usize = 4096;
@@ -29,7 +32,14 @@ pub(crate) struct Pool {
     used: usize,
     /// Places in rings.
     places: usize,
+    /// Buffers of long packets, the oldest first, to be used again when the program has dropped what it read.
+    lent: VecDeque<Bytes>,
+    /// Whether one was taken since the last look.
+    lending: bool,
 }
+
+/// Buffers of long packets that are remembered: more than a program has in hand.
+const LENT: usize = 64;
 
 impl Pool {
     #[inline]
@@ -44,6 +54,28 @@ impl Pool {
     fn give(&mut self, chunk: Chunk) {
         self.used -= 1;
         self.free.push(chunk);
+    }
+
+    /// A buffer of this length, which may hold anything.
+    pub(crate) fn lend(&mut self, len: usize) -> BytesMut {
+        self.lending = true;
+        match self.lent.pop_front().map(Bytes::try_into_mut) {
+            Some(Ok(buffer)) if buffer.len() == len => return buffer,
+            // It is still being read, and so are those that came after it.
+            Some(Err(buffer)) => self.lent.push_front(buffer),
+            Some(Ok(_)) | None => {}
+        }
+        let mut buffer = BytesMut::zeroed(len + 1);
+        // Split, it is one of those that know how often they are shared: then sharing it anew allocates nothing.
+        drop(buffer.split_off(len));
+        buffer
+    }
+
+    /// Remembers a buffer that was lent.
+    pub(crate) fn remember(&mut self, buffer: Bytes) {
+        if self.lent.len() < LENT {
+            self.lent.push_back(buffer);
+        }
     }
 
     /// When [`Pool::handle_timeout`] is to be called.
@@ -67,8 +99,11 @@ impl Pool {
             self.free = Vec::new();
         }
         self.look_at = None;
+        if !std::mem::take(&mut self.lending) {
+            self.lent = VecDeque::new();
+        }
         // If nothing changed, the next look would find the same: the next use of a channel sees to it.
-        if !idle || surplus > 0 {
+        if !idle || surplus > 0 || !self.lent.is_empty() {
             self.watch(now);
         }
     }
@@ -80,7 +115,7 @@ impl Pool {
     /// Sees to it that chunks which nobody needs are not kept for ever.
     #[inline]
     pub(crate) fn watch(&mut self, now: Instant) {
-        if self.look_at.is_none() && !self.free.is_empty() {
+        if self.look_at.is_none() && !(self.free.is_empty() && self.lent.is_empty()) {
             self.look_at = now.checked_add(SPARE);
         }
     }
@@ -159,7 +194,7 @@ impl Ring {
 
     /// Hands on the bytes of `span`, which were put, in pieces.
     #[inline]
-    fn pieces(&self, span: Range<u64>, mut take: impl FnMut(&[u8])) {
+    pub(super) fn pieces(&self, span: Range<u64>, mut take: impl FnMut(&[u8])) {
         let mut offset = span.start;
         while offset < span.end {
             let at = offset as usize % CHUNK;
@@ -170,22 +205,6 @@ impl Ring {
             }
             offset += len as u64;
         }
-    }
-
-    /// Appends the bytes of `span`, which were put.
-    #[inline]
-    pub(super) fn append(&self, span: Range<u64>, out: &mut Vec<u8>) {
-        self.pieces(span, |piece| out.extend_from_slice(piece));
-    }
-
-    /// Copies bytes out, which were put.
-    #[inline]
-    pub(super) fn read(&self, offset: u64, mut out: &mut [u8]) {
-        self.pieces(offset..offset + out.len() as u64, |piece| {
-            let (first, rest) = std::mem::take(&mut out).split_at_mut(piece.len());
-            first.copy_from_slice(piece);
-            out = rest;
-        });
     }
 
     /// Of what was put from `from` on, nothing below `live.start` and nothing from `live.end` on matters any more.
@@ -235,11 +254,21 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        collections::VecDeque,
+        ops::Range,
+        time::{Duration, Instant},
+    };
 
     use super::{CHUNK, Pool, Ring};
 
     const LEN: u64 = CHUNK as u64;
+
+    fn read(ring: &Ring, span: Range<u64>) -> Vec<u8> {
+        let mut out = Vec::new();
+        ring.pieces(span, |piece| out.extend_from_slice(piece));
+        out
+    }
 
     fn pattern(len: u64) -> Vec<u8> {
         (0..len).map(|at| (at % 251) as u8).collect()
@@ -257,12 +286,8 @@ mod tests {
         ring.write(&mut pool, start..end, end - 500, &data[data.len() - 500..]);
         assert_eq!(pool.used, 3, "a hole has no memory");
         ring.write(&mut pool, start..end, start + 300, &data[300..data.len() - 500]);
-        let mut out = vec![0; data.len()];
-        ring.read(start, &mut out);
-        assert_eq!(out, data);
-        let mut out = Vec::new();
-        ring.append(start + 10..end - 10, &mut out);
-        assert_eq!(out, data[10..data.len() - 10]);
+        assert_eq!(read(&ring, start..end), data);
+        assert_eq!(read(&ring, start + 10..end - 10), data[10..data.len() - 10]);
         ring.free(&mut pool);
         assert_eq!((pool.used(), ring.memory()), (0, 0));
     }
@@ -302,9 +327,7 @@ mod tests {
         assert_eq!(pool.used, 500);
         assert!(pool.places <= super::PLACES + 512 + 500 * Ring::LEAST, "{} places", pool.places);
         for mut ring in rings {
-            let mut last = [0];
-            ring.read(far - 1, &mut last);
-            assert_eq!(&last, b"z");
+            assert_eq!(read(&ring, far - 1..far), b"z");
             ring.free(&mut pool);
         }
         assert_eq!(pool.places, 0);
@@ -333,6 +356,38 @@ mod tests {
             }
         }
         assert_eq!((pool.free.capacity(), pool.used), (0, 0), "and then nothing is looked at any more");
+    }
+
+    #[test]
+    fn buffers_of_packets_are_used_again_when_they_were_read() {
+        let mut pool = Pool::default();
+        let mut now = Instant::now();
+        let mut in_hand = VecDeque::new();
+        for round in 0..1000_usize {
+            let buffer = pool.lend(20_000).freeze();
+            pool.remember(buffer.clone());
+            pool.watch(now);
+            in_hand.push_back(buffer);
+            assert!(pool.lent.len() <= 6, "{} after {round}", pool.lent.len());
+            while in_hand.len() > 5 {
+                in_hand.pop_front();
+            }
+        }
+        for _ in 0..200 {
+            let buffer = pool.lend(20_000).freeze();
+            pool.remember(buffer.clone());
+            in_hand.push_back(buffer);
+        }
+        assert_eq!(pool.lent.len(), super::LENT);
+        in_hand.clear();
+        assert_eq!(pool.lend(300).len(), 300);
+        let mut looks = 0;
+        while let Some(at) = pool.poll_timeout() {
+            now = at;
+            pool.handle_timeout(now);
+            looks += 1;
+        }
+        assert_eq!((looks, pool.lent.capacity()), (2, 0), "those that nobody needs are given back");
     }
 
     #[test]

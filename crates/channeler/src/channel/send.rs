@@ -1,10 +1,12 @@
 //! The sending direction: what was written and may still be needed, what of it is to be sent, and when to give up.
 
+use bytes::Bytes;
+
 use super::{
     effects::{Context, Effects},
     outbox::{Outbox, Outgoing},
     ranges::{Ranges, Repairs},
-    ring::Ring,
+    rope::{Rope, WHOLE},
 };
 use crate::{Capabilities, Code, Reason, Resend, WriteError};
 
@@ -67,7 +69,7 @@ pub(super) struct LossCloses;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sender {
-    pub(super) ring: Ring,
+    pub(super) rope: Rope,
     /// Everything below was acknowledged or given up.
     pub(super) floor: u64,
     /// Everything below was sent or given up.
@@ -117,7 +119,7 @@ impl Sender {
     ) -> Self {
         let outbox = (!capabilities.is_stream()).then(|| Box::new(Outbox::new(max_messages, max_message)));
         Self {
-            ring: Ring::default(),
+            rope: Rope::default(),
             floor: 0,
             next: 0,
             written: 0,
@@ -173,14 +175,7 @@ impl Sender {
         turn: usize,
         bytes: &[u8],
     ) -> Result<usize, WriteError> {
-        if let Some(code) = self.stopped {
-            return Err(WriteError::Ended(Reason::Peer(code)));
-        }
-        if self.fin != Fin::Open {
-            return Err(WriteError::Finished);
-        }
-        self.share = short(share);
-        let most = self.most(cx);
+        let most = self.begin_write(cx, share)?;
         if let Some(outbox) = &self.outbox {
             let longest = (cx.config.max_message as u64).min(outbox.max_message()).min(cx.config.send_buffer);
             if bytes.len() as u64 > longest {
@@ -203,16 +198,10 @@ impl Sender {
             }
             return Ok(bytes.len());
         }
-        let held = self.held(resend);
         if bytes.is_empty() {
             return Ok(0);
         }
-        if !self.has_room(held, 1, most) {
-            self.more = true;
-            self.awaited = short(STREAM_ROOM.max(self.limit / 16).min(most.div_ceil(2)));
-            return Err(WriteError::Blocked);
-        }
-        let room = self.limit.min(most).saturating_sub(held);
+        let room = self.stream_room(resend, most)?;
         let mut taken = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         if taken > turn {
             taken = turn;
@@ -229,6 +218,56 @@ impl Sender {
             self.awaited = short(STREAM_ROOM.min(most.div_ceil(2)));
         }
         Ok(taken)
+    }
+
+    /// Writes all of `bytes` if there is room for any. Of a stream a buffer that is worth it is kept.
+    pub(super) fn write_all<B: AsRef<[u8]> + Into<Bytes>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        resend: Resend,
+        share: u64,
+        bytes: B,
+    ) -> Result<(), (WriteError, B)> {
+        if self.outbox.is_some() {
+            let written = self.write(cx, resend, share, usize::MAX, bytes.as_ref());
+            return written.map(drop).map_err(|error| (error, bytes));
+        }
+        let room = self.begin_write(cx, share).and_then(|most| self.stream_room(resend, most));
+        if let Err(error) = room {
+            return Err((error, bytes));
+        }
+        self.more = false;
+        let len = bytes.as_ref().len();
+        if len >= WHOLE {
+            self.rope.adopt(self.written, bytes.into());
+            self.written += len as u64;
+        } else if len > 0 {
+            self.append(cx, resend, bytes.as_ref(), len as u64);
+        }
+        Ok(())
+    }
+
+    /// Whether anything may be written, and how much may be held at most.
+    fn begin_write(&mut self, cx: &mut Context<'_>, share: u64) -> Result<u64, WriteError> {
+        if let Some(code) = self.stopped {
+            return Err(WriteError::Ended(Reason::Peer(code)));
+        }
+        if self.fin != Fin::Open {
+            return Err(WriteError::Finished);
+        }
+        self.share = short(share);
+        Ok(self.most(cx))
+    }
+
+    /// How much more of a stream may be held, if anything.
+    fn stream_room(&mut self, resend: Resend, most: u64) -> Result<u64, WriteError> {
+        let held = self.held(resend);
+        if !self.has_room(held, 1, most) {
+            self.more = true;
+            self.awaited = short(STREAM_ROOM.max(self.limit / 16).min(most.div_ceil(2)));
+            return Err(WriteError::Blocked);
+        }
+        Ok(self.limit.min(most).saturating_sub(held))
     }
 
     /// How much may be held at most.
@@ -250,7 +289,7 @@ impl Sender {
 
     fn append(&mut self, cx: &mut Context<'_>, resend: Resend, bytes: &[u8], span: u64) {
         let end = self.written + span;
-        self.ring.write(cx.pool, self.base(resend)..end, self.written, bytes);
+        self.rope.write(cx.pool, self.base(resend)..end, self.written, bytes);
         self.written = end;
     }
 
@@ -259,7 +298,7 @@ impl Sender {
     pub(super) fn advance(&mut self, cx: &mut Context<'_>, resend: Resend, next: u64) {
         let from = std::mem::replace(&mut self.next, next);
         if resend == Resend::No {
-            self.ring.release(cx.pool, from, next..self.written);
+            self.rope.release(cx.pool, from, next..self.written);
         }
     }
 
@@ -297,7 +336,7 @@ impl Sender {
     fn gathers(&self) -> bool {
         self.more
             && self.next > self.floor
-            && self.written - self.next < u64::from(self.packet)
+            && self.written - self.next < u64::from(self.packet).min(WHOLE as u64)
             && self.fin == Fin::Open
     }
 
@@ -339,6 +378,17 @@ impl Sender {
     /// Offsets that were used up.
     pub(super) fn sent(&self) -> u64 {
         self.next
+    }
+
+    /// The end of what a packet carries that was left out of it.
+    #[inline]
+    pub(super) fn left_out(&self, carried: &Carried, fx: &Effects) -> &[u8] {
+        if fx.left_out == 0 {
+            return &[];
+        }
+        let end = carried.start + u64::from(carried.len);
+        let whole = self.rope.whole(&(end - fx.left_out as u64..end));
+        whole.map_or(&[], |(buffer, part)| &buffer[part])
     }
 
     /// The end of the direction, and how many messages it has: it is told now.
@@ -388,7 +438,7 @@ impl Sender {
         self.settled.clear();
         self.repairs.clear();
         self.half_lost = None;
-        self.ring.free(cx.pool);
+        self.rope.free(cx.pool);
     }
 
     /// Nothing is sent any more, not even the end.
@@ -433,7 +483,7 @@ impl Sender {
 
     /// Gives back what an idle direction does not need.
     pub(super) fn shrink(&mut self, cx: &mut Context<'_>) {
-        self.ring.free(cx.pool);
+        self.rope.free(cx.pool);
         self.settled.clear();
         self.repairs.clear();
         self.half_lost = None;
@@ -445,13 +495,13 @@ impl Sender {
 
     /// Whether [`Sender::shrink`] would give something back.
     pub(super) fn holds_memory(&self) -> bool {
-        self.ring.holds_memory()
+        self.rope.holds_memory()
     }
 
     /// Bytes on the heap.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.ring.memory()
+        self.rope.memory()
             + self.settled.memory()
             + self.repairs.memory()
             + self.half_lost.as_ref().map_or(0, |ranges| size_of::<Ranges>() + ranges.memory())

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{
     Connection, NoChannel,
     phase::Phase,
@@ -123,6 +125,17 @@ impl Connection {
             Err(ReadError::Blocked) if self.error.is_some() => Err(ReadError::Ended(Reason::Connection)),
             read => read,
         }
+    }
+
+    /// Takes up to `most` bytes of a stream without copying them, if what comes next lies in a buffer of its own, as that of long
+    /// packets does. `None` if it does not, or there is nothing: then it is for [`read`](Self::read) to say.
+    pub fn read_whole(&mut self, now: Instant, channel: ChannelId, most: usize) -> Option<Bytes> {
+        let slot = self.slots.find(channel)?;
+        let mut effects = Effects::default();
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+        let read = self.slots.at(slot).channel.read_whole(&mut cx, most, &mut effects)?;
+        self.settle(slot, now, &effects);
+        Some(read)
     }
 
     /// Ends this side's direction: what was written still arrives, then the peer reads the end.

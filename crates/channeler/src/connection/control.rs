@@ -142,8 +142,16 @@ impl Connection {
         }
         let protection = self.protection.as_mut()?;
         let link = self.links.at(place);
-        let sealed =
-            packet::seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start);
+        let sealed = packet::seal(
+            now,
+            &protection.sealer,
+            &mut protection.seal,
+            ChannelId::CONTROL,
+            link,
+            buf,
+            start,
+            &[],
+        );
         let Ok(len) = sealed else {
             packet::undo(buf, start, stream);
             if content.is_tracked() {

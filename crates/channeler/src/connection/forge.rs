@@ -20,7 +20,7 @@ impl Connection {
         packet.extend_from_slice(plaintext);
         let mut own = ChannelSeal::new(channel);
         let keys = if channel == ChannelId::CONTROL { &mut protection.seal } else { &mut own };
-        let length = seal(now, &protection.sealer, keys, channel, link, &mut packet, start).ok()?;
+        let length = seal(now, &protection.sealer, keys, channel, link, &mut packet, start, &[]).ok()?;
         link.on_sent(now, length as u32, false, Content::EMPTY);
         Some(packet)
     }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{Connection, links::Theirs, receive::Target, slots::mark};
 use crate::{
     Capabilities, ChannelId, Code, ConnectionError, LinkStatus, Placement, Priority, Violation,
@@ -11,7 +13,8 @@ use crate::{
 };
 
 impl Connection {
-    /// Handles all messages of a packet that came by the link in this place.
+    /// Handles all messages of a packet that came by the link in this place. `whole`: the buffer that they lie in, if parts of it may
+    /// be kept.
     #[inline]
     pub(super) fn on_messages(
         &mut self,
@@ -20,6 +23,7 @@ impl Connection {
         mut target: Target,
         mut keys: Option<ChannelOpen>,
         plain: &[u8],
+        whole: Option<&Bytes>,
     ) -> Result<(), Violation> {
         if let Target::Slot(slot) = target
             && self.slots.at(slot).is(mark::SILENT)
@@ -40,7 +44,7 @@ impl Connection {
                 Message::Data { offset, fin, bytes } => {
                     let Some(slot) = data_target(target, kind::DATA)? else { continue };
                     let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
-                    self.slots.at(slot).channel.on_data(&mut cx, offset, fin, bytes, &mut effects)?;
+                    self.slots.at(slot).channel.on_data(&mut cx, offset, fin, bytes, whole, &mut effects)?;
                 }
                 Message::Part { number, end, offset, bytes } => {
                     let Some(slot) = data_target(target, kind::PART)? else { continue };

@@ -128,7 +128,8 @@ pub(super) fn undo(buf: &mut Vec<u8>, start: usize, stream: bool) {
     buf.truncate(start - if stream { PREFIX } else { 0 });
 }
 
-/// Writes the header, encrypts, and writes the length on a stream. Gives the packet's length.
+/// Writes the header, encrypts, and behind it `rest`, and writes the length on a stream. Gives the packet's length.
+#[expect(clippy::too_many_arguments, reason = "parts of the connection that are borrowed one by one")]
 #[inline]
 pub(super) fn seal(
     now: Instant,
@@ -138,11 +139,12 @@ pub(super) fn seal(
     link: &Link,
     buf: &mut Vec<u8>,
     start: usize,
+    rest: &[u8],
 ) -> Result<usize, Exhausted> {
     let pn = link.next_pn();
     let header = Header { phase: false, spin: false, pn, channel, cid: link.peer_cid() };
     buf[start..start + HEADER_LEN].copy_from_slice(&header.encode());
-    sealer.seal(now, keys, link.id(), pn, buf, start)?;
+    sealer.seal(now, keys, link.id(), pn, buf, start, rest)?;
     let len = buf.len() - start;
     if link.is_stream() {
         buf[start - PREFIX..start].copy_from_slice(&(len as u16).to_be_bytes());
@@ -170,7 +172,7 @@ impl Connection {
             buf.resize(start + pad - TAG_LEN, 0);
         }
         let sealed =
-            seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start);
+            seal(now, &protection.sealer, &mut protection.seal, ChannelId::CONTROL, link, buf, start, &[]);
         let Ok(len) = sealed else {
             undo(buf, start, stream);
             return None;

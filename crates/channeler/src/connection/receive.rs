@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::BytesMut;
+
 use super::{
     Connection,
     links::{Named, Theirs},
@@ -9,6 +11,7 @@ use super::{
 };
 use crate::{
     ChannelId, ConnectionError, ConnectionId, Ecn, LinkId, Route, Violation,
+    channel::PIECE,
     crypto::{ChannelOpen, Undecryptable},
     endpoint::EndpointEventKind,
     link::{Arrival, Link},
@@ -104,7 +107,11 @@ impl Connection {
             let generation = self.gone.iter().find(|gone| gone.0 == header.channel).map_or(0, |gone| gone.1);
             fresh_keys.insert(ChannelOpen::again(header.channel, generation))
         };
-        let opened = protection.opener.open(now, keys, link, pn, header.phase, packet);
+        // One that is nearly as long as may be goes to a buffer of its own, which the data in it then stays in.
+        let longest = usize::from(self.config.max_stream_packet);
+        let whole = longest > PIECE && (longest - longest / 64..=longest).contains(&packet.len());
+        let mut apart = whole.then(|| self.pool.lend(longest - OVERHEAD));
+        let opened = protection.opener.open(now, keys, link, pn, header.phase, packet, apart.as_deref_mut());
         let len = match opened {
             Ok(len) => len,
             Err(Undecryptable::Forged) => {
@@ -127,7 +134,14 @@ impl Connection {
             },
         };
         let bytes = packet.len();
-        let plain = &packet[HEADER_LEN..HEADER_LEN + len];
+        let whole = apart.map(BytesMut::freeze);
+        let plain = match &whole {
+            Some(whole) => {
+                self.pool.remember(whole.clone());
+                &whole[..len]
+            }
+            None => &packet[HEADER_LEN..HEADER_LEN + len],
+        };
         let eliciting = is_eliciting(plain);
         let link = self.links.at(place);
         if !link.route().is_same(route) && link.is_newest(pn) {
@@ -145,7 +159,7 @@ impl Connection {
         if self.beginning.is_some() {
             self.on_first_packet();
         }
-        let result = self.on_messages(now, place, target, fresh_keys, plain);
+        let result = self.on_messages(now, place, target, fresh_keys, plain, whole.as_ref());
         if let Err(violation) = result.and_then(|()| self.fault.take().map_or(Ok(()), Err)) {
             self.fail(now, ConnectionError::Violation(violation));
         }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Priority, Transmit,
-    channel::{Context, Effects, Wants},
+    channel::{Context, Effects, Room, Wants},
     link::{Class, Content, Permit},
     wire::{
         header::{OVERHEAD, TAG_LEN},
@@ -280,6 +280,7 @@ impl Connection {
         if self.protection.is_none() {
             return Attempt::Nothing;
         }
+        let control_due = self.control_due();
         let channel = self.slots.at(slot);
         let link = self.links.at(batch.place);
         let mut mtu = usize::from(link.mtu());
@@ -313,8 +314,13 @@ impl Connection {
         }
         let mut effects = Effects::default();
         let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
-        let room = end - buf.len();
-        let carried = channel.channel.fill(&mut cx, buf, room, self.credit.room(channel.begun), &mut effects);
+        let room = Room {
+            bytes: end - buf.len(),
+            credit: self.credit.room(channel.begun),
+            // Control messages come behind the data, and what goes out twice is sealed twice.
+            may_leave: stream && twin.is_none() && !control_due,
+        };
+        let carried = channel.channel.fill(&mut cx, buf, room, &mut effects);
         self.credit.on_sent(effects.sent);
         self.credit.promise(&mut channel.begun, channel.channel.begun());
         channel.weigh(&mut self.shares);
@@ -324,7 +330,7 @@ impl Connection {
             return Attempt::Nothing;
         }
         let tracked = opens || carried.is_some();
-        if tracked && self.control_due() {
+        if tracked && control_due {
             self.write_control(buf, end);
         }
         batch.pad(buf, start, limit);
@@ -334,7 +340,9 @@ impl Connection {
         }
         let protection = self.protection.as_mut().expect("it was there before");
         let (channel, link) = (self.slots.at(slot), self.links.at(batch.place));
-        let sealed = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start);
+        let rest = carried.as_ref().map_or(&[][..], |carried| channel.channel.left_out(carried, &effects));
+        let keys = &mut channel.seal;
+        let sealed = packet::seal(now, &protection.sealer, keys, channel.id, link, buf, start, rest);
         let mut content = packet::content(slot, channel);
         if let Some(carried) = carried {
             content.start = carried.start;
@@ -396,8 +404,8 @@ impl Connection {
         let stream = link.is_stream();
         let start = packet::begin(buf, stream);
         buf.extend_from_slice(&self.twin.bytes);
-        let Ok(len) = packet::seal(now, &protection.sealer, &mut channel.seal, channel.id, link, buf, start)
-        else {
+        let keys = &mut channel.seal;
+        let Ok(len) = packet::seal(now, &protection.sealer, keys, channel.id, link, buf, start, &[]) else {
             packet::undo(buf, start, stream);
             self.on_content_lost(now, content);
             return None;

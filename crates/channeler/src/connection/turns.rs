@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{
     Connection,
     shares::{Key, LEAST},
@@ -21,6 +23,36 @@ const REST: u32 = 2048;
 impl Connection {
     /// Writes to a channel: as many bytes of a stream as there is room for, or one whole message. Returns how many bytes were taken.
     pub fn write(&mut self, now: Instant, channel: ChannelId, bytes: &[u8]) -> Result<usize, WriteError> {
+        let (slot, share, most) = self.may_write(now, channel)?;
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+        let taken = self.slots.at(slot).channel.write(&mut cx, share, most, bytes);
+        self.use_turn(slot, taken.as_ref().map_or(0, |taken| *taken), bytes.len());
+        self.settle(slot, now, &Effects::default());
+        taken
+    }
+
+    /// Writes all of `bytes` to a channel if there is room for any of them, so that they should be few; or one whole message. From
+    /// 4 KiB on a stream keeps the buffer until the peer has acknowledged all of it, instead of copying it.
+    pub fn write_all<B: AsRef<[u8]> + Into<Bytes>>(
+        &mut self,
+        now: Instant,
+        channel: ChannelId,
+        bytes: B,
+    ) -> Result<(), (WriteError, B)> {
+        let (slot, share, _) = match self.may_write(now, channel) {
+            Ok(allowed) => allowed,
+            Err(error) => return Err((error, bytes)),
+        };
+        let len = bytes.as_ref().len();
+        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
+        let written = self.slots.at(slot).channel.write_all(&mut cx, share, bytes);
+        self.use_turn(slot, if written.is_ok() { len } else { 0 }, len);
+        self.settle(slot, now, &Effects::default());
+        written
+    }
+
+    /// Whether it is a channel's turn to write: its slot, how much it may hold, and how much it may write.
+    fn may_write(&mut self, now: Instant, channel: ChannelId) -> Result<(u32, u64, usize), WriteError> {
         let Some(slot) = self.slots.find(channel) else { return Err(WriteError::Unknown) };
         if self.error.is_some() {
             return Err(WriteError::Ended(Reason::Connection));
@@ -48,11 +80,7 @@ impl Connection {
                 return Err(WriteError::Blocked);
             }
         };
-        let mut cx = Context { now, rtt: self.rtt, config: &self.config, pool: &mut self.pool };
-        let taken = channel.channel.write(&mut cx, share, most, bytes);
-        self.use_turn(slot, taken.as_ref().map_or(0, |taken| *taken), bytes.len());
-        self.settle(slot, now, &Effects::default());
-        taken
+        Ok((slot, share, most))
     }
 
     /// So much was written of what was to be. Who was not allowed all of it has had its turn.

@@ -37,9 +37,11 @@ impl Opener {
         Header::parse(packet.first_chunk()?)
     }
 
-    /// Opens a packet whose header was unmasked, in place. Gives the length of the plaintext, which begins at byte 16.
+    /// Opens a packet whose header was unmasked, in place, or to the beginning of `apart`. Gives the length of the
+    /// plaintext, which begins at byte 16 if it is in place.
     ///
     /// `pn` is the whole packet number, expanded from the header; `phase` is the header's. `channel` must be that of the header's channel id.
+    #[expect(clippy::too_many_arguments, reason = "what a nonce and a key are made of, and where it goes")]
     #[inline]
     pub(crate) fn open(
         &mut self,
@@ -49,13 +51,14 @@ impl Opener {
         pn: u64,
         phase: bool,
         packet: &mut [u8],
+        apart: Option<&mut [u8]>,
     ) -> Result<usize, Undecryptable> {
         let opened = if packet.len() < HEADER_LEN + TAG_LEN {
             None
         } else if phase == channel.phase() {
-            channel.current(&self.direction).open(link, pn, packet)
+            channel.current(&self.direction).open(link, pn, packet, apart)
         } else {
-            self.open_other(now, channel, link, pn, packet)
+            self.open_other(now, channel, link, pn, packet, apart)
         };
         opened.ok_or_else(|| {
             self.failed += 1;
@@ -72,11 +75,12 @@ impl Opener {
         link: LinkId,
         pn: u64,
         packet: &mut [u8],
+        apart: Option<&mut [u8]>,
     ) -> Option<usize> {
         if let Some(Other::Old { key, since }) = channel.other.as_deref()
             && now.saturating_duration_since(*since) < KEEP_OLD
         {
-            return key.open(link, pn, packet);
+            return key.open(link, pn, packet, apart);
         }
         let next = channel.generation.checked_add(1)?;
         if !matches!(channel.other.as_deref(), Some(Other::Next(_))) {
@@ -84,7 +88,7 @@ impl Opener {
             channel.other = Some(Box::new(Other::Next(key)));
         }
         let Some(Other::Next(key)) = channel.other.as_deref() else { return None };
-        let opened = key.open(link, pn, packet)?;
+        let opened = key.open(link, pn, packet, apart)?;
         // Authentic: the peer went on.
         if let Some(Other::Next(key)) = channel.other.take().map(|other| *other) {
             let old = channel.key.replace(key);

@@ -22,8 +22,9 @@ impl Sealer {
 
     /// Seals the packet that begins at `start` and ends with `buffer`: an encoded header (its phase bit is set here) and the plaintext.
     ///
-    /// Encrypts in place, appends the tag, masks the header. `pn` is the whole packet number, never used before on
-    /// this link. Allocates nothing if the buffer has room for 16 bytes more and the channel's key is at hand.
+    /// Encrypts in place, and behind it `rest`, which ends the packet; appends the tag, masks the header. `pn` is the whole packet number, never used before on
+    /// this link. Allocates nothing if the buffer has room for that and the channel's key is at hand.
+    #[expect(clippy::too_many_arguments, reason = "what a nonce and a key are made of, and where it goes")]
     #[inline]
     pub(crate) fn seal(
         &self,
@@ -33,6 +34,7 @@ impl Sealer {
         pn: u64,
         buffer: &mut Vec<u8>,
         start: usize,
+        rest: &[u8],
     ) -> Result<(), Exhausted> {
         debug_assert!(buffer.len() >= start + HEADER_LEN, "a packet begins with its header");
         if channel.sealed >= UPDATE_AT && !channel.update(now) && channel.sealed >= SEAL_LIMIT {
@@ -43,8 +45,11 @@ impl Sealer {
         let key = channel.key.get_or_insert_with(|| PacketKey::new(&self.direction, id, generation));
         let packet = &mut buffer[start..];
         packet[0] = packet[0] & !PHASE | if generation & 1 == 1 { PHASE } else { 0 };
-        let tag = key.seal(link, pn, packet);
-        buffer.extend_from_slice(&tag);
+        if rest.is_empty() {
+            key.seal(link, pn, buffer, start);
+        } else {
+            key.seal_with(link, pn, buffer, start, rest);
+        }
         self.direction.header.apply(&mut buffer[start..]);
         Ok(())
     }

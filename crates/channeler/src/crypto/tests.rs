@@ -43,14 +43,15 @@ impl Pair {
         let header = Header { phase: false, spin: true, pn: self.pn, channel: self.id, cid };
         let mut packet = header.encode().to_vec();
         packet.extend_from_slice(plain);
-        self.sealer.seal(self.now, &mut self.seal, LinkId(4), self.pn, &mut packet, 0).unwrap();
+        self.sealer.seal(self.now, &mut self.seal, LinkId(4), self.pn, &mut packet, 0, &[]).unwrap();
         (self.pn, packet)
     }
 
     fn open(&mut self, pn: u64, packet: &[u8]) -> Result<Vec<u8>, Undecryptable> {
         let mut packet = packet.to_vec();
         let header = self.opener.unprotect(&mut packet).ok_or(Undecryptable::Forged)?;
-        let length = self.opener.open(self.now, &mut self.open, LinkId(4), pn, header.phase, &mut packet)?;
+        let length =
+            self.opener.open(self.now, &mut self.open, LinkId(4), pn, header.phase, &mut packet, None)?;
         Ok(packet[16..16 + length].to_vec())
     }
 
@@ -82,6 +83,33 @@ fn what_is_sealed_opens_and_the_header_is_hidden() {
             let header = pair.opener.unprotect(&mut clear).unwrap();
             assert_eq!((header.pn, header.channel, header.spin), (pn, pair.id, true));
             assert_eq!(pair.open(pn, &packet), Ok(plain.to_vec()));
+        }
+    }
+}
+
+#[test]
+fn what_is_sealed_in_two_pieces_and_opened_to_elsewhere_is_the_same() {
+    for suite in SUITES {
+        let (mut one, mut two) = (Pair::new(suite), Pair::new(suite));
+        let plain: Vec<u8> = (0..20_000_u32).map(|at| (at * 7) as u8).collect();
+        for (head, end) in [(0, 1), (0, 16), (1, 17), (13, 4109), (16, 5000), (200, 16_584), (5000, 20_000)] {
+            let (pn, packet) = one.seal(&plain[..end]);
+            two.pn = pn;
+            let header = Header { phase: false, spin: true, pn, channel: two.id, cid: ConnectionId([9; 8]) };
+            // Behind others, as in a batch.
+            let mut pieces = [&[7; 5][..], &header.encode(), &plain[..head]].concat();
+            let rest = &plain[head..end];
+            two.sealer.seal(two.now, &mut two.seal, LinkId(4), pn, &mut pieces, 5, rest).unwrap();
+            assert_eq!(pieces[5..], packet, "{head} of {end}");
+            let mut sealed = packet.clone();
+            let phase = two.opener.unprotect(&mut sealed).unwrap().phase;
+            let mut apart = vec![1; end + 3];
+            let (now, open) = (two.now, &mut two.open);
+            let opened = two.opener.open(now, open, LinkId(4), pn, phase, &mut sealed, Some(&mut apart));
+            assert_eq!((opened, &apart[..end]), (Ok(end), &plain[..end]));
+            sealed[20] ^= 1;
+            let opened = two.opener.open(now, open, LinkId(4), pn, phase, &mut sealed, Some(&mut apart));
+            assert_eq!(opened, Err(Undecryptable::Forged));
         }
     }
 }
@@ -124,7 +152,7 @@ fn known_answers() {
         let mut packet = header.encode().to_vec();
         packet.extend(bytes("plaintext"));
         let link = LinkId(number("link") as u32);
-        sealer.seal(now, &mut keys, link, number("packet_number"), &mut packet, 0).unwrap();
+        sealer.seal(now, &mut keys, link, number("packet_number"), &mut packet, 0, &[]).unwrap();
         assert_eq!(hex::encode(packet), text("packet"), "{}", text("name"));
     }
 }
@@ -158,15 +186,15 @@ fn keys_of_channels_directions_links_and_generations_differ() {
     let forged = Err(Undecryptable::Forged);
     let opener = &mut pair.opener;
     assert_eq!(
-        opener.open(now, &mut ChannelOpen::new(other), LinkId(4), pn, phase, &mut clear.clone()),
+        opener.open(now, &mut ChannelOpen::new(other), LinkId(4), pn, phase, &mut clear.clone(), None),
         forged
     );
-    assert_eq!(opener.open(now, &mut pair.open, LinkId(5), pn, phase, &mut clear.clone()), forged);
-    assert_eq!(opener.open(now, &mut pair.open, LinkId(4), pn, true, &mut clear.clone()), forged);
+    assert_eq!(opener.open(now, &mut pair.open, LinkId(5), pn, phase, &mut clear.clone(), None), forged);
+    assert_eq!(opener.open(now, &mut pair.open, LinkId(4), pn, true, &mut clear.clone(), None), forged);
     let (_, mut reflected) = secrets(Suite::Aes256Gcm).split(Side::Initiator);
     let mut own = ChannelOpen::new(pair.id);
-    assert_eq!(reflected.open(now, &mut own, LinkId(4), pn, phase, &mut clear.clone()), forged);
-    assert_eq!(opener.open(now, &mut pair.open, LinkId(4), pn, phase, &mut clear), Ok(1));
+    assert_eq!(reflected.open(now, &mut own, LinkId(4), pn, phase, &mut clear.clone(), None), forged);
+    assert_eq!(opener.open(now, &mut pair.open, LinkId(4), pn, phase, &mut clear, None), Ok(1));
 }
 
 #[test]
@@ -207,7 +235,7 @@ fn a_key_seals_no_more_than_it_may() {
     pair.seal.set_sealed(SEAL_LIMIT - 1);
     let (_, _) = pair.seal(b"the last");
     let mut packet = vec![8; 40];
-    let refused = pair.sealer.seal(pair.now, &mut pair.seal, LinkId(4), 99, &mut packet, 0);
+    let refused = pair.sealer.seal(pair.now, &mut pair.seal, LinkId(4), 99, &mut packet, 0, &[]);
     assert_eq!((refused, packet), (Err(Exhausted), vec![8; 40]));
     pair.pass(2000);
     assert!(pair.carry(b"the update that was waited for"));

@@ -10,14 +10,24 @@ use crate::{
 
 /// Packets beyond the window that channels with nothing in flight may have on their way together.
 const SPARSE_PACKETS: u64 = 64;
-/// Unacknowledged bytes on a stream: what its peer acknowledges rarely, and the kernel holds. Bounds memory only.
+/// Unacknowledged bytes on a stream, which the kernels hold: at most.
 const STREAM_WINDOW: u64 = 64 << 20;
+/// What it may always have: what its peer acknowledges together, many times.
+const LEAST_STREAM_WINDOW: u64 = 1 << 20;
+/// As many round trips of the shortest kind: enough for a rate that doubles, and little waits in buffers where nothing can overtake it.
+const STREAM_TRIPS: u64 = 4;
 
 impl Link {
     /// Bytes that may be on the way.
     #[inline]
     pub(super) fn window(&self) -> u64 {
-        if self.stream { STREAM_WINDOW } else { self.control.window() }
+        if self.stream { self.stream_window() } else { self.control.window() }
+    }
+
+    fn stream_window(&self) -> u64 {
+        let trip = self.rtt.min().as_micros() as u64;
+        let flight = self.delivery_rate.saturating_mul(trip) / 1_000_000;
+        (STREAM_TRIPS * flight + LEAST_STREAM_WINDOW).min(STREAM_WINDOW)
     }
 
     /// Bytes per second at which it sends, or would.

@@ -67,6 +67,11 @@ impl Reader {
     /// Reads all there is.
     pub fn read(&mut self, start: Instant, now: Instant, connection: &mut Connection) {
         while !self.finished && !self.paused {
+            if let Some(bytes) = connection.read_whole(now, self.channel, self.buffer.len()) {
+                self.buffer[..bytes.len()].copy_from_slice(&bytes);
+                self.take(bytes.len(), now - start);
+                continue;
+            }
             match connection.read(now, self.channel, &mut self.buffer) {
                 Ok(Read::Data(len)) => self.take(len, now - start),
                 Ok(Read::Finished) => {

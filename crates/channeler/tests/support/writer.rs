@@ -12,6 +12,9 @@ use super::pattern;
 /// Bytes before the filling of a record: its length, its number, the time of its writing.
 pub const RECORD_HEADER: usize = 20;
 
+/// A bit of the offset that says how a bulk transfer is written.
+const WHOLE: u64 = 1 << 17;
+
 /// What is written.
 #[derive(Clone, Debug)]
 pub enum Plan {
@@ -117,8 +120,15 @@ impl Writer {
 
     fn write_bulk(&mut self, total: u64, now: Instant, connection: &mut Connection) -> bool {
         let len = (total - self.written).min(pattern::LONGEST as u64) as usize;
+        // By turns as a copy and in buffers of its own.
         if len > 0 {
-            let taken = self.offer(now, connection, pattern::slice(self.written, len));
+            let bytes = pattern::slice(self.written, len);
+            let taken = if self.written & WHOLE == 0 {
+                self.offer(connection.write(now, self.channel, bytes))
+            } else {
+                let written = connection.write_all(now, self.channel, bytes.to_vec());
+                self.offer(written.map(|()| len).map_err(|(error, _)| error))
+            };
             self.blocked = taken < len;
             self.written += taken as u64;
         }
@@ -140,7 +150,7 @@ impl Writer {
             self.written += 1;
         }
         let rest = std::mem::take(&mut self.rest);
-        let taken = self.offer(now, connection, &rest);
+        let taken = self.offer(connection.write(now, self.channel, &rest));
         self.blocked = taken < rest.len();
         self.rest = rest;
         self.rest.drain(..taken);
@@ -150,8 +160,8 @@ impl Writer {
         self.written == count && !self.blocked
     }
 
-    fn offer(&mut self, now: Instant, connection: &mut Connection, bytes: &[u8]) -> usize {
-        match connection.write(now, self.channel, bytes) {
+    fn offer(&mut self, taken: Result<usize, WriteError>) -> usize {
+        match taken {
             Ok(taken) => taken,
             Err(WriteError::Blocked) => {
                 self.refusals += 1;

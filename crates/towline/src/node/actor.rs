@@ -37,7 +37,7 @@ use crate::path::HostNow;
 use crate::report::{Journal, Report};
 use crate::signal::{MAX_ID, Signal, Treated};
 
-/// Buffers of 16 KiB kept for further use, for all connections: 2 MiB.
+/// Buffers of 16 KiB kept for further use, for all connections: 2 MiB, and as much in larger ones.
 const POOLED_BUFFERS: usize = 128;
 
 /// The state of the task.

@@ -32,7 +32,7 @@ fn messages(ordered: bool) -> Pair {
 
 impl Pair {
     fn data(&mut self, offset: u64, fin: bool, bytes: &[u8]) -> Result<(), Violation> {
-        self.act(B, |channel, cx, fx| channel.on_data(cx, offset, fin, bytes, fx))
+        self.act(B, |channel, cx, fx| channel.on_data(cx, offset, fin, bytes, None, fx))
     }
 
     fn part(&mut self, number: Option<u64>, end: bool, offset: u64, bytes: &[u8]) -> Result<(), Violation> {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Carried, Channel, Context, Effects, Part, PeerLimits, Pool, Said, Wants};
+use super::{Carried, Channel, Context, Effects, Part, PeerLimits, Pool, Room, Said, Wants};
 use crate::{
     Capabilities, ChannelId, Code, Config, Read, ReadError, Reason, Resend, Side, Violation, WriteError,
     wire::message::{Message, Messages},
@@ -146,7 +146,10 @@ impl Pair {
         let mut carried = None;
         if self.ends[from].wants() != Wants::Nothing {
             let left = room - bytes.len();
-            carried = self.act(from, |channel, cx, fx| channel.fill(cx, &mut bytes, left, u64::MAX >> 2, fx));
+            carried = self.act(from, |channel, cx, fx| {
+                let room = Room { bytes: left, credit: u64::MAX >> 2, may_leave: false };
+                channel.fill(cx, &mut bytes, room, fx)
+            });
         }
         assert!(bytes.len() <= room, "{} bytes in a packet of {room}", bytes.len());
         assert_eq!(bytes.is_empty(), carried.is_none() && said.is_empty());
@@ -188,7 +191,7 @@ impl Pair {
         for message in Messages(bytes) {
             let message = message.expect("what is written can be read");
             self.act(to, |channel, cx, fx| match message {
-                Message::Data { offset, fin, bytes } => channel.on_data(cx, offset, fin, bytes, fx),
+                Message::Data { offset, fin, bytes } => channel.on_data(cx, offset, fin, bytes, None, fx),
                 Message::Part { number, end, offset, bytes } => {
                     channel.on_part(cx, Part { number, end, offset, bytes }, fx)
                 }

@@ -166,7 +166,9 @@ fn what_comes_takes_no_more_memory_than_the_budget() {
             if second.closed().is_some() {
                 break 'all;
             }
-            most = most.max(second.pool.used());
+            let kept: usize =
+                ids.iter().filter_map(|id| second.slots.look(*id)).map(|slot| slot.channel.kept()).sum();
+            most = most.max(second.pool.used() + kept);
         }
         next += CHUNK as u64;
     }

@@ -185,7 +185,7 @@ impl Network {
         let mut packet = header.encode().to_vec();
         packet.extend_from_slice(b"PING");
         let mut keys = ChannelSeal::new(ChannelId::CONTROL);
-        done.sealer.seal(self.now, &mut keys, LinkId(0), self.serial, &mut packet, 0).unwrap();
+        done.sealer.seal(self.now, &mut keys, LinkId(0), self.serial, &mut packet, 0, &[]).unwrap();
         self.post(self.now + DELAY, side.peer(), Parcel::Data(self.serial, packet));
     }
 
@@ -237,7 +237,8 @@ impl Network {
                 let header = done.opener.unprotect(&mut packet).expect("a data packet");
                 assert_eq!(header.cid, CIDS[to as usize]);
                 let mut keys = ChannelOpen::new(header.channel);
-                let length = done.opener.open(self.now, &mut keys, LinkId(0), *pn, header.phase, &mut packet);
+                let length =
+                    done.opener.open(self.now, &mut keys, LinkId(0), *pn, header.phase, &mut packet, None);
                 assert_eq!(length, Ok(4), "both have the same secrets");
                 done.confirmed = true;
                 end.handshake = None;

@@ -62,7 +62,7 @@ fn run(peer: Peer, suite: Suite, shared_secret: Option<[u8; 32]>) -> (Vec<Vec<u8
                         [&[8, 0, 0, 0, 0xF0, 0xF0, 0xF0, 0xF0][..], &established.peer_cid.0, b"known answer"]
                             .concat();
                     let mut channel = ChannelSeal::new(crate::ChannelId::CONTROL);
-                    sealer.seal(now, &mut channel, crate::LinkId(0), 0, &mut packet, 0).unwrap();
+                    sealer.seal(now, &mut channel, crate::LinkId(0), 0, &mut packet, 0, &[]).unwrap();
                     sealed[own as usize] = packet;
                 }
             }

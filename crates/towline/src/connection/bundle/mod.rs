@@ -249,24 +249,20 @@ impl Bundle {
         if said { towline_channeler::Code(code.0 | HAS_TEXT) } else { code }
     }
 
-    pub(super) fn write(&mut self, now: Instant, id: ChannelId, mut chunk: Chunk) -> Result<(), WriteError> {
-        while !chunk.is_empty() {
-            match self.inner.write(now, id, chunk.body()) {
-                Ok(taken) => {
-                    chunk.advance(taken);
-                    if let Some(lane) = self.lanes.get(id) {
-                        lane.sent += taken as u64;
-                    }
+    pub(super) fn write(&mut self, now: Instant, id: ChannelId, chunk: Chunk) -> Result<(), WriteError> {
+        use towline_channeler::{Reason as Why, WriteError as Error};
+        let len = chunk.len() as u64;
+        match self.inner.write_all(now, id, chunk) {
+            Ok(()) => {
+                if let Some(lane) = self.lanes.get(id) {
+                    lane.sent += len;
                 }
-                // With the connection everything ends, and nothing more is to be swallowed until then.
-                Err(
-                    towline_channeler::WriteError::Blocked
-                    | towline_channeler::WriteError::Ended(towline_channeler::Reason::Connection),
-                ) => return Err(WriteError::Full(chunk)),
-                Err(_) => return Err(WriteError::Ended),
+                Ok(())
             }
+            // With the connection everything ends, and nothing more is to be swallowed until then.
+            Err((Error::Blocked | Error::Ended(Why::Connection), chunk)) => Err(WriteError::Full(chunk)),
+            Err(_) => Err(WriteError::Ended),
         }
-        Ok(())
     }
 
     pub(super) fn finish(&mut self, now: Instant, id: ChannelId) {
@@ -292,11 +288,12 @@ impl Bundle {
             lane.held = true;
             return None;
         }
-        let len = readable.min(room).min(MAX_BODY);
         let inner = &mut self.inner;
-        let bytes = self.pool.filled(len, |buf| match inner.read(now, id, buf) {
-            Ok(towline_channeler::Read::Data(read)) => read,
-            Ok(towline_channeler::Read::Finished) | Err(_) => 0,
+        let bytes = inner.read_whole(now, id, room).unwrap_or_else(|| {
+            self.pool.filled(readable.min(room).min(MAX_BODY), |buf| match inner.read(now, id, buf) {
+                Ok(towline_channeler::Read::Data(read)) => read,
+                Ok(towline_channeler::Read::Finished) | Err(_) => 0,
+            })
         });
         lane.taken += bytes.len();
         lane.received += bytes.len() as u64;
