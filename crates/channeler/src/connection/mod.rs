@@ -258,7 +258,7 @@ impl Connection {
     }
 
     /// Appends to `buf` the next packets to send, at most `max_segments` datagrams of one route and one length (the last one may be
-    /// shorter), or for a stream up to about 64 KiB of packets, each behind its length. `buf` should be empty.
+    /// shorter), or for a stream 32 to 128 KiB of packets, each behind its length. `buf` should be empty.
     pub fn poll_transmit(
         &mut self,
         now: Instant,

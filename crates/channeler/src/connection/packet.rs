@@ -14,8 +14,10 @@ use crate::{
 const PREFIX: usize = 2;
 /// Bytes of packets that go out together at most: what UDP segmentation takes at once.
 const MOST: usize = 65_000;
-/// The same on a stream: what a driver writes at once, without another copy.
-const MOST_OF_STREAM: usize = 128 << 10;
+/// The same on a stream: what a driver writes at once, without another copy, or what leaves in the 64th part of a second, if that is
+/// less: nothing overtakes what is in a batch. But a few packets at least.
+const MOST_OF_STREAM: u64 = 128 << 10;
+const LEAST_OF_STREAM: u64 = 32 << 10;
 /// A datagram shorter than the others by no more than this is padded, so that more can follow it in the batch.
 const PADDED: usize = 24;
 
@@ -30,12 +32,16 @@ pub(super) struct Batch {
     segment: usize,
     count: usize,
     most: usize,
+    most_bytes: usize,
     full: bool,
 }
 
 impl Batch {
-    pub(super) fn new(place: usize, stream: bool, most: usize, buf: &[u8]) -> Self {
-        Self { place, stream, start: buf.len(), segment: 0, count: 0, most, full: false }
+    /// Of at most so many packets, for a link that sends so many bytes per second.
+    pub(super) fn new(place: usize, stream: bool, most: usize, rate: u64, buf: &[u8]) -> Self {
+        let most_bytes =
+            if stream { (rate / 64).clamp(LEAST_OF_STREAM, MOST_OF_STREAM) as usize } else { MOST };
+        Self { place, stream, start: buf.len(), segment: 0, count: 0, most, most_bytes, full: false }
     }
 
     /// Whether nothing more fits.
@@ -76,13 +82,14 @@ impl Batch {
         self.count += 1;
         let bytes = buf.len() - self.start;
         if self.stream {
-            self.full = bytes + mtu + PREFIX > MOST_OF_STREAM;
+            self.full = bytes + mtu + PREFIX > self.most_bytes;
             return;
         }
         if self.segment == 0 {
             self.segment = len;
         }
-        self.full = self.count >= self.most || len < self.segment || len < mtu || bytes + len > MOST;
+        self.full =
+            self.count >= self.most || len < self.segment || len < mtu || bytes + len > self.most_bytes;
     }
 
     /// What the driver needs to know of it.

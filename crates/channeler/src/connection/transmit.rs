@@ -182,7 +182,7 @@ impl Connection {
                 quantum = turn(rate);
                 self.turn = (quantum as u32).min(LONGEST);
                 let most = if twin.is_some() { 1 } else { most };
-                Batch::new(place, stream, most, buf)
+                Batch::new(place, stream, most, rate, buf)
             });
             let attempt = self.data_packet(now, slot, current, twin, buf);
             self.end_turn(queue, slot, attempt, quantum);
