@@ -35,6 +35,7 @@ impl Piece {
 pub(super) struct Rope {
     ring: Ring,
     /// Ascending, and beside what is in the ring. Few channels have any.
+    #[expect(clippy::box_collection, reason = "eight bytes in each of many channels that have none")]
     pieces: Option<Box<VecDeque<Piece>>>,
 }
 
