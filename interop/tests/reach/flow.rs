@@ -248,12 +248,19 @@ impl Flow {
     }
 
     fn until(&self, enough: impl Fn([Progress; 2]) -> bool) -> Result<()> {
-        let begun = Instant::now();
-        while !enough(self.received()) {
-            ensure!(begun.elapsed() < PATIENCE, self.story("waits in vain"));
+        let (mut moved, mut at) = (0, Instant::now());
+        loop {
+            let received = self.received();
+            if enough(received) {
+                return Ok(());
+            }
+            let bytes = received.iter().map(|progress| progress.bytes).sum();
+            if bytes > moved {
+                (moved, at) = (bytes, Instant::now());
+            }
+            ensure!(at.elapsed() < PATIENCE, self.story("waits in vain"));
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     /// Forgets stalls of the past.

@@ -125,6 +125,9 @@ fn from_the_relay_to_a_direct_path_and_back_while_bytes_flow() -> Result<()> {
         flow.mark();
         rule(&sites, udp, &STATION);
         let took = until_relayed(&network, &mut flow, !udp)?;
+        let (half, came) = (bytes() / 2, flow.received()[0].bytes);
+        flow.pour([half, 0])?;
+        flow.reach([came + half, 0])?;
         let [end, _] = flow.received();
         println!("UDP {udp}: found after {took:?}, longest stall {:?}", end.stall);
         smooth(end)?;
