@@ -219,42 +219,34 @@ fn servers_that_are_of_no_use() {
 }
 
 /// Both sides said what NAT they are behind.
-fn punch(result: PunchResult) -> Option<PunchReport> {
+fn punch(result: PunchResult) -> PunchReport {
     let party = |host: u8| Some(format!("by-port-random 198.51.100.{host}:7").parse().unwrap());
     let plan = Some(Plan::Hopeless);
-    Some(PunchReport {
-        ours: party(1),
-        theirs: party(2),
-        plan,
-        probes: 0,
-        sockets: 0,
-        shortage: None,
-        result,
-    })
+    PunchReport { ours: party(1), theirs: party(2), plan, probes: 0, sockets: 0, shortage: None, result }
 }
 
 #[test]
 fn what_is_hopeless_is_said_before_anything_has_failed() {
     let at_once = Evidence { step: Some((Step::Path, Duration::ZERO)), ..pathless() };
-    let hopeless = Evidence { punch: punch(PunchResult::Hopeless), ..at_once };
+    let hopeless = Evidence { punch: Some(punch(PunchResult::Hopeless)), ..at_once };
     assert_eq!(diagnose(&hopeless), [Cause::RandomNats { relay: false }]);
     let refused = Pairs { all: 1, refused: 1, ..Pairs::default() };
     let late = Evidence { tcp: refused, ..pathless() };
-    is(&Evidence { punch: punch(PunchResult::Hopeless), ..late }, &Cause::RandomNats { relay: false });
+    is(&Evidence { punch: Some(punch(PunchResult::Hopeless)), ..late }, &Cause::RandomNats { relay: false });
     // In one network they may meet, and if not, that is why.
     assert_eq!(diagnose(&Evidence { one_outside: true, ..hopeless.clone() }), []);
     let late = Evidence { step: Some((Step::Path, LONG)), one_outside: true, ..hopeless.clone() };
     assert_eq!(diagnose(&late), [Cause::Isolated]);
-    assert_eq!(diagnose(&Evidence { punch: punch(PunchResult::UnderWay), ..hopeless }), []);
+    assert_eq!(diagnose(&Evidence { punch: Some(punch(PunchResult::UnderWay)), ..hopeless }), []);
 }
 
 #[test]
 fn a_connection_by_relays_says_what_keeps_it_from_a_direct_path() {
     let relayed = || Evidence { stands: true, relayed: true, links: (1, 1), looked: LONG, ..pathless() };
-    let hopeless = || Evidence { punch: punch(PunchResult::Hopeless), ..relayed() };
+    let hopeless = || Evidence { punch: Some(punch(PunchResult::Hopeless)), ..relayed() };
     let random = || Cause::RandomNats { relay: true };
     assert_eq!(diagnose(&Evidence { looked: Duration::ZERO, ..hopeless() }), [random()]);
-    assert_eq!(diagnose(&Evidence { punch: punch(PunchResult::UnderWay), ..relayed() }), []);
+    assert_eq!(diagnose(&Evidence { punch: Some(punch(PunchResult::UnderWay)), ..relayed() }), []);
     assert_eq!(diagnose(&Evidence { looked: PATIENCE / 2, ..relayed() }), []);
     assert_eq!(
         diagnose(&Evidence { told: Some(Plight::NoDatagrams), ..relayed() }),
