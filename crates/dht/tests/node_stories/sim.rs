@@ -224,8 +224,10 @@ impl Sim {
         match self.by_address.get(&packet.to) {
             Some(&index) if self.hosts[index].lets_in(&packet) => {
                 let probed = packet.to.port() == OTHER_PORT;
-                let take = if probed { Node::handle_probed } else { Node::handle_datagram };
-                self.with(index, |node, now| take(node, now, packet.from, &packet.data));
+                self.with(index, |node, now| match probed {
+                    true => node.handle_probed(now, packet.from, &packet.data),
+                    false => node.handle_datagram(now, packet.from, &packet.data),
+                });
             }
             Some(_) => {}
             None => {
