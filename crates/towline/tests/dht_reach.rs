@@ -148,29 +148,3 @@ fn a_device_that_leaves_its_nat_serves_and_comes_back_to_asking() {
         assert_eq!(dht.reachability().v4, Reachability::Translated);
     });
 }
-
-#[test]
-fn nodes_that_serve_behind_nats_are_found_out() {
-    run(4, async |world| {
-        let internet = internet(&world);
-        let (first, nodes) = serving(&world, internet).await;
-        let mut stubborn = Vec::new();
-        for place in [Place::PortRestricted, Place::Symmetric, Place::SequentialSymmetric, Place::DoubleNat] {
-            stubborn.push(device(&world, internet, place, &first, NodeMode::Full).await);
-        }
-        sleep(SETTLING).await;
-        let mut shut = 0;
-        for node in &nodes {
-            shut += stats(node).await.nodes.v4.shut;
-        }
-        assert!(shut > 0, "they came by themselves, and answer to nobody else");
-        for number in 0..20 {
-            let value = Value::new(1, 0, *b"x");
-            let outcome = nodes[1].put(key(&number.to_string()), value, PutOptions::default()).await.unwrap();
-            assert_eq!(outcome.stored_on, SERVING - 1);
-        }
-        for node in &stubborn {
-            assert_eq!(stats(node).await.stored_values, 0);
-        }
-    });
-}

@@ -21,8 +21,6 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// The bytes, one UDP payload.
     pub payload: Bytes,
-    /// It is to leave by another port than all else: see [`Node::set_probing`](super::Node::set_probing).
-    pub probe: bool,
 }
 
 /// How a get goes about its work.
@@ -121,8 +119,6 @@ pub struct NodeCounts {
     pub good: usize,
     /// Nodes in the routing table that are neither good nor expired.
     pub dubious: usize,
-    /// Good nodes that answer us only because they asked us: behind NATs and firewalls.
-    pub shut: usize,
     /// Nodes with a record, in the table or not.
     pub known: usize,
     /// Depth of our own bucket; the network has about `8 · 2^depth` nodes.

@@ -181,7 +181,6 @@ impl Node {
         self.reported.clear();
         self.reach.reset();
         self.forget_questions();
-        self.probes.reset();
         for family in self.families() {
             self.nets[family].peers.reset();
             self.nets[family].round_trip = RoundTrip::default();

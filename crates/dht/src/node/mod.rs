@@ -20,7 +20,6 @@ mod listen;
 mod maintenance;
 mod ops;
 mod peers;
-mod probe;
 mod put;
 mod reach;
 mod receive;
@@ -61,7 +60,6 @@ use bootstrap::Bootstrap;
 use listen::Socket;
 use ops::Op;
 use peers::Peers;
-use probe::Probes;
 use reach::Reach;
 use request::{Due, Purpose, Requests};
 use rtt::RoundTrip;
@@ -107,9 +105,6 @@ pub struct Node {
     nets: PerFamily<Net>,
     reported: ReportedAddresses,
     reach: Reach,
-    probes: Probes,
-    /// The id probes go by.
-    probe_id: InfoHash,
     requests: Requests,
     searches: BTreeMap<SearchKey, Search>,
     /// Searches that have something to do before the node rests.
@@ -145,8 +140,6 @@ impl Node {
             },
             reported: ReportedAddresses::new(),
             reach: Reach::new(config.mode, limits.contacts),
-            probes: Probes::default(),
-            probe_id: InfoHash(rng.random()),
             requests: Requests::new(limits.requests),
             searches: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -241,9 +234,9 @@ impl Node {
                 self.timers.set(Timer::Request(transaction), again_at);
                 if let Some(open) = self.requests.get(transaction) {
                     let (to, node, purpose) = (open.to, open.node, open.purpose.clone());
-                    let (late, probe) = (open.is_late(), open.purpose == Purpose::Probe);
+                    let late = open.is_late();
                     for payload in datagrams {
-                        self.queue(Transmit { to, payload, probe });
+                        self.transmit(to, payload);
                     }
                     if late && let Some(node) = node {
                         self.request_late(node, &purpose);

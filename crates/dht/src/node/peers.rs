@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::address::same_endpoint;
-use super::probe::{PROBE_PAUSE, VERDICT_TIME};
 use super::rtt::RoundTrip;
 use crate::InfoHash;
 
@@ -29,20 +28,6 @@ pub(super) enum Evidence {
     Answered,
 }
 
-/// Whether a node answers to those it never sent anything to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Openness {
-    /// It has not been found out.
-    #[default]
-    Unknown,
-    /// It did so.
-    Open(Instant),
-    /// It is being found out.
-    Asked,
-    /// It answers us because it asked us.
-    Shut(Instant),
-}
-
 /// Somebody who uses a node's id from another address.
 #[derive(Debug, Clone, Copy)]
 struct Rival {
@@ -60,10 +45,6 @@ pub(super) struct Peer {
     expired: bool,
     refusals: u8,
     rival: Option<Rival>,
-    /// The last time it came by itself.
-    came: Option<Instant>,
-    openness: Openness,
-    probed: Option<Instant>,
     pub(super) round_trip: RoundTrip,
 }
 
@@ -94,9 +75,6 @@ impl Peer {
             expired: false,
             refusals: 0,
             rival: None,
-            came: None,
-            openness: Openness::Unknown,
-            probed: None,
             round_trip: RoundTrip::default(),
         }
     }
@@ -113,14 +91,6 @@ impl Peer {
             self.answered = Some(now);
             self.rival = None;
         }
-        if evidence == Evidence::Heard {
-            self.came = Some(now);
-        }
-    }
-
-    fn move_to(&mut self, address: SocketAddr) {
-        self.address = address;
-        (self.came, self.openness, self.probed) = (None, Openness::Unknown, None);
     }
 
     pub(super) fn is_expired(&self) -> bool {
@@ -131,27 +101,6 @@ impl Peer {
         let within =
             |at: Option<Instant>, time| at.is_some_and(|at| now.saturating_duration_since(at) < time);
         !self.expired && within(self.answered, GOOD_TIME) && within(self.heard, EXPIRE_TIME)
-    }
-
-    /// Whether it answers us only because it asked us, or that is to be feared.
-    pub(super) fn is_shut(&self) -> bool {
-        matches!(self.openness, Openness::Asked | Openness::Shut(_))
-    }
-
-    /// Whether it came by itself since then.
-    pub(super) fn came_since(&self, at: Instant) -> bool {
-        self.came.is_some_and(|came| came >= at)
-    }
-
-    /// Whether a probe would tell something new.
-    pub(super) fn is_probe_due(&self, now: Instant) -> bool {
-        let past = |at: Instant, time| now.saturating_duration_since(at) >= time;
-        let is_old = match self.openness {
-            Openness::Unknown => true,
-            Openness::Asked => false,
-            Openness::Open(at) | Openness::Shut(at) => past(at, VERDICT_TIME),
-        };
-        is_old && self.probed.is_none_or(|at| past(at, PROBE_PAUSE))
     }
 
     /// Whether it ever answered us.
@@ -214,7 +163,7 @@ impl Peers {
         match evidence {
             // The caller has checked that the answer came from where the request went: the address is proved.
             Evidence::Answered if peer.expired || peer.heard.is_none() => {
-                peer.move_to(address);
+                peer.address = address;
                 peer.touch(evidence, now);
                 Noted::Known
             }
@@ -228,7 +177,7 @@ impl Peers {
             }
             // What others say counts only about a node we have not heard for long.
             Evidence::Mentioned if peer.is_silent(now) && (peer.expired || peer.answered.is_none()) => {
-                peer.move_to(address);
+                peer.address = address;
                 peer.expired = false;
                 Noted::Known
             }
@@ -251,7 +200,7 @@ impl Peers {
             return false;
         }
         if let Some(rival) = peer.rival.take().filter(|rival| rival.answered) {
-            peer.move_to(rival.address);
+            peer.address = rival.address;
             peer.touch(Evidence::Answered, now);
             return true;
         }
@@ -276,40 +225,6 @@ impl Peers {
         }
     }
 
-    /// A probe goes out.
-    pub(super) fn probed(&mut self, id: &InfoHash, now: Instant) {
-        if let Some(peer) = self.records.get_mut(id) {
-            peer.probed = Some(now);
-            if peer.openness == Openness::Unknown {
-                peer.openness = Openness::Asked;
-            }
-        }
-    }
-
-    /// A probe led to nothing: to nothing bad, either.
-    pub(super) fn acquit(&mut self, id: &InfoHash) {
-        if let Some(peer) = self.records.get_mut(id).filter(|peer| peer.openness == Openness::Asked) {
-            peer.openness = Openness::Unknown;
-        }
-    }
-
-    /// What has been found out about a node. `true` if it is another thing than before.
-    pub(super) fn judge(&mut self, id: &InfoHash, openness: Openness) -> bool {
-        let Some(peer) = self.records.get_mut(id) else { return false };
-        let before = std::mem::replace(&mut peer.openness, openness);
-        std::mem::discriminant(&before) != std::mem::discriminant(&openness)
-    }
-
-    /// The node that answered to strangers last, of those that are good.
-    pub(super) fn any_open(&self, now: Instant) -> Option<(InfoHash, SocketAddr)> {
-        let open = self.records.iter().filter(|(_, peer)| peer.is_good(now));
-        let last = open.filter_map(|(id, peer)| match peer.openness {
-            Openness::Open(at) => Some((at, *id, peer.address)),
-            Openness::Unknown | Openness::Asked | Openness::Shut(_) => None,
-        });
-        last.max().map(|(_, id, address)| (id, address))
-    }
-
     /// The node accepted a token.
     pub(super) fn accepted(&mut self, id: &InfoHash) {
         if let Some(peer) = self.records.get_mut(id) {
@@ -332,7 +247,6 @@ impl Peers {
             peer.expired = false;
             peer.refusals = 0;
             peer.rival = None;
-            peer.probed = None;
             peer.round_trip = RoundTrip::default();
         }
     }

@@ -76,11 +76,6 @@ enum Sphere {
     World,
 }
 
-/// Whether an address is one of the public network.
-pub(super) fn is_public(ip: IpAddr) -> bool {
-    Sphere::of(ip) == Sphere::World
-}
-
 impl Sphere {
     fn of(ip: IpAddr) -> Self {
         if Prefix::of(ip).is_some() { Self::World } else { Self::Neighbour }
@@ -198,11 +193,6 @@ impl Reach {
     /// nothing.
     pub(super) fn contact(&mut self, ip: IpAddr, now: Instant) {
         self.contacts.note(ip, now);
-    }
-
-    /// Whether nothing went to `ip` for long, nor came from there.
-    pub(super) fn is_stranger(&self, ip: IpAddr, now: Instant) -> bool {
-        self.contacts.is_stranger(ip, now)
     }
 
     /// A request came from `ip`. Who is on this host, or behind the same NAT, says nothing of those outside.

@@ -195,10 +195,6 @@ impl Node {
                 if placed == Placed::Inserted && quiet {
                     self.neighbour_found(now, family);
                 }
-                let peer = self.nets[family].peers.get(&id);
-                if evidence == Evidence::Heard && peer.is_some_and(|peer| peer.is_probe_due(now)) {
-                    self.probe(now, id, address);
-                }
                 if noted == Noted::New || was_expired {
                     self.offer_to_searches(family, id);
                 }

@@ -34,18 +34,13 @@ impl Node {
             net.round_trip.measured(round_trip);
             net.peers.measured(&sender, round_trip);
         }
-        let family = Family::of(&open.to);
-        if open.cold && !self.nets[family].peers.get(&sender).is_none_or(|peer| peer.came_since(open.entered))
-        {
-            self.open_to_strangers(now, family, sender);
-        }
         if let Some(seen) = reply.seen_address {
             self.reported.report(from.ip(), seen);
             self.reach.seen(from.ip(), &self.reported, now);
         }
         match open.purpose {
             Purpose::Bootstrap => self.bootstrap_answered(open.to),
-            Purpose::Ping | Purpose::Probe | Purpose::Prove | Purpose::Update { .. } => {}
+            Purpose::Ping | Purpose::Prove | Purpose::Update { .. } => {}
             Purpose::Explore => self.learn_nodes(now, from, &reply, None),
             Purpose::Search { key, ask } => {
                 self.learn_nodes(now, from, &reply, Some(key));
@@ -181,10 +176,6 @@ impl Node {
 
     /// Nobody answered, or nobody can be reached.
     pub(super) fn request_failed(&mut self, now: Instant, open: Open) {
-        if open.purpose == Purpose::Probe {
-            self.probe_failed(now, &open);
-            return;
-        }
         let family = Family::of(&open.to);
         let Some(node) = open.node else {
             if open.purpose == Purpose::Bootstrap {
@@ -234,7 +225,6 @@ impl Node {
                 tracing::debug!(%node, %key, socket, "a listener does not answer");
                 self.store.drop_listeners_of(&node, to);
             }
-            Purpose::Probe => self.nets[Family::of(&to)].peers.acquit(&node),
             Purpose::Bootstrap | Purpose::Ping | Purpose::Prove | Purpose::Explore => {}
         }
     }

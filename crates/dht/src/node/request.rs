@@ -36,8 +36,6 @@ pub(super) enum Purpose {
         /// What was asked.
         ask: Ask,
     },
-    /// See whether a node answers to strangers.
-    Probe,
     /// Tell a listener of ours what changed.
     Update {
         /// What it listens to.
@@ -54,9 +52,7 @@ pub(super) struct Open {
     /// The node asked, where its id is known.
     pub(super) node: Option<InfoHash>,
     pub(super) purpose: Purpose,
-    pub(super) entered: Instant,
-    /// Nothing had gone to that host before, nor come from there.
-    pub(super) cold: bool,
+    entered: Instant,
     datagrams: Vec<Bytes>,
     sends: u8,
     wait: Duration,
@@ -124,18 +120,8 @@ impl Requests {
         rng: &mut StdRng,
     ) -> Instant {
         let wait = next_wait(FIRST_STEP, rng);
-        self.open.insert(
-            transaction,
-            Open { to, node, purpose, entered: now, cold: false, datagrams, sends: 1, wait },
-        );
+        self.open.insert(transaction, Open { to, node, purpose, entered: now, datagrams, sends: 1, wait });
         now + wait
-    }
-
-    /// Notes that nothing had gone to the host of a request before, nor come from there.
-    pub(super) fn set_cold(&mut self, transaction: u32) {
-        if let Some(open) = self.open.get_mut(&transaction) {
-            open.cold = true;
-        }
     }
 
     pub(super) fn get(&self, transaction: u32) -> Option<&Open> {

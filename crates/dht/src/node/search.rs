@@ -117,10 +117,6 @@ impl Member {
         peers.get(&self.id).is_none_or(super::peers::Peer::is_expired)
     }
 
-    pub(super) fn is_shut(&self, peers: &Peers) -> bool {
-        peers.get(&self.id).is_some_and(super::peers::Peer::is_shut)
-    }
-
     pub(super) fn is_synced(&self, now: Instant) -> bool {
         self.token.is_some() && self.replied.is_some_and(|at| now.saturating_duration_since(at) < SYNC_TIME)
     }
@@ -211,8 +207,8 @@ impl Search {
         else {
             return false;
         };
-        let class = Class::of(&id, peers);
-        let rival = |member: &&Member| !member.is_bad(peers) && Class::of(&member.id, peers) == class;
+        let proved = is_proved(&id, peers);
+        let rival = |member: &&Member| !member.is_bad(peers) && is_proved(&member.id, peers) == proved;
         if self.members[..place].iter().filter(rival).count() >= SEARCH_NODES {
             return false;
         }
@@ -236,17 +232,21 @@ impl Search {
         true
     }
 
-    /// Keeps the nearest live nodes of each class and a bounded number of bad ones among them.
+    /// Keeps the nearest live nodes and a bounded number of bad ones among them. Nodes that answered us before and
+    /// those known by hearsay do not compete: a flood of invented nodes must not drive the real ones out.
     fn trim(&mut self, peers: &Peers) {
-        let (mut classes, mut bad) = ([0; Class::COUNT], 0);
+        let (mut proved, mut hearsay, mut bad) = (0, 0, 0);
         self.members.retain(|member| {
             if member.is_bad(peers) {
                 bad += 1;
-                return bad <= MAX_BAD_NODES;
+                bad <= MAX_BAD_NODES
+            } else if is_proved(&member.id, peers) {
+                proved += 1;
+                proved <= SEARCH_NODES
+            } else {
+                hearsay += 1;
+                hearsay <= SEARCH_NODES
             }
-            let count = &mut classes[Class::of(&member.id, peers) as usize];
-            *count += 1;
-            *count <= SEARCH_NODES
         });
     }
 
@@ -268,16 +268,8 @@ impl Search {
         self.members.iter().filter(|member| !member.is_bad(peers)).count()
     }
 
-    /// Live nodes that strangers reach, as far as is known.
-    pub(super) fn useful(&self, peers: &Peers) -> usize {
-        self.members.iter().filter(|member| !member.is_bad(peers) && !member.is_shut(peers)).count()
-    }
-
     pub(super) fn heads(&self, peers: &Peers, now: Instant) -> Heads {
-        // What lies where only we are answered, nobody else finds. It is better than nowhere.
-        let anywhere = self.useful(peers) == 0;
-        let fit = |member: &Member| !member.is_bad(peers) && (anywhere || !member.is_shut(peers));
-        let live = self.members.iter().enumerate().filter(|(_, member)| fit(member));
+        let live = self.members.iter().enumerate().filter(|(_, member)| !member.is_bad(peers));
         let (mut nearest, mut slow) = (Vec::with_capacity(TARGET_NODES), 0);
         for (place, member) in live {
             if nearest.len() == TARGET_NODES {
@@ -305,28 +297,8 @@ impl Search {
     }
 }
 
-/// What is known of a node of a search. Nodes of different classes do not compete: a flood of invented nodes must not
-/// drive the real ones out, nor many that only we reach the few that all do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// It answered us before.
-    Proved,
-    /// Others named it.
-    Hearsay,
-    /// It answers us, and no strangers.
-    Shut,
-}
-
-impl Class {
-    const COUNT: usize = 3;
-
-    fn of(id: &InfoHash, peers: &Peers) -> Self {
-        match peers.get(id) {
-            Some(peer) if peer.is_shut() => Self::Shut,
-            Some(peer) if peer.has_answered() => Self::Proved,
-            _ => Self::Hearsay,
-        }
-    }
+fn is_proved(id: &InfoHash, peers: &Peers) -> bool {
+    peers.get(id).is_some_and(super::peers::Peer::has_answered)
 }
 
 #[cfg(test)]

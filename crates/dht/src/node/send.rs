@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::Node;
 use super::event::Transmit;
 use super::family::Family;
-use super::reach::is_public;
 use super::request::{Open, Purpose};
 use super::rtt::MOST_PATIENCE;
 use super::search::{Ask, SearchKey};
@@ -18,16 +17,12 @@ use crate::{Body, InfoHash, Message, Reply, Request};
 
 impl Node {
     pub(super) fn transmit(&mut self, to: SocketAddr, payload: Bytes) {
-        self.queue(Transmit { to, payload, probe: false });
-    }
-
-    pub(super) fn queue(&mut self, transmit: Transmit) {
         if self.transmits.len() >= self.config.limits.transmits {
             self.stats.overflowed += 1;
             return;
         }
         self.stats.sent += 1;
-        self.transmits.push_back(transmit);
+        self.transmits.push_back(Transmit { to, payload });
     }
 
     fn message(&self, to: &SocketAddr, transaction: u32, body: Body) -> Message {
@@ -47,26 +42,10 @@ impl Node {
         }
         let transaction = self.requests.draw_transaction(&mut self.rng);
         let message = self.message(&to.0, transaction, Body::Request { sender: self.id, request });
-        let payloads = datagrams(&message).into_iter().map(Bytes::from).collect();
-        let cold = is_public(to.0.ip()) && self.reach.is_stranger(to.0.ip(), now);
         self.reach.contact(to.0.ip(), now);
-        self.send_request(now, transaction, to, purpose, payloads);
-        if cold {
-            self.requests.set_cold(transaction);
-        }
-        true
-    }
-
-    pub(super) fn send_request(
-        &mut self,
-        now: Instant,
-        transaction: u32,
-        to: (SocketAddr, Option<InfoHash>),
-        purpose: Purpose,
-        payloads: Vec<Bytes>,
-    ) {
-        for payload in payloads.iter().cloned() {
-            self.queue(Transmit { to: to.0, payload, probe: purpose == Purpose::Probe });
+        let payloads: Vec<Bytes> = datagrams(&message).into_iter().map(Bytes::from).collect();
+        for payload in &payloads {
+            self.transmit(to.0, payload.clone());
         }
         let patience = self.patience(&to, &purpose);
         let again = self.requests.enter(now, transaction, to, purpose, payloads, &mut self.rng);
@@ -75,6 +54,7 @@ impl Node {
             self.timers.set(Timer::Slow(transaction), now + patience);
         }
         self.stats.requests += 1;
+        true
     }
 
     /// How long a search waits for this request before it goes on with others, where one does and that is sooner than

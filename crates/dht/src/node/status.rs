@@ -54,7 +54,6 @@ impl Node {
         for peer in net.table.nodes().filter_map(|id| net.peers.get(id)) {
             if peer.is_good(now) {
                 counts.good += 1;
-                counts.shut += usize::from(peer.is_shut());
             } else if !peer.is_expired() {
                 counts.dubious += 1;
             }

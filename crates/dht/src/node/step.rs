@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Node;
 use super::event::OpId;
-use super::peers::Peer;
 use super::search::{Ask, Heads, IDLE_TIME, PARALLEL, Pace, REFILL_PAUSE, SEARCH_NODES, Search, SearchKey};
 use super::timers::Timer;
 use crate::{InfoHash, Request, Want};
@@ -83,17 +82,16 @@ impl Node {
         let peers = &self.nets[key.family].peers;
         let live = search.live(peers);
         let rested = search.refilled.is_none_or(|at| now.saturating_duration_since(at) >= REFILL_PAUSE);
-        if search.useful(peers) >= SEARCH_NODES || (live > 0 && !rested) {
+        if live >= SEARCH_NODES || (live > 0 && !rested) {
             return;
         }
         if live == 0 {
             search.members.retain(|member| !member.is_expired(peers));
         }
         search.refilled = Some(now);
-        let proved = peers.closest(&key.key, SEARCH_NODES, |peer| peer.has_answered() && !peer.is_shut());
+        let proved = peers.closest(&key.key, SEARCH_NODES, super::peers::Peer::has_answered);
         let hearsay = peers.closest(&key.key, SEARCH_NODES, |peer| !peer.has_answered());
-        let shut = peers.closest(&key.key, SEARCH_NODES, Peer::is_shut);
-        for id in proved.into_iter().chain(hearsay).chain(shut) {
+        for id in proved.into_iter().chain(hearsay) {
             search.offer(&key.key, id, peers);
         }
     }

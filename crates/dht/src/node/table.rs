@@ -114,13 +114,10 @@ impl Table {
                 }
                 return Placed::Inserted;
             }
-            let shut = |id: &InfoHash| peers.get(id).is_some_and(Peer::is_shut);
-            let newcomer_is_shut = shut(&id);
-            // The dead give way, rumours to nodes that are known to live, and all to those that strangers reach.
+            // The dead give way, and rumours to nodes that are known to live.
             let gives_way = |id: &InfoHash| {
                 let rumour = |peer: &Peer| evidence == Evidence::Answered && !peer.has_answered();
-                let worse = !newcomer_is_shut && shut(id);
-                worse || peers.get(id).is_none_or(|peer| peer.is_expired() || rumour(peer))
+                peers.get(id).is_none_or(|peer| peer.is_expired() || rumour(peer))
             };
             if let Some(place) = bucket.nodes.iter_mut().find(|member| gives_way(member)) {
                 *place = id;
@@ -128,9 +125,6 @@ impl Table {
                     self.grown = Some(now);
                 }
                 return Placed::Inserted;
-            }
-            if newcomer_is_shut {
-                return Placed::Full { doubtful: None };
             }
             let doubtful =
                 bucket.nodes.iter().find(|id| peers.get(id).is_some_and(|peer| !peer.is_good(now))).copied();
@@ -189,9 +183,8 @@ impl Table {
     /// The good nodes to name in an answer about `target`: nearest first, at most eight, of different networks
     /// where there is a choice.
     pub(super) fn closest_good(&self, target: &InfoHash, peers: &Peers, now: Instant) -> Vec<InfoHash> {
-        // Who answers us only because it asked us would not answer whoever asks now.
-        let fit = |id: &&InfoHash| peers.get(id).is_some_and(|peer| peer.is_good(now) && !peer.is_shut());
-        let mut good: Vec<InfoHash> = self.nodes().filter(fit).copied().collect();
+        let mut good: Vec<InfoHash> =
+            self.nodes().filter(|id| peers.get(id).is_some_and(|peer| peer.is_good(now))).copied().collect();
         good.sort_unstable_by(|a, b| target.compare_distance(a, b));
         let mut seen: Vec<Prefix> = Vec::new();
         let (mut chosen, crowd): (Vec<_>, Vec<_>) = good.into_iter().partition(|id| {

@@ -18,23 +18,7 @@ pub(crate) struct Host {
     pub v4: SocketAddr,
     pub v6: SocketAddr,
     pub(crate) alive: bool,
-    /// What comes is let in only from where something went to, as by a port-restricted NAT that never forgets.
-    pub(crate) guarded: bool,
-    asked: BTreeSet<(SocketAddr, SocketAddr)>,
     pub(crate) events: Vec<(Duration, Event)>,
-}
-
-impl Host {
-    fn lets_in(&self, packet: &Packet) -> bool {
-        self.alive && (!self.guarded || self.asked.contains(&(packet.to, packet.from)))
-    }
-}
-
-/// The port of each host from which it probes.
-const OTHER_PORT: u16 = 5222;
-
-fn other_port(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip(), OTHER_PORT)
 }
 
 /// A datagram on the way.
@@ -57,8 +41,6 @@ pub(crate) struct Sim {
     pub(crate) latency: (Duration, Duration),
     /// What this host sends takes so much longer.
     pub(crate) slow: Option<(SocketAddr, Duration)>,
-    /// What this host sends from its other port is lost.
-    pub(crate) swallowed: Option<IpAddr>,
     /// Probability that a datagram is lost.
     pub(crate) loss: f64,
     /// Datagrams that arrived nowhere we simulate: what a test's own peers receive.
@@ -82,7 +64,6 @@ impl Sim {
             rng: StdRng::seed_from_u64(seed),
             latency: (Duration::from_millis(5), Duration::from_millis(20)),
             slow: None,
-            swallowed: None,
             loss: 0.0,
             stray: Vec::new(),
             log: None,
@@ -102,12 +83,9 @@ impl Sim {
         let index = self.hosts.len();
         let mut node = Node::new(config, self.now, UNIX + self.elapsed(), self.rng.random());
         node.set_local_addresses(self.now, [v4.ip(), v6.ip()]);
-        node.set_probing(true);
-        for address in [v4, v6, other_port(v4), other_port(v6)] {
-            self.by_address.insert(address, index);
-        }
-        let (asked, events) = (BTreeSet::new(), Vec::new());
-        self.hosts.push(Host { node, v4, v6, alive: true, guarded: false, asked, events });
+        self.by_address.insert(v4, index);
+        self.by_address.insert(v6, index);
+        self.hosts.push(Host { node, v4, v6, alive: true, events: Vec::new() });
         index
     }
 
@@ -161,8 +139,6 @@ impl Sim {
         while let Some(transmit) = self.hosts[index].node.poll_transmit() {
             let host = &self.hosts[index];
             let from = if transmit.to.is_ipv4() { host.v4 } else { host.v6 };
-            let from = if transmit.probe { other_port(from) } else { from };
-            self.hosts[index].asked.insert((from, transmit.to));
             self.send(Packet { from, to: transmit.to, data: transmit.payload.to_vec() });
         }
         while let Some(event) = self.hosts[index].node.poll_event() {
@@ -179,9 +155,6 @@ impl Sim {
         }
         if let Some(log) = &mut self.log {
             log.push((elapsed, packet.clone()));
-        }
-        if packet.from.port() == OTHER_PORT && self.swallowed == Some(packet.from.ip()) {
-            return;
         }
         if self.loss > 0.0 && self.rng.random_bool(self.loss) {
             return;
@@ -222,12 +195,8 @@ impl Sim {
 
     fn deliver(&mut self, packet: Packet) {
         match self.by_address.get(&packet.to) {
-            Some(&index) if self.hosts[index].lets_in(&packet) => {
-                let probed = packet.to.port() == OTHER_PORT;
-                self.with(index, |node, now| match probed {
-                    true => node.handle_probed(now, packet.from, &packet.data),
-                    false => node.handle_datagram(now, packet.from, &packet.data),
-                });
+            Some(&index) if self.hosts[index].alive => {
+                self.with(index, |node, now| node.handle_datagram(now, packet.from, &packet.data));
             }
             Some(_) => {}
             None => {

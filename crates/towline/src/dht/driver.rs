@@ -16,7 +16,7 @@ use super::operations::Operations;
 use super::pacing::Pacer;
 use super::pulse::Pulse;
 use super::request::{Control, Request, operation_of};
-use super::sockets::{Arrival, Broken, Sockets};
+use super::sockets::{Broken, Sockets};
 use super::state;
 
 /// Longest UDP payload.
@@ -91,7 +91,7 @@ impl Driver {
         let mut buffer = vec![0; MAX_DATAGRAM];
         let mut incoming = Vec::with_capacity(BATCH);
         let mut chores = Chores { upkeep: towline_net::now() + UPKEEP_PERIOD, repair: None, saving: None };
-        self.tell_surroundings(towline_net::now());
+        self.tell_addresses(towline_net::now());
         loop {
             let now = towline_net::now();
             // Before anything else, or a flood of datagrams would stop the clock.
@@ -142,10 +142,7 @@ impl Driver {
                     let mut next = Some(received);
                     for _ in 0..BATCH {
                         match next {
-                            Some(Ok(Arrival { received, probed: true })) => {
-                                self.node.handle_probed(now, received.from, &buffer[..received.len]);
-                            }
-                            Some(Ok(Arrival { received, probed: false })) => {
+                            Some(Ok(received)) => {
                                 if !self.sockets.is_led() {
                                     self.pulse.heard();
                                 }
@@ -156,11 +153,6 @@ impl Driver {
                             Some(Err((family, Broken::Socket(error)))) => {
                                 tracing::warn!(%family, %error, "the UDP socket broke");
                                 chores.repair = Some(now);
-                            }
-                            Some(Err((family, Broken::Probe(error)))) => {
-                                tracing::debug!(%family, %error, "the other port broke");
-                                self.tell_surroundings(now);
-                                chores.repair = Some(now + REPAIR_PERIOD);
                             }
                             Some(Err((family, Broken::Detour(error)))) => {
                                 tracing::debug!(%family, %error, "the DHT is not led by a relay any more");
@@ -199,12 +191,11 @@ impl Driver {
         self.operations.handle_timeout(now, &mut self.node);
         if chores.repair.is_some_and(|at| at <= now) {
             chores.repair = (!self.sockets.repair(&*self.net)).then(|| now + REPAIR_PERIOD);
-            self.tell_surroundings(now);
         }
         if chores.upkeep <= now {
             chores.upkeep = now + UPKEEP_PERIOD;
             self.node.set_wall_clock(now, self.net.unix_time());
-            self.tell_surroundings(now);
+            self.tell_addresses(now);
             if let (Some(path), None) = (&self.state_path, &chores.saving) {
                 let (state, path, ports) = (self.node.export_state(now), path.clone(), self.sockets.ports());
                 chores.saving = Some(self.net.offload(move || state::save(&path, &state, ports)).boxed());
@@ -230,10 +221,6 @@ impl Driver {
     }
 
     fn send(&mut self, now: Instant, transmit: &Transmit) {
-        if transmit.probe {
-            self.sockets.send_probe(&transmit.payload, transmit.to);
-            return;
-        }
         let sent = self.sockets.send(&transmit.payload, transmit.to);
         // What goes by a relay says nothing about the network here.
         if !self.sockets.is_led() {
@@ -244,13 +231,11 @@ impl Driver {
         }
     }
 
-    /// The addresses of this host are those of the node, unless a relay stands between; then its other port proves
-    /// nothing, either.
-    fn tell_surroundings(&mut self, now: Instant) {
+    /// The addresses of this host are those of the node, unless a relay stands between.
+    fn tell_addresses(&mut self, now: Instant) {
         let interfaces =
             if self.sockets.is_led() { Vec::new() } else { self.net.interfaces().unwrap_or_default() };
         let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
-        self.node.set_probing(self.sockets.can_probe());
         self.node.set_local_addresses(now, addresses.map(|address| address.addr));
     }
 
@@ -281,7 +266,7 @@ impl Driver {
 
     /// The node is somewhere else from now on.
     fn leave(&mut self, now: Instant) {
-        self.tell_surroundings(now);
+        self.tell_addresses(now);
         self.node.set_wall_clock(now, self.net.unix_time());
         self.node.connectivity_changed(now);
         self.bootstrap.disconnected(now);

@@ -113,7 +113,7 @@ mod tests {
     fn part(host: u8, number: u16) -> Transmit {
         let mut payload = vec![0; LARGE];
         payload[..2].copy_from_slice(&number.to_be_bytes());
-        Transmit { to: SocketAddr::from(([10, 0, 0, host], 4222)), payload: payload.into(), probe: false }
+        Transmit { to: SocketAddr::from(([10, 0, 0, host], 4222)), payload: payload.into() }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use futures_util::FutureExt as _;
 use towline_dht::node::{Family, PerFamily};
 use towline_net::{Net, Received, UdpBind, UdpSocket};
 
-use super::NodeMode;
 use super::config::{DhtConfig, StartError};
 
 /// Ports of an earlier run, to be taken again where any port would do.
@@ -26,8 +25,6 @@ pub(super) struct Sockets {
     v6: Option<Slot>,
     /// Which one is asked first; they take turns.
     turn: Family,
-    /// Each is to have another port: to find out who answers to strangers.
-    probing: bool,
 }
 
 /// What is out of use now.
@@ -37,8 +34,6 @@ pub(super) enum Broken {
     Socket(io::Error),
     /// What was used in its place.
     Detour(io::Error),
-    /// The other port, until [`Sockets::repair`].
-    Probe(io::Error),
 }
 
 /// The socket of a family.
@@ -49,35 +44,15 @@ struct Slot {
     socket: Option<Box<dyn UdpSocket>>,
     /// What everything goes through instead, until it breaks or is given up.
     detour: Option<Box<dyn UdpSocket>>,
-    /// The other port, which shows who answers to strangers; `None` if there is none, or it is broken.
-    probe: Option<Box<dyn UdpSocket>>,
-}
-
-/// A datagram.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    pub(super) received: Received,
-    /// It came to the other port.
-    pub(super) probed: bool,
 }
 
 impl Slot {
     fn new(socket: Box<dyn UdpSocket>) -> Self {
-        Self { addr: socket.local_addr(), socket: Some(socket), detour: None, probe: None }
+        Self { addr: socket.local_addr(), socket: Some(socket), detour: None }
     }
 
-    /// Takes what is there, from any socket. A broken one is not asked again.
-    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<Arrival, Broken>> {
-        if let Some(socket) = &mut self.probe
-            && let Poll::Ready(received) = socket.poll_recv(cx, buf)
-        {
-            if received.is_err() {
-                self.probe = None;
-            }
-            return Poll::Ready(
-                received.map(|received| Arrival { received, probed: true }).map_err(Broken::Probe),
-            );
-        }
+    /// Takes what is there, from either socket. A broken one is not asked again.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<Received, Broken>> {
         for detour in [true, false] {
             let slot = if detour { &mut self.detour } else { &mut self.socket };
             let Some(socket) = slot else { continue };
@@ -86,9 +61,7 @@ impl Slot {
                 if received.is_err() {
                     *slot = None;
                 }
-                return Poll::Ready(
-                    received.map(|received| Arrival { received, probed: false }).map_err(broken),
-                );
+                return Poll::Ready(received.map_err(broken));
             }
         }
         Poll::Pending
@@ -110,26 +83,7 @@ impl Sockets {
             }
             other => other.transpose()?,
         };
-        // Whoever only asks is not asked, and need not know.
-        let probing = config.node.mode != NodeMode::Client;
-        let mut sockets = Self { v4: v4.map(Slot::new), v6: v6.map(Slot::new), turn: Family::V4, probing };
-        sockets.bind_probes(net);
-        Ok(sockets)
-    }
-
-    /// Takes another port for each family that has none.
-    fn bind_probes(&mut self, net: &dyn Net) {
-        if !self.probing {
-            return;
-        }
-        for slot in [&mut self.v4, &mut self.v6].into_iter().flatten().filter(|slot| slot.probe.is_none()) {
-            slot.probe = net.bind_udp(&UdpBind::new(SocketAddr::new(slot.addr.ip(), 0))).ok();
-        }
-    }
-
-    /// Whether the other port of each family works, and leads where the first does.
-    pub(super) fn can_probe(&self) -> bool {
-        !self.is_led() && [&self.v4, &self.v6].into_iter().flatten().all(|slot| slot.probe.is_some())
+        Ok(Self { v4: v4.map(Slot::new), v6: v6.map(Slot::new), turn: Family::V4 })
     }
 
     fn slot(&mut self, family: Family) -> Option<&mut Slot> {
@@ -171,16 +125,20 @@ impl Sockets {
     }
 
     /// Waits for a datagram. Cancel safe. What broke is out of use.
-    pub(super) async fn recv(&mut self, buf: &mut [u8]) -> Result<Arrival, (Family, Broken)> {
+    pub(super) async fn recv(&mut self, buf: &mut [u8]) -> Result<Received, (Family, Broken)> {
         poll_fn(|cx| self.poll_recv(cx, buf)).await
     }
 
     /// A datagram that is there already.
-    pub(super) fn try_recv(&mut self, buf: &mut [u8]) -> Option<Result<Arrival, (Family, Broken)>> {
+    pub(super) fn try_recv(&mut self, buf: &mut [u8]) -> Option<Result<Received, (Family, Broken)>> {
         self.recv(buf).now_or_never()
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<Arrival, (Family, Broken)>> {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<Result<Received, (Family, Broken)>> {
         for family in [self.turn, other(self.turn)] {
             let Some(slot) = self.slot(family) else { continue };
             if let Poll::Ready(received) = slot.poll_recv(cx, buf) {
@@ -203,17 +161,7 @@ impl Sockets {
         }
     }
 
-    /// Sends from the other port. What cannot be sent is lost.
-    pub(super) fn send_probe(&self, payload: &[u8], to: SocketAddr) {
-        let slot = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-        if let Some(Slot { probe: Some(socket), .. }) = slot
-            && let Err(error) = socket.try_send(payload, to)
-        {
-            tracing::debug!(%to, %error, "a probe was not sent");
-        }
-    }
-
-    /// Binds broken sockets anew, on the same ports as far as others know them. True if those are whole then.
+    /// Binds broken sockets anew, on the same ports. True if all are whole then.
     pub(super) fn repair(&mut self, net: &dyn Net) -> bool {
         let mut whole = true;
         for slot in [&mut self.v4, &mut self.v6].into_iter().flatten().filter(|slot| slot.socket.is_none()) {
@@ -225,7 +173,6 @@ impl Sockets {
                 }
             }
         }
-        self.bind_probes(net);
         whole
     }
 }
