@@ -7,7 +7,7 @@ use super::Node;
 use super::address::{canonical, is_martian};
 use super::event::Status;
 use super::family::Family;
-use super::request::Purpose;
+use super::request::{Open, Purpose};
 use super::search::SearchKey;
 use super::timers::Timer;
 use crate::{InfoHash, Request};
@@ -71,8 +71,26 @@ impl Node {
         }
     }
 
+    /// Something is to be looked for: while nobody is known, in no family, that does not wait for the next round.
+    pub(super) fn bootstrap_wanted(&mut self, now: Instant, family: Family) {
+        let known = |family: Family| {
+            let counts = self.counts(now, family);
+            counts.good + counts.dubious > 0
+        };
+        if self.families().into_iter().any(known) {
+            return;
+        }
+        let addresses = &self.nets[family].bootstrap.addresses;
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|(address, _)| *address).collect();
+        for address in addresses {
+            self.bootstrap_ping(now, address);
+        }
+    }
+
     fn bootstrap_ping(&mut self, now: Instant, to: SocketAddr) {
-        if !self.requests.any(|open| open.purpose == Purpose::Bootstrap && open.to == to) {
+        // One that should have been answered by now may have left before the network was there.
+        let asked = |open: &Open| open.purpose == Purpose::Bootstrap && open.to == to && !open.is_late();
+        if !self.requests.any(asked) {
             self.request(now, (to, None), Purpose::Bootstrap, Request::Ping);
         }
     }

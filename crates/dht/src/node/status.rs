@@ -47,7 +47,7 @@ impl Node {
         }
     }
 
-    fn counts(&self, now: Instant, family: Family) -> NodeCounts {
+    pub(super) fn counts(&self, now: Instant, family: Family) -> NodeCounts {
         let net = &self.nets[family];
         let mut counts =
             NodeCounts { known: net.peers.len(), depth: net.table.depth(), ..NodeCounts::default() };

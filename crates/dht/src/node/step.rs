@@ -34,6 +34,7 @@ impl Node {
         }
         task(search);
         self.dirty.insert(key);
+        self.bootstrap_wanted(now, key.family);
         true
     }
 

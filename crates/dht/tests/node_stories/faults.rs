@@ -394,3 +394,25 @@ fn bootstrap_is_repeated_after_ten_twenty_forty_seconds() {
     }
     assert_eq!(rounds, [0, 10, 30, 70]);
 }
+
+#[test]
+fn who_asks_while_nobody_is_known_does_not_wait_for_the_next_round() {
+    let mut sim = Sim::new(54);
+    sim.grow(2);
+    assert!(sim.run_until(secs(5), |sim| sim.is_connected(1)));
+    sim.hosts[0].alive = false;
+    sim.run(Duration::from_mins(40));
+    assert!(!sim.is_connected(1));
+    // What is asked while the network is still down is pinged for, too, and keeps nobody waiting once it is up.
+    for late in [0, 1, 2, 3] {
+        sim.with(1, |node, now| node.get(now, key("still down"), GetOptions::default()));
+        sim.run(secs(late));
+        sim.hosts[0].alive = true;
+        let begun = sim.elapsed();
+        let put = sim.put(1, key("back again"), value(1, "x"));
+        assert!(put.ok && put.at < begun + secs(2), "{put:?}, begun at {begun:?}");
+        sim.hosts[0].alive = false;
+        sim.run(Duration::from_mins(40));
+        assert!(!sim.is_connected(1));
+    }
+}
