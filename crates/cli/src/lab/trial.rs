@@ -88,7 +88,7 @@ pub(super) fn play(places: [Place; 2], seed: u64) -> Result<Outcome, Failure> {
 /// The lines of the two devices: what is left to chance beside the NATs.
 fn lines(seed: u64) -> [Link; 2] {
     let ms = |count: u64| Duration::from_millis(count);
-    // Steps that have no common divisor with the numbers of possibilities: all combinations come.
+    // Spread evenly, whatever the first seed: 41 delays, 5 jitters; a pair of lines comes again after 205 seeds.
     let line = |step: u64| Link {
         jitter: ms(seed.wrapping_mul(step) % 5),
         loss: 0.002,
