@@ -309,6 +309,8 @@ fn a_router_that_opens_ports_spares_servers_and_relays() {
         let lab = Lab::new(world).await;
         let site = lab.world.site("alice", lab.internet, Place::PortMapping);
         home::open_ports(&lab.world, &site);
+        let router = site.border().unwrap().nat.clone().unwrap();
+        let leased = || router.mappings().iter().filter(|mapped| mapped.lease.is_some()).count();
         let reach = Reach { port_mapping: true, ..Reach::default() };
         let config = lab.config().with_reach(reach);
         let alice = Node::start(Arc::new(site.host), config, identity(0)).await.unwrap();
@@ -320,5 +322,8 @@ fn a_router_that_opens_ports_spares_servers_and_relays() {
         let connection = alice.connection(bob.device()).unwrap();
         let links = connection.links().await;
         assert!(links.iter().any(|link| !link.kind.is_relayed() && link.purpose == Use::Data), "{links:#?}");
+        assert!(leased() > 0);
+        alice.shutdown().await;
+        assert_eq!(leased(), 0, "what was opened is closed by the end of the shutdown");
     });
 }

@@ -432,7 +432,7 @@ impl Node {
         self.inner.commands.closed().await;
     }
 
-    /// Closes all connections properly, leaves the DHT and saves its state.
+    /// Closes all connections properly, gives ports of routers back, leaves the DHT and saves its state.
     pub async fn shutdown(&self) {
         let (done, finished) = oneshot::channel();
         if self.inner.commands.send(Command::Shutdown { done }).await.is_ok() {
@@ -443,7 +443,8 @@ impl Node {
             std::mem::take(&mut *tasks)
         };
         tasks.shutdown().await;
-        if let Err(error) = self.inner.ctx.dht.shutdown().await {
+        let ((), left) = tokio::join!(self.inner.ctx.means.close(), self.inner.ctx.dht.shutdown());
+        if let Err(error) = left {
             tracing::warn!(%error, "the state of the DHT node was not saved");
         }
     }

@@ -66,6 +66,13 @@ impl Means {
         Questions::new(&self.net, self.stun.targets(), &seen_at)
     }
 
+    /// Gives the ports of routers back, within about two seconds.
+    pub(crate) async fn close(&self) {
+        if let Some(mapper) = &self.mapper {
+            mapper.shutdown().await;
+        }
+    }
+
     /// What is known of every server that may be asked.
     pub(crate) fn servers(&self) -> Vec<ServerReport> {
         let now = towline_net::now();
