@@ -69,7 +69,7 @@ pub enum Cause {
         /// The name.
         name: String,
     },
-    /// No node of the DHT answers, while other servers do over UDP.
+    /// No node of the DHT answers, while other servers do over UDP, or no other was asked.
     DhtDown,
     /// Nodes of the DHT answer, and none of them keeps what it is given.
     DhtRefuses,
@@ -422,7 +422,7 @@ impl fmt::Display for Cause {
                 );
             }
             Self::DhtDown => {
-                "no node of the DHT answers, though datagrams get out: the nodes to join through are down"
+                "no node of the DHT answers: the nodes to join through are down, or nothing comes back from them"
             }
             Self::DhtRefuses => "the nodes of the DHT answer, but none keeps the connection request",
             Self::StunDown => "no STUN server answers, though other datagrams get out: the servers are down",

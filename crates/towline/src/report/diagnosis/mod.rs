@@ -176,9 +176,11 @@ fn so_far(evidence: &Evidence) -> Option<Cause> {
     if took < PATIENCE {
         return of_nats(evidence).filter(|_| step == Step::Path);
     }
+    // Nobody is blamed for what a network does not hold from which nothing ever came.
+    let theirs = |cause| evidence.around.dht.heard.then_some(cause);
     match step {
-        Step::Certificate => Some(of_network(evidence).unwrap_or(Cause::NotFoundThere)),
-        Step::Signalling => Some(of_network(evidence).unwrap_or(Cause::OfflineThere)),
+        Step::Certificate => of_network(evidence).or_else(|| theirs(Cause::NotFoundThere)),
+        Step::Signalling => of_network(evidence).or_else(|| theirs(Cause::OfflineThere)),
         Step::Path => Some(of_path(evidence)),
         Step::Tls => Some(Cause::LargePacketsLost),
         Step::Arguments | Step::Channel => None,

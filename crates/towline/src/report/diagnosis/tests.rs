@@ -41,8 +41,15 @@ fn as_long_as_nothing_takes_too_long_nobody_is_accused() {
 
 #[test]
 fn a_step_that_takes_too_long_is_suspected_before_it_fails() {
-    is(&stuck(Step::Certificate), &Cause::NotFoundThere);
-    is(&stuck(Step::Signalling), &Cause::OfflineThere);
+    let heard = |mut evidence: Evidence| {
+        evidence.around.dht.heard = true;
+        evidence
+    };
+    for (step, theirs) in [(Step::Certificate, Cause::NotFoundThere), (Step::Signalling, Cause::OfflineThere)]
+    {
+        is(&heard(stuck(step)), &theirs);
+        assert_eq!(diagnose(&stuck(step)), [], "from a network that never said anything nothing follows");
+    }
     is(&stuck(Step::Tls), &Cause::LargePacketsLost);
     is(&pathless(), &Cause::NothingPasses);
 }
