@@ -61,9 +61,10 @@ impl Pool {
         self.lending = true;
         match self.lent.pop_front().map(Bytes::try_into_mut) {
             Some(Ok(buffer)) if buffer.len() == len => return buffer,
-            // It is still being read, and so are those that came after it.
-            Some(Err(buffer)) => self.lent.push_front(buffer),
-            Some(Ok(_)) | None => {}
+            // It is still being read, and so may be those that came after it. Once there are many it is forgotten: it may wait
+            // in a channel that nobody reads, and those behind it be free.
+            Some(Err(buffer)) if self.lent.len() + 1 < LENT => self.lent.push_front(buffer),
+            Some(_) | None => {}
         }
         let mut buffer = BytesMut::zeroed(len + 1);
         // Split, it is one of those that know how often they are shared: then sharing it anew allocates nothing.
