@@ -86,11 +86,6 @@ impl Chunk {
         &self.buffer.buffer[self.start..]
     }
 
-    /// Takes the first `bytes` of the body off, at most all of it.
-    pub fn advance(&mut self, bytes: usize) {
-        self.start += bytes.min(self.len());
-    }
-
     /// Writes `header` in front of the first `body` bytes, takes both off and returns them.
     ///
     /// The bytes of an earlier frame of the same chunk may be overwritten: they have left.
