@@ -232,8 +232,8 @@ fn a_relayed_connection_says_why_it_is_not_direct() {
         ([Place::Symmetric, Place::Symmetric], [random(), random()]),
         ([Place::SequentialSymmetric, Place::Symmetric], [hard(), hard()]),
         ([Place::UdpBlocked, Place::Symmetric], [Cause::UdpBlockedHere, Cause::UdpBlockedThere]),
-        ([Place::Open, Place::WebOnly], [Cause::UdpBlockedThere, here()]),
-        ([Place::WebOnly, Place::PortRestricted], [here(), Cause::UdpBlockedThere]),
+        ([Place::Open, Place::WebOnly], [Cause::OnlyWebThere, here()]),
+        ([Place::WebOnly, Place::PortRestricted], [here(), Cause::OnlyWebThere]),
         ([Place::WebOnly, Place::WebOnly], [here(), here()]),
     ] {
         story(30, async |world| {

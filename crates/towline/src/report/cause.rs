@@ -130,6 +130,8 @@ pub enum Cause {
     MalformedThere,
     /// No datagram leaves the device's network, as it says itself.
     UdpBlockedThere,
+    /// As before, and of TCP only port 443 gets out.
+    OnlyWebThere,
     /// The device answered, then no packet of it was seen: it hangs, went away, or its network drops everything.
     SilentThere,
     /// All that the device offers is an address on a relay, and that does not answer.
@@ -209,6 +211,7 @@ impl Cause {
             | Self::ChainThere
             | Self::MalformedThere
             | Self::UdpBlockedThere
+            | Self::OnlyWebThere
             | Self::SilentThere
             | Self::ImpostorThere
             | Self::HandshakeThere => Side::There,
@@ -265,6 +268,7 @@ impl Cause {
             Self::ChainThere => "chain_there",
             Self::MalformedThere => "malformed_there",
             Self::UdpBlockedThere => "udp_blocked_there",
+            Self::OnlyWebThere => "only_web_there",
             Self::SilentThere => "silent_there",
             Self::RelayThere => "relay_there",
             Self::ImpostorThere => "impostor_there",
@@ -352,6 +356,9 @@ impl Cause {
             Self::MalformedThere => "Update the program on the device.",
             Self::UdpBlockedThere => {
                 "Let UDP out in the firewall there, or configure on both sides a relay that is spoken to over TCP."
+            }
+            Self::OnlyWebThere => {
+                "Configure on both sides a relay that listens on TCP port 443, or use another network there."
             }
             Self::SilentThere => "See whether the program there still runs, and what its firewall lets in.",
             Self::RelayThere => "The relay of the device has to be looked at, on its side.",
@@ -456,6 +463,7 @@ impl fmt::Display for Cause {
             Self::ChainThere => "the certificate chain of the device does not hold",
             Self::MalformedThere => "the device has no candidates, or they are malformed",
             Self::UdpBlockedThere => "the device's network lets no UDP out",
+            Self::OnlyWebThere => "the device's network lets nothing out but TCP to port 443",
             Self::SilentThere => {
                 "the device answered, and then fell silent: it hangs or went away, or its firewall drops everything"
             }

@@ -10,9 +10,9 @@ use towline_ice::{Candidate, CandidateKind, PairId, PairState, Transport};
 use towline_identity::{Chain, DeviceId};
 
 use super::dates::Span;
-use super::diagnosis::{PATIENCE, diagnose, is_shut_in};
+use super::diagnosis::{PATIENCE, diagnose, shut_in, to_tell};
 use super::evidence::{Evidence, Peer};
-use super::{CandidateReport, Cause, PairReport, Report, StepReport, Surroundings};
+use super::{CandidateReport, PairReport, Report, StepReport, Surroundings};
 use crate::error::{ConnectError, Step};
 use crate::info::{ConnectionId, ConnectionState, LinkInfo, Origin};
 use crate::node::context::Context;
@@ -182,17 +182,12 @@ impl Journal {
         if !looking {
             return None;
         }
-        match self.report(now, None, Vec::new()).cause()? {
-            Cause::LostOutward | Cause::Rejected => Some(Plight::Unheard),
-            Cause::UdpBlockedHere | Cause::OnlyWebHere => Some(Plight::NoDatagrams),
-            Cause::SilentThere | Cause::NothingPasses => Some(Plight::Deaf),
-            _ => None,
-        }
+        to_tell(self.report(now, None, Vec::new()).cause()?)
     }
 
-    /// No datagram leaves this device's network, as servers show that were asked.
-    pub(crate) fn is_shut_in(&self) -> bool {
-        is_shut_in(self.look_around())
+    /// What does not leave this device's network, as servers show that were asked.
+    pub(crate) fn shut_in(&self) -> Option<Plight> {
+        shut_in(self.look_around())
     }
 
     /// All that is known, and what follows from it. `links`: of a connection that stands.

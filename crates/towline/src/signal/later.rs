@@ -37,6 +37,8 @@ pub enum Plight {
     NoDatagrams,
     /// Nothing comes at all, and nothing is answered: the sender, at least, is there.
     Deaf,
+    /// Nothing but TCP to the port of the web gets out of the sender's network.
+    OnlyWeb,
 }
 
 impl Plight {
@@ -45,6 +47,7 @@ impl Plight {
             Self::Unheard => 1,
             Self::NoDatagrams => 2,
             Self::Deaf => 3,
+            Self::OnlyWeb => 4,
         }
     }
 
@@ -54,6 +57,7 @@ impl Plight {
             1 => Some(Self::Unheard),
             2 => Some(Self::NoDatagrams),
             3 => Some(Self::Deaf),
+            4 => Some(Self::OnlyWeb),
             _ => None,
         }
     }
@@ -236,6 +240,10 @@ mod tests {
             assert_eq!((&decoded.restart, decoded.party), (&sample.restart, sample.party));
             assert_eq!(decoded.plight, sample.plight);
             assert_eq!((decoded.id, decoded.by_dialler), (77, true));
+        }
+        for plight in [Plight::Unheard, Plight::NoDatagrams, Plight::Deaf, Plight::OnlyWeb].map(Some) {
+            let told = LaterCandidates { plight, ..sample() };
+            assert_eq!(LaterCandidates::decode(&told.encode()).unwrap().plight, plight);
         }
         let LaterCandidates { trickle, restart: of, party, .. } = restart();
         let (round, description) =

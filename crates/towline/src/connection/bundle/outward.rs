@@ -291,9 +291,9 @@ impl Wires {
             }
         }
         self.outward.ended |= end;
-        if end && self.journal.is_shut_in() {
+        if end {
             // The peer sees no more than that nothing comes, also if there is a way by a relay.
-            self.plight = Some(Plight::NoDatagrams);
+            self.plight = self.journal.shut_in().or(self.plight);
         }
         found.retain(|candidate| {
             tracing::debug!(%candidate, "found");

@@ -74,10 +74,20 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Cause> {
     told
 }
 
-/// Whether no datagram leaves this device's network.
-pub(super) fn is_shut_in(around: Surroundings) -> bool {
-    let cause = of_transports(&Evidence { around, ..Evidence::default() });
-    matches!(cause, Some(Cause::UdpBlockedHere | Cause::OnlyWebHere))
+/// What does not leave this device's network, as servers show that were asked.
+pub(super) fn shut_in(around: Surroundings) -> Option<Plight> {
+    of_transports(&Evidence { around, ..Evidence::default() }).as_ref().and_then(to_tell)
+}
+
+/// What a cause means to the peer, which cannot see it.
+pub(super) fn to_tell(cause: &Cause) -> Option<Plight> {
+    match cause {
+        Cause::LostOutward | Cause::Rejected => Some(Plight::Unheard),
+        Cause::UdpBlockedHere => Some(Plight::NoDatagrams),
+        Cause::OnlyWebHere => Some(Plight::OnlyWeb),
+        Cause::SilentThere | Cause::NothingPasses => Some(Plight::Deaf),
+        _ => None,
+    }
 }
 
 /// A relay that works would be a way round it.
@@ -90,6 +100,7 @@ fn wants_relay(cause: &Cause) -> bool {
             | Cause::NoCommonFamily
             | Cause::Isolated
             | Cause::UdpBlockedThere
+            | Cause::OnlyWebThere
             | Cause::StunDown
     )
 }
@@ -248,8 +259,10 @@ fn of_path(evidence: &Evidence) -> Cause {
     if valid == 0 && received > 0 {
         return Cause::LostOutward;
     }
-    if evidence.told == Some(Plight::NoDatagrams) {
-        return Cause::UdpBlockedThere;
+    match evidence.told {
+        Some(Plight::NoDatagrams) => return Cause::UdpBlockedThere,
+        Some(Plight::OnlyWeb) => return Cause::OnlyWebThere,
+        _ => {}
     }
     if there.relayed == there.v4 + there.v6 {
         return Cause::RelayThere;

@@ -110,6 +110,7 @@ fn what_pairs_met_with() {
     let udp = Pairs { received: 0, ..udp };
     is(&Evidence { udp, told: Some(Plight::Unheard), ..pathless() }, &Cause::LostInward);
     is(&Evidence { udp, told: Some(Plight::NoDatagrams), ..pathless() }, &Cause::UdpBlockedThere);
+    is(&Evidence { udp, told: Some(Plight::OnlyWeb), ..pathless() }, &Cause::OnlyWebThere);
     let there = Families { v4: 1, relayed: 1, public: 1, ..Families::default() };
     is(&Evidence { there, udp, ..pathless() }, &Cause::RelayThere);
     is(&Evidence { udp, one_outside: true, ..pathless() }, &Cause::Isolated);
@@ -149,12 +150,15 @@ fn a_network_that_lets_no_udp_out() {
         let mut evidence = silent_dht(step);
         evidence.around.asked = vec![server(STUN, false, Said::Silent), server(RELAY, true, Said::Answer)];
         assert_eq!(diagnose(&evidence), [Cause::UdpBlockedHere]);
+        assert_eq!(shut_in(evidence.around.clone()), Some(Plight::NoDatagrams));
         evidence.around.asked.push(server(WEB, true, Said::Answer));
         is(&evidence, &Cause::UdpBlockedHere);
         evidence.around.asked[1].said = Said::Silent;
         assert_eq!(diagnose(&evidence), [Cause::OnlyWebHere]);
+        assert_eq!(shut_in(evidence.around.clone()), Some(Plight::OnlyWeb));
         evidence.around.asked[2].said = Said::Garbage;
         assert_eq!(diagnose(&evidence), [Cause::PortalHere]);
+        assert_eq!(shut_in(evidence.around.clone()), None);
         evidence.around.asked[2].said = Said::Silent;
         is(&evidence, &Cause::OfflineHere);
     }
@@ -255,10 +259,11 @@ fn a_connection_by_relays_says_what_keeps_it_from_a_direct_path() {
     assert_eq!(diagnose(&Evidence { looked: Duration::ZERO, ..hopeless() }), [random()]);
     assert_eq!(diagnose(&Evidence { punch: Some(punch(PunchResult::UnderWay)), ..relayed() }), []);
     assert_eq!(diagnose(&Evidence { looked: PATIENCE / 2, ..relayed() }), []);
-    assert_eq!(
-        diagnose(&Evidence { told: Some(Plight::NoDatagrams), ..relayed() }),
-        [Cause::UdpBlockedThere]
-    );
+    for (told, cause) in
+        [(Plight::NoDatagrams, Cause::UdpBlockedThere), (Plight::OnlyWeb, Cause::OnlyWebThere)]
+    {
+        assert_eq!(diagnose(&Evidence { told: Some(told), ..relayed() }), [cause]);
+    }
     // Another relay that is down matters less: one works.
     let mut beside = hopeless();
     beside.around.asked = vec![server(RELAY, false, Said::Silent)];
@@ -363,6 +368,7 @@ fn every_sentence_is_plain_and_names_a_side() {
         Cause::RelayFull { relay: relay() },
         Cause::RandomNats { relay: false },
         Cause::UdpBlockedThere,
+        Cause::OnlyWebThere,
     ];
     for cause in causes {
         let (sentence, advice) = (cause.to_string(), cause.advice());
