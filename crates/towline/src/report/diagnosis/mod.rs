@@ -220,10 +220,16 @@ fn of_relayed(evidence: &Evidence) -> Option<Cause> {
     if !evidence.relayed {
         return None;
     }
-    let punching = evidence.punch.as_ref().is_some_and(|punch| punch.result == PunchResult::UnderWay);
     let nats = of_nats(evidence);
-    if nats.is_some() || punching || evidence.looked < PATIENCE {
+    if nats.is_some() || evidence.looked < PATIENCE {
         return nats;
+    }
+    // Neither punching nor a network that lets more out would change that.
+    if evidence.here.foreign_to(evidence.there) {
+        return Some(Cause::NoCommonFamily);
+    }
+    if evidence.punch.as_ref().is_some_and(|punch| punch.result == PunchResult::UnderWay) {
+        return None;
     }
     Some(of_transports(evidence).unwrap_or_else(|| match of_path(evidence) {
         // By the relay it is heard.

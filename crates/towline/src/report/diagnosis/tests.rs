@@ -264,6 +264,14 @@ fn a_connection_by_relays_says_what_keeps_it_from_a_direct_path() {
     {
         assert_eq!(diagnose(&Evidence { told: Some(told), ..relayed() }), [cause]);
     }
+    let families = |v4, v6| Families { v4, v6, public: 1, ..Families::default() };
+    for (here, there) in [(families(0, 1), families(2, 0)), (families(2, 0), families(0, 1))] {
+        for result in [PunchResult::UnderWay, PunchResult::InVain, PunchResult::NotNeeded] {
+            let apart = Evidence { here, there, punch: Some(punch(result)), ..relayed() };
+            assert_eq!(diagnose(&apart), [Cause::NoCommonFamily]);
+            assert_eq!(diagnose(&Evidence { looked: Duration::ZERO, ..apart }), []);
+        }
+    }
     // Another relay that is down matters less: one works.
     let mut beside = hopeless();
     beside.around.asked = vec![server(RELAY, false, Said::Silent)];
