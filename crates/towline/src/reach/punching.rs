@@ -92,6 +92,8 @@ pub enum PunchResult {
     Unknown,
     /// The ports are known or can be foretold.
     NotNeeded,
+    /// One side is seen at an IPv4 address and the other at one of IPv6: no packet leads from the one to the other.
+    Apart,
     /// No direct path can be found over UDP: known at once.
     Hopeless,
     /// It goes on, or is about to begin.
@@ -109,6 +111,7 @@ impl fmt::Display for PunchResult {
         f.write_str(match self {
             Self::Unknown => "nothing is known of one of them",
             Self::NotNeeded => "no punching is needed",
+            Self::Apart => "nothing leads from IPv4 to IPv6",
             Self::Hopeless => "punching is hopeless",
             Self::UnderWay => "punching",
             Self::Met => "met",
@@ -290,6 +293,10 @@ impl Punching {
 
     fn begin(&mut self, now: Instant, role: Role, seed: [u8; 32]) {
         let (Some(ours), Some(theirs)) = (self.ours, self.theirs) else { return };
+        let is_v4 = |outside: SocketAddr| outside.ip().to_canonical().is_ipv4();
+        if is_v4(ours.party.outside) != is_v4(theirs.outside) {
+            return self.end(PunchResult::Apart);
+        }
         let ends = now + self.config.duration + LINGER;
         let config = self.config.clone();
         let mut budget = self.punches.lock();
@@ -409,6 +416,19 @@ mod tests {
             assert_eq!((report.result, report.plan), (PunchResult::Hopeless, Some(Plan::Hopeless)));
             assert_eq!((report.probes, punching.wants(), punching.is_settled()), (0, 0, true));
             assert_eq!(punching.hopeless(), Some((now + OTHERWISE, reason)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_from_one_family_to_the_other() {
+        let now = towline_net::now();
+        let (six, four) = ("open [2001:db8::1]:7000", "by-port-random 198.51.100.2:7000");
+        for (ours, theirs) in [(six, four), (four, six)] {
+            let mut punching = told(ours, theirs, now);
+            punching.advance(now + CHECKS_FIRST, Role::Controlling, || [0; 32]);
+            let report = punching.report();
+            assert_eq!((report.result, report.probes, punching.wants()), (PunchResult::Apart, 0, 0));
+            assert!(punching.is_settled() && punching.poll_probe(now + CHECKS_FIRST).is_none());
         }
     }
 
