@@ -164,6 +164,12 @@ impl Families {
         counted
     }
 
+    /// There are candidates, and none of them is of the family of this address.
+    pub(super) fn lacks(self, ip: IpAddr) -> bool {
+        let of_it = if ip.to_canonical().is_ipv4() { self.v4 } else { self.v6 };
+        of_it == 0 && self.v4 + self.v6 > 0
+    }
+
     /// There are candidates, and none of them is of a family that the other has.
     pub(super) fn foreign_to(self, other: Self) -> bool {
         let none = |side: Self| side.v4 + side.v6 == 0;

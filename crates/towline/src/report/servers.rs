@@ -95,6 +95,11 @@ impl Asked {
         self.host().ends_with(WEB)
     }
 
+    /// Its address, if it is named by that.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.host().parse().ok()
+    }
+
     /// Without its port.
     pub(super) fn host_alone(&self) -> &str {
         self.host().rsplit_once(':').map_or(self.host(), |(host, _)| host)

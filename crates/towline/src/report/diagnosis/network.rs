@@ -97,7 +97,10 @@ pub(super) fn of_servers(evidence: &Evidence) -> Vec<Cause> {
         return vec![Cause::MappingsExhaustedHere];
     }
     let here = of_transports(evidence);
+    // There is no way from here to a server that is known by an address of the other family.
+    let foreign = |server: &Asked| server.address().is_some_and(|at| evidence.here.lacks(at.ip()));
     let excused = |server: &Asked| match (&here, server.said) {
+        (_, Said::Silent) if foreign(server) => true,
         (Some(Cause::UdpBlockedHere), Said::Silent) => !server.tcp,
         (Some(Cause::OnlyWebHere), Said::Silent) => !server.tcp || !server.is_on_web_port(),
         (Some(Cause::PortalHere), Said::Silent | Said::Garbage) => true,

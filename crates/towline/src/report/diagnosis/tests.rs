@@ -229,6 +229,25 @@ fn servers_that_are_of_no_use() {
     assert_eq!(punched(known, random, PunchResult::InVain), hard);
 }
 
+#[test]
+fn a_relay_of_a_family_that_is_missing_here_is_not_blamed() {
+    let [four, six] = ["turn:ann@192.0.2.9:443?transport=tcp", "turn:ann@[2001:db8::9]:443?transport=tcp"];
+    for (v4, v6, own, other) in [(2, 0, four, six), (0, 2, six, four)] {
+        let here = Families { v4, v6, public: 1, ..Families::default() };
+        let silent = server(other, true, Said::Silent);
+        let mut evidence = Evidence { stands: true, links: (1, 1), ..behind_nat(vec![silent.clone()]) };
+        evidence.here = here;
+        assert_eq!(diagnose(&evidence), []);
+        evidence.around.asked.push(server(own, true, Said::Silent));
+        let relay = evidence.around.asked[1].host().to_owned();
+        assert_eq!(diagnose(&evidence), [Cause::RelayDown { relay }]);
+        // Nor where there is no path: it would not have been one.
+        let there = Families { v4: v6, v6: v4, public: 1, ..Families::default() };
+        let apart = Evidence { there, here, ..behind_nat(vec![silent]) };
+        assert_eq!(diagnose(&apart), [Cause::NoCommonFamily]);
+    }
+}
+
 /// Both sides said what NAT they are behind.
 fn punch(result: PunchResult) -> PunchReport {
     let party = |host: u8| Some(format!("by-port-random 198.51.100.{host}:7").parse().unwrap());
