@@ -75,6 +75,11 @@ pub enum Allocation {
 }
 
 impl Mapping {
+    /// Each destination gets a port that nobody foretells.
+    pub const fn is_random(self) -> bool {
+        matches!(self, Self::Dependent { ports: Allocation::Random, .. })
+    }
+
     /// What these observations, of one transport and family and in the order of asking, say.
     ///
     /// Of several local addresses the one with the most answers counts; the others only help to see how ports follow

@@ -227,10 +227,10 @@ fn without_a_relay_the_same_ends_the_attempt() {
 #[test]
 fn a_relayed_connection_says_why_it_is_not_direct() {
     let (random, here) = (|| Cause::RandomNats { relay: true }, || Cause::OnlyWebHere);
-    let hard = || Cause::HardNats { relay: true };
+    let hard = |side| Cause::HardNats { random: Some(side), relay: true };
     for (places, causes) in [
         ([Place::Symmetric, Place::Symmetric], [random(), random()]),
-        ([Place::SequentialSymmetric, Place::Symmetric], [hard(), hard()]),
+        ([Place::SequentialSymmetric, Place::Symmetric], [hard(Side::There), hard(Side::Here)]),
         ([Place::UdpBlocked, Place::Symmetric], [Cause::UdpBlockedHere, Cause::UdpBlockedThere]),
         ([Place::Open, Place::WebOnly], [Cause::OnlyWebThere, here()]),
         ([Place::WebOnly, Place::PortRestricted], [here(), Cause::OnlyWebThere]),

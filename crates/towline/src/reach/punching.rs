@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use towline_ice::nat::{Allocation, Mapping};
 use towline_ice::punch::{Budget, Party, Plan, Probe, Punch, PunchConfig, PunchRefused};
 use towline_ice::{FailureReason, RemotePolicy, Role};
 
@@ -62,11 +61,10 @@ pub struct PunchReport {
 }
 
 impl PunchReport {
-    /// Both NATs take random ports, so that none of them can be guessed.
-    pub(crate) fn is_random(&self) -> bool {
-        let random =
-            |party: Party| matches!(party.mapping, Mapping::Dependent { ports: Allocation::Random, .. });
-        self.plan == Some(Plan::Hopeless) && self.ours.is_some_and(random) && self.theirs.is_some_and(random)
+    /// Which NATs, of this side and of the peer, take a random port for each destination.
+    pub(crate) fn random(&self) -> (bool, bool) {
+        let random = |party: Option<Party>| party.is_some_and(|it| it.mapping.is_random());
+        (random(self.ours), random(self.theirs))
     }
 }
 
@@ -256,7 +254,7 @@ impl Punching {
     /// Why there is no direct path, and from when on an attempt without any other should not go on.
     pub(crate) fn hopeless(&self) -> Option<(Instant, FailureReason)> {
         let Stage::Hopeless { since } = self.stage else { return None };
-        let random = self.report().is_random();
+        let random = self.report().random() == (true, true);
         let reason = if random { FailureReason::RandomPorts } else { FailureReason::MovingPorts };
         Some((since + OTHERWISE, reason))
     }

@@ -152,6 +152,8 @@ pub enum Cause {
     },
     /// One NAT takes another port for each destination and the other lets in nobody unknown.
     HardNats {
+        /// Which of the two takes random ports, if one is known to: [`Side::Here`] or [`Side::There`].
+        random: Option<Side>,
         /// Whether any side has a relay; if so, its own failure is told beside.
         relay: bool,
     },
@@ -370,10 +372,10 @@ impl Cause {
             Self::Isolated => {
                 "Switch off the isolation of clients at the access point, or configure a relay."
             }
-            Self::RandomNats { relay: false } | Self::HardNats { relay: false } => {
+            Self::RandomNats { relay: false } | Self::HardNats { relay: false, .. } => {
                 "Configure a relay on one of the sides (`--relay`), or port mapping in a router."
             }
-            Self::RandomNats { relay: true } | Self::HardNats { relay: true } => {
+            Self::RandomNats { relay: true } | Self::HardNats { relay: true, .. } => {
                 "Only a relay gets round that (see that it works), or port mapping in one of the routers."
             }
             Self::LargePacketsLost => {
@@ -476,16 +478,22 @@ impl fmt::Display for Cause {
             Self::Isolated => {
                 "both are behind the same NAT, which turns no packets round, and devices in there do not see each other"
             }
-            Self::RandomNats { relay: false } => {
-                "both NATs allocate random ports per destination: no direct path exists; no relay is configured"
+            Self::RandomNats { relay } => {
+                let both = "both NATs allocate random ports per destination: no direct path exists";
+                return without(both, *relay, f);
             }
-            Self::RandomNats { relay: true } => {
-                "both NATs allocate random ports per destination: no direct path exists"
+            Self::HardNats { random, relay } => {
+                let what = match random {
+                    Some(Side::Here) => {
+                        "the NAT here allocates random ports per destination, and the device's does not let them in"
+                    }
+                    Some(Side::There) => {
+                        "the device's NAT allocates random ports per destination, and the one here does not let them in"
+                    }
+                    _ => "the NATs of the two sides let no direct path through",
+                };
+                return without(what, *relay, f);
             }
-            Self::HardNats { relay: false } => {
-                "the NATs of the two sides let no direct path through; no relay is configured"
-            }
-            Self::HardNats { relay: true } => "the NATs of the two sides let no direct path through",
             Self::LargePacketsLost => "large packets vanish on the way between the two; small ones arrive",
             Self::Rejected => {
                 "what is sent from here to the device is refused or forbidden, by a firewall there or here"
@@ -497,4 +505,10 @@ impl fmt::Display for Cause {
         };
         f.write_str(sentence)
     }
+}
+
+/// A sentence, and that there is no relay, if so.
+fn without(what: &str, relay: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(what)?;
+    if relay { Ok(()) } else { f.write_str("; no relay is configured") }
 }

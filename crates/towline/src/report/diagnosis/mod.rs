@@ -11,7 +11,7 @@ use std::time::Duration;
 use towline_ice::nat::Mapping;
 
 use super::Surroundings;
-use super::cause::Cause;
+use super::cause::{Cause, Side};
 use super::evidence::{Evidence, Pairs};
 use super::servers::Said;
 use crate::dht::{FindCertificateError, GetError};
@@ -206,7 +206,21 @@ fn of_nats(evidence: &Evidence) -> Option<Cause> {
         return None;
     }
     let relay = has_relay(evidence);
-    Some(if punch.is_random() { Cause::RandomNats { relay } } else { Cause::HardNats { relay } })
+    Some(match punch.random() {
+        (true, true) => Cause::RandomNats { relay },
+        _ => hard_nats(evidence),
+    })
+}
+
+/// Ports are in the way, and which NAT takes those that nobody foretells.
+fn hard_nats(evidence: &Evidence) -> Cause {
+    let (here, there) = evidence.punch.as_ref().map_or((false, false), PunchReport::random);
+    let random = match (here || evidence.stun.mapping.is_random(), there) {
+        (true, false) => Some(Side::Here),
+        (false, true) => Some(Side::There),
+        _ => None,
+    };
+    Cause::HardNats { random, relay: has_relay(evidence) }
 }
 
 /// Whether any side has one.
@@ -288,7 +302,7 @@ fn of_path(evidence: &Evidence) -> Cause {
     let punched = |punch: &PunchReport| punch.result == PunchResult::InVain;
     // Also if it is the peer's NAT that gives each destination another port.
     if matches!(stun.mapping, Mapping::Dependent { .. }) || evidence.punch.as_ref().is_some_and(punched) {
-        return Cause::HardNats { relay: has_relay(evidence) };
+        return hard_nats(evidence);
     }
     // Whoever is on the internet itself, and has our addresses, has its own checks here by now, or says that it hears nothing.
     let says_nothing = evidence.told.is_none() && evidence.looked >= PATIENCE + WORD;

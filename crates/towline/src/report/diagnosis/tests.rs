@@ -7,10 +7,10 @@ use super::*;
 use crate::dht::CertificateEvidence;
 use crate::dht::Vitals;
 use crate::eras::Eras;
+use crate::report::Surroundings;
 use crate::report::dates::{Dates, Span};
 use crate::report::evidence::{Families, Stun};
 use crate::report::servers::Asked;
-use crate::report::{Side, Surroundings};
 
 const LONG: Duration = Duration::from_secs(2);
 
@@ -130,7 +130,7 @@ fn what_servers_say_of_us() {
     let on = Dependence::AddressAndPort;
     let mapping = Mapping::Dependent { on, ports: Allocation::Random };
     let stun = Stun { answered: 2, mapping, ..Stun::default() };
-    is(&Evidence { stun, ..homes.clone() }, &Cause::HardNats { relay: false });
+    is(&Evidence { stun, ..homes.clone() }, &Cause::HardNats { random: Some(Side::Here), relay: false });
     let stun = Stun { answered: 1, lies: 1, ..Stun::default() };
     assert_eq!(diagnose(&Evidence { stun, ..pathless() }), [Cause::NothingPasses, Cause::StunLies]);
     assert_eq!(diagnose(&Evidence { stun, stands: true, ..homes }), [Cause::StunLies]);
@@ -201,7 +201,7 @@ fn servers_that_are_of_no_use() {
     let mapping =
         Mapping::Dependent { on: Dependence::AddressAndPort, ports: Allocation::Sequential { step: 1 } };
     evidence.stun = Stun { answered: 2, configured: true, mapping, ..Stun::default() };
-    let told = [Cause::RelayFull { relay: relay() }, Cause::HardNats { relay: true }];
+    let told = [Cause::RelayFull { relay: relay() }, Cause::HardNats { random: None, relay: true }];
     assert_eq!(diagnose(&evidence), told);
     evidence.around.asked.clear();
     let [random, moving] = ["by-port-random 198.51.100.1:7", "by-port-sequential:1 198.51.100.2:7"];
@@ -221,12 +221,15 @@ fn servers_that_are_of_no_use() {
         let stun = Stun { mapping: ours.mapping, ..evidence.stun };
         diagnose(&Evidence { punch: Some(punch), stun, ..evidence.clone() })
     };
-    let (hard, both) = ([Cause::HardNats { relay: false }], [Cause::RandomNats { relay: false }]);
-    assert_eq!(punched(moving, random, PunchResult::Hopeless), hard);
-    assert_eq!(punched(random, moving, PunchResult::Hopeless), hard);
+    let hard = |random| [Cause::HardNats { random, relay: false }];
+    let (here, there) = (hard(Some(Side::Here)), hard(Some(Side::There)));
+    let both = [Cause::RandomNats { relay: false }];
+    assert_eq!(punched(moving, random, PunchResult::Hopeless), there);
+    assert_eq!(punched(random, moving, PunchResult::Hopeless), here);
+    assert_eq!(punched(known, moving, PunchResult::InVain), hard(None));
     assert_eq!(punched(random, random, PunchResult::Hopeless), both);
     assert_eq!(punched(known, random, PunchResult::UnderWay), [Cause::NothingPasses]);
-    assert_eq!(punched(known, random, PunchResult::InVain), hard);
+    assert_eq!(punched(known, random, PunchResult::InVain), there);
 }
 
 #[test]
