@@ -19,6 +19,8 @@ use towline_ice::stun::{BINDING, Class, Encoder, Message};
 use towline_lab::towline_nat::{Allocation, Config, Refusal, Rules};
 use towline_lab::{Gate, Host, Link, Middlebox, NatBox, Packet, Place, Surroundings, Verdict, Way, World};
 
+const NEAR: Duration = Duration::from_millis(5);
+
 /// A network with two servers that tell addresses and relay: one alone cannot tell how a NAT gives out ports.
 struct Scene {
     lab: Lab,
@@ -27,8 +29,17 @@ struct Scene {
 
 impl Scene {
     async fn new(world: World) -> Self {
+        Self::with_servers(world, NEAR).await
+    }
+
+    /// The servers are so far away.
+    async fn with_servers(world: World, away: Duration) -> Self {
         let lab = Lab::new(world).await;
-        let stations = ["station", "other station"].map(|name| Station::start(&lab.host(name)));
+        let stations = ["station", "other station"].map(|name| {
+            let host = lab.world.host(name);
+            host.attach(lab.internet, Link::delay(away));
+            Station::start(&host)
+        });
         Self { lab, stations }
     }
 
@@ -70,24 +81,28 @@ fn in_steps(step: i16) -> Config {
 fn they_meet(a: impl Into<Surroundings>, b: impl Into<Surroundings>, seeds: std::ops::Range<u64>) {
     let (a, b) = (a.into(), b.into());
     for seed in seeds {
-        story(seed, async |world| {
-            let scene = Scene::new(world).await;
-            let alice = scene.device(0, a.clone(), scene.by_stun()).await;
-            let bob = scene.device(1, b.clone(), scene.by_stun()).await;
-            let mut channels = accepted(&bob);
-            let begun = now();
-            let (mut near, mut far) = connected(&alice, &bob, "met", &mut channels).await;
-            let took = now() - begun;
-            assert!(took < Duration::from_secs(10), "seed {seed}: {took:?}");
-            transfer(&mut near, &mut far, 100_000).await;
-            for (own, other) in [(&alice, &bob), (&bob, &alice)] {
-                // Where ports are known TCP may get through as well, and is preferred.
-                let links = own.connection(other.device()).unwrap().links().await;
-                let carries = |link: &&LinkInfo| link.purpose == Use::Data;
-                assert!(links.iter().find(carries).is_some_and(|link| !link.kind.is_relayed()), "{links:#?}");
-            }
-        });
+        meet(seed, &a, &b, NEAR);
     }
+}
+
+fn meet(seed: u64, a: &Surroundings, b: &Surroundings, servers_away: Duration) {
+    story(seed, async |world| {
+        let scene = Scene::with_servers(world, servers_away).await;
+        let alice = scene.device(0, a.clone(), scene.by_stun()).await;
+        let bob = scene.device(1, b.clone(), scene.by_stun()).await;
+        let mut channels = accepted(&bob);
+        let begun = now();
+        let (mut near, mut far) = connected(&alice, &bob, "met", &mut channels).await;
+        let took = now() - begun;
+        assert!(took < Duration::from_secs(10), "seed {seed}: {took:?}");
+        transfer(&mut near, &mut far, 100_000).await;
+        for (own, other) in [(&alice, &bob), (&bob, &alice)] {
+            // Where ports are known TCP may get through as well, and is preferred.
+            let links = own.connection(other.device()).unwrap().links().await;
+            let carries = |link: &&LinkInfo| link.purpose == Use::Data;
+            assert!(links.iter().find(carries).is_some_and(|link| !link.kind.is_relayed()), "{links:#?}");
+        }
+    });
 }
 
 #[test]
@@ -112,6 +127,15 @@ fn ports_in_sequence_are_foretold() {
 fn two_sequences_meet() {
     they_meet(Place::SequentialSymmetric, Place::SequentialSymmetric, 30..32);
     they_meet(in_steps(-1), in_steps(2), 32..34);
+}
+
+/// What NAT one is behind turns out before the first words, with them, or at any time after them: the other is told.
+#[test]
+fn servers_may_be_far() {
+    let place = Place::SequentialSymmetric.into();
+    for (seed, away) in (36..).zip([30, 60, 100, 150, 200, 300]) {
+        meet(seed, &place, &place, Duration::from_millis(away));
+    }
 }
 
 /// A NAT whose random ports are the same for all ports of an address: whatever the other one does, its guesses hit.

@@ -22,7 +22,7 @@ use crate::info::{ConnectionId, ConnectionState, Origin, PathInfo, PathTransport
 use crate::path::{Gathered, NegotiationError};
 use crate::policy::Peer;
 use crate::report::Journal;
-use crate::signal::{Extension, Further, Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
+use crate::signal::{Further, Incoming, LaterCandidates, PeerRequest, RefusalReason, StaticKey};
 use crate::tokens::Tokens;
 
 /// Longest wait for our own certificate to be published before a device is asked that looks for it then. It takes two
@@ -338,7 +338,7 @@ pub(crate) async fn dial(
     // It answers on the kind of key that it was asked by.
     known.at = Some(at);
     let to = Recipient { key: known.chain.public_key().clone(), eras: ctx.config.eras.narrowed_to(known.at) };
-    let later = follow(&ctx, &attempt, to, later, answer.extension.as_ref());
+    let later = follow(&ctx, &attempt, to, later, [&request, &answer]);
     let keys = passport.zip(answer.extension.and_then(|extension| extension.channeler));
     attempt.connect(known, peer, gathered, remote, keys, later).await
 }
@@ -390,7 +390,7 @@ pub(crate) async fn answer(
         extension: ctx.extension(passport.as_ref(), &gathered),
     };
     let to = Recipient { key: incoming.sender.clone(), eras: incoming.answer_at() };
-    let later = follow(&ctx, &attempt, to, later, incoming.request.extension.as_ref());
+    let later = follow(&ctx, &attempt, to, later, [&reply, &incoming.request]);
     // Checks begin while the answer is on its way: the peer takes them up when it has read it.
     let send = async {
         if let Err(error) = ctx.signalling.send(&incoming.sender, incoming.answer_at(), &reply).await {
@@ -459,13 +459,13 @@ struct Recipient {
     eras: Eras,
 }
 
-/// Both directions of what follows the first words; `heard` is what the peer has said in its own.
+/// Both directions of what follows the first words: ours, and those of the peer.
 fn follow(
     ctx: &Arc<Context>,
     attempt: &Attempt,
     to: Recipient,
     theirs: mpsc::Receiver<Box<Further>>,
-    heard: Option<&Extension>,
+    [said, heard]: [&PeerRequest; 2],
 ) -> Later {
     let (ours, mut waiting) = mpsc::channel::<Box<Further>>(LATER_QUEUE);
     let ctx = Arc::clone(ctx);
@@ -501,8 +501,10 @@ fn follow(
             }
         }
     });
+    let [said, heard] = [said, heard].map(|words| words.extension.as_ref());
+    let told = said.and_then(|extension| extension.party);
     let (more, party) = heard.map_or((false, None), |extension| (extension.more, extension.party));
-    Later { ours, theirs, more, party }
+    Later { ours, theirs, more, told, party }
 }
 
 fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> {

@@ -35,6 +35,8 @@ pub(crate) struct Later {
     pub(crate) theirs: mpsc::Receiver<Box<Further>>,
     /// The peer may have some.
     pub(crate) more: bool,
+    /// The NAT that we are behind, if the peer was told already.
+    pub(crate) told: Option<Party>,
     /// The NAT that the peer is behind, if it has said so already.
     pub(crate) party: Option<Party>,
 }
@@ -75,10 +77,10 @@ impl Outward {
         now: Instant,
     ) -> Self {
         let ended = outside.as_ref().is_none_or(Outside::is_done);
-        let seen = outside.as_ref().and_then(Outside::seen);
+        let told = later.told;
         let punching = outside.as_ref().map(|outside| {
             let mut punching = outside.punching(policy, later.party, later.more);
-            punching.learn(now, seen, outside.has_seen_all());
+            punching.learn(now, outside.seen(), outside.has_seen_all());
             punching
         });
         let complete = ended && punching.as_ref().is_none_or(Punching::is_settled);
@@ -94,8 +96,7 @@ impl Outward {
             lost: Vec::new(),
             complete,
             punching,
-            // The first words said as much.
-            told: seen.map(|seen| seen.party),
+            told,
             plight: None,
         }
     }
