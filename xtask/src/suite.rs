@@ -132,6 +132,10 @@ fn tests(root: &Path, _: &Options) -> Result<Count> {
     let mut command = tools::cargo(root);
     let profile = if tools::in_ci() { "ci" } else { "default" };
     command.args(["nextest", "run", "--workspace", "--profile", profile]);
+    if std::env::var_os("TOWLINE_MATRIX_SEEDS").is_none() {
+        // As many dials as the table in the README has.
+        command.env("TOWLINE_MATRIX_SEEDS", "50");
+    }
     let (success, lines) = tee(command)?;
     Ok(Count::of_nextest(&lines).or_check(success))
 }
