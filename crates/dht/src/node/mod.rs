@@ -11,6 +11,7 @@
 //! answers and proceed in the same instant. Spec: `dht.md` 1, 2, 4 and 10.
 
 mod address;
+mod again;
 mod bootstrap;
 mod config;
 mod event;

@@ -58,10 +58,17 @@ impl Node {
         ask: Ask,
         reply: &Reply,
     ) {
-        if let Some(member) = self.searches.get_mut(&key).and_then(|search| search.member(&node)) {
+        if let Some(search) = self.searches.get_mut(&key)
+            && let Some(member) = search.member(&node)
+        {
             member.pace = Pace::Prompt;
             match (&ask, &reply.token) {
-                (Ask::Find | Ask::Look { .. }, Some(token)) => member.replied(token.clone(), now),
+                (Ask::Find | Ask::Look { .. }, Some(token)) => {
+                    let is_new = member.replied(token.clone(), now);
+                    if is_new {
+                        search.again.found();
+                    }
+                }
                 (Ask::Find | Ask::Look { .. }, None) => {
                     // Who gives no tokens stores nothing: useless, and a drain on every search.
                     tracing::debug!(%node, %from, "answers without a token");

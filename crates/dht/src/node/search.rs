@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::address::Prefix;
+use super::again::Again;
 use super::event::OpId;
 use super::family::Family;
 use super::get::{Lookup, Wanted};
@@ -133,12 +134,12 @@ impl Member {
         self.refused_until
     }
 
-    /// It answered a find or get.
-    pub(super) fn replied(&mut self, token: Token, now: Instant) {
+    /// It answered a find or get. Whether it had not done so before.
+    pub(super) fn replied(&mut self, token: Token, now: Instant) -> bool {
         self.token = Some(token);
-        self.replied = Some(now);
         self.asking = self.asking.saturating_sub(1);
         self.pace = Pace::Prompt;
+        self.replied.replace(now).is_none()
     }
 
     /// It did not take the token. One retry goes out at once, then ever longer pauses follow (`dht.md` 9.3).
@@ -184,6 +185,8 @@ pub(super) struct Search {
     /// It runs to learn of nodes only.
     pub(super) exploring: bool,
     pub(super) idle_since: Option<Instant>,
+    /// When it looks for nearer nodes, for what it keeps.
+    pub(super) again: Again,
 }
 
 /// The best nodes of a search, as positions in its members.
@@ -290,6 +293,11 @@ impl Search {
     /// Whether somebody waits for its nodes to be synced.
     pub(super) fn needs_sync(&self) -> bool {
         self.exploring || !self.puts.is_empty() || !self.subscriptions.is_empty()
+    }
+
+    /// Whether something is to stay near its key.
+    pub(super) fn keeps(&self) -> bool {
+        !self.subscriptions.is_empty() || self.puts.values().any(Announce::is_permanent)
     }
 
     pub(super) fn is_idle(&self) -> bool {

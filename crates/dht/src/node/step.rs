@@ -72,6 +72,7 @@ impl Node {
             self.advance_puts(now, key, search, &heads);
             self.advance_fetches(now, key, search);
             self.ask_nearest(now, key, search, &heads);
+            self.look_again(now, key, search, &heads);
             self.complete_lookups(key, search, &heads);
         }
         let next = self.next_step(now, search, &heads);
@@ -155,7 +156,7 @@ impl Node {
         }
     }
 
-    fn find(&mut self, now: Instant, key: SearchKey, node: InfoHash) -> bool {
+    pub(super) fn find(&mut self, now: Instant, key: SearchKey, node: InfoHash) -> bool {
         self.ask(now, key, node, Ask::Find, Request::Find { target: key.key, want: Want::default() })
     }
 
@@ -168,7 +169,8 @@ impl Node {
         let pauses = nearest().filter_map(super::search::Member::paused_until).filter(|at| *at > now);
         let lapses = nearest().filter_map(super::search::Member::synced_until).filter(|at| *at > now);
         let refill = search.refilled.map(|at| at + REFILL_PAUSE).filter(|at| *at > now);
+        let again = search.again.due().filter(|at| *at > now);
         let full = self.requests.is_full().then_some(now + RETRY);
-        due.chain(pauses).chain(lapses).chain(refill).chain(full).min()
+        due.chain(pauses).chain(lapses).chain(refill).chain(again).chain(full).min()
     }
 }

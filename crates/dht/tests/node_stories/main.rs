@@ -5,6 +5,7 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod growing;
 mod keeping;
 mod listening;
 mod permanent;
