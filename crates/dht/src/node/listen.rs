@@ -11,6 +11,7 @@ use rand::RngExt;
 
 use self::known::Known;
 use super::Node;
+use super::address::same_endpoint;
 use super::event::{Event, OpId};
 use super::family::Family;
 use super::ops::Op;
@@ -261,14 +262,20 @@ impl Node {
         }
     }
 
+    /// Whether what comes under a socket id of ours is from the node that the socket was opened to.
+    pub(super) fn is_listened_at(&self, from: SocketAddr, node: InfoHash, socket: u32) -> bool {
+        let Some(Socket::Remote { search, node: at, .. }) = self.sockets.get(&socket) else { return false };
+        let known = self.nets[search.family].peers.get(&node).map(|peer| peer.address);
+        *at == node && known.is_some_and(|address| same_endpoint(&address, &from))
+    }
+
     /// News from a remote node under one of our socket ids. What comes from anybody but the node that the socket was
     /// opened to is ignored.
     pub(super) fn news(&mut self, now: Instant, from: SocketAddr, node: InfoHash, socket: u32, news: News) {
-        let Some(&Socket::Remote { search: key, node: at, subscription }) = self.sockets.get(&socket) else {
+        let Some(&Socket::Remote { search: key, subscription, .. }) = self.sockets.get(&socket) else {
             return;
         };
-        let known = self.nets[key.family].peers.get(&node).map(|peer| peer.address);
-        if at != node || !known.is_some_and(|address| super::address::same_endpoint(&address, &from)) {
+        if !self.is_listened_at(from, node, socket) {
             self.stats.unexpected += 1;
             return;
         }

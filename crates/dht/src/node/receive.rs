@@ -95,7 +95,7 @@ impl Node {
         }
         match self.requests.get(transaction) {
             Some(open) => same_endpoint(&open.to, &from) && open.node.is_none_or(|node| node == sender),
-            None => self.sockets.contains_key(&transaction),
+            None => self.is_listened_at(from, sender, transaction),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use towline_dht::node::{Mode, Reachability};
+use towline_dht::{Body, Message, Reply, Request};
 
 use crate::sim::{Sim, key, secs, v4_only, value};
 
@@ -98,6 +99,30 @@ fn a_forged_flag_removes_nobody() {
     sim.with(0, |node, now| node.handle_datagram(now, from, &data));
     sim.run(secs(10));
     assert_eq!(sim.hosts[0].node.stats(sim.now).nodes.v4.good, before, "it was asked, and said otherwise");
+}
+
+#[test]
+fn who_is_listened_at_speaks_for_nobody_else() {
+    let mut sim = world(7, 6);
+    sim.run(secs(60));
+    sim.log = Some(Vec::new());
+    sim.listen(0, key("watched"));
+    sim.run(secs(2));
+    // Whoever is asked for a listen knows its socket id, and can write any source on a datagram.
+    let sent = sim.log.take().expect("it was started");
+    let asked = sent.iter().find_map(|(_, packet)| match Message::decode(&packet.data).ok()?.body {
+        Body::Request { request: Request::Listen { socket, .. }, .. } => Some((packet.to, socket)),
+        _ => None,
+    });
+    let (liar, socket) = asked.expect("somebody is listened at");
+    let victim = (1..6).find(|index| sim.hosts[*index].v4 != liar).expect("there are five");
+    let (id, from) = (sim.hosts[victim].node.id(), sim.hosts[victim].v4);
+    let body = Body::Reply { sender: id, reply: Reply::default() };
+    let forged = Message { transaction: socket, network: 0, client: true, body }.encode();
+    let before = sim.hosts[0].node.stats(sim.now);
+    sim.with(0, |node, now| node.handle_datagram(now, from, &forged));
+    assert_eq!(sim.hosts[0].node.stats(sim.now).nodes.v4.good, before.nodes.v4.good, "it was not asked");
+    assert_eq!(sim.hosts[0].node.stats(sim.now).unexpected, before.unexpected + 1);
 }
 
 #[test]
