@@ -45,7 +45,7 @@ impl Node {
 
     /// Checks that a message is one we should deal with, and waits for the rest of one in parts.
     fn assemble(&mut self, now: Instant, from: SocketAddr, message: Message) -> Option<Message> {
-        let transaction = message.transaction;
+        let (transaction, client) = (message.transaction, message.client);
         let whole = match message.body {
             Body::Parts(parts) => self.assembler.handle_parts(now, from, transaction, parts),
             Body::Request { sender, .. } if sender.is_zero() || sender == self.id => return None,
@@ -55,7 +55,7 @@ impl Node {
             }
             Body::Reply { sender, ref reply } => {
                 if !self.is_expected(from, transaction, sender) {
-                    self.answer_mismatch(now, from, transaction, sender);
+                    self.answer_mismatch(now, from, transaction, (sender, client));
                     return None;
                 }
                 if !is_announced(&reply.values) {
@@ -101,7 +101,13 @@ impl Node {
 
     /// An answer we cannot take as one. It may still tell that there is somebody else at the address by now, or
     /// that the address is our own.
-    fn answer_mismatch(&mut self, now: Instant, from: SocketAddr, transaction: u32, sender: InfoHash) {
+    fn answer_mismatch(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        transaction: u32,
+        (sender, client): (InfoHash, bool),
+    ) {
         self.stats.unexpected += 1;
         let Some(open) = self.requests.get(transaction) else { return };
         if !same_endpoint(&open.to, &from) || sender.is_zero() {
@@ -110,7 +116,7 @@ impl Node {
         if let Some(open) = self.end_request(transaction) {
             self.request_failed(now, open);
         }
-        if sender != self.id {
+        if sender != self.id && !client {
             self.meet(now, sender, from, Evidence::Answered);
         }
     }

@@ -88,6 +88,24 @@ fn a_node_that_turns_out_to_be_behind_a_nat_is_forgotten() {
 }
 
 #[test]
+fn who_only_asks_is_not_remembered_for_having_another_id() {
+    let mut sim = world(6, 2);
+    sim.run(secs(60));
+    // A node that was restarted has the address of before, and is asked under the id of before.
+    let address = SocketAddr::from(([45, 9, 0, 1], 4222));
+    sim.with(0, |node, now| node.insert_node(now, key("before"), address));
+    sim.run(secs(1));
+    let before = known(&sim, 0);
+    let (_, ping) = sim.stray.pop().expect("it is asked");
+    let transaction = towline_dht::Message::decode(&ping.data).expect("ours decode").transaction;
+    let body = towline_dht::Body::Reply { sender: key("after"), reply: towline_dht::Reply::default() };
+    let answer = towline_dht::Message { transaction, network: 0, client: true, body }.encode();
+    sim.with(0, |node, now| node.handle_datagram(now, address, &answer));
+    assert_eq!(sim.hosts[0].node.stats(sim.now).unexpected, 1);
+    assert_eq!(known(&sim, 0), before);
+}
+
+#[test]
 fn a_forged_flag_removes_nobody() {
     let mut sim = world(4, 6);
     sim.run(secs(60));
