@@ -29,6 +29,8 @@ const STRANGER_TIME: Duration = Duration::from_mins(20);
 const SHUT_TIME: Duration = Duration::from_hours(1);
 /// It doubles at most so often: up to 32 hours.
 const MAX_DOUBLINGS: u32 = 5;
+/// Contacts are looked through for old ones at most this often: it walks them all.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Depth of the routing table from which on the network counts as large: some 256 nodes, of which we know a part.
 const LARGE_DEPTH: u32 = 5;
 
@@ -265,18 +267,19 @@ impl Reach {
 struct Contacts {
     last: BTreeMap<IpAddr, Instant>,
     limit: usize,
+    swept: Option<Instant>,
     blind_until: Option<Instant>,
 }
 
 impl Contacts {
     const fn new(limit: usize) -> Self {
-        Self { last: BTreeMap::new(), limit, blind_until: None }
+        Self { last: BTreeMap::new(), limit, swept: None, blind_until: None }
     }
 
     fn note(&mut self, ip: IpAddr, now: Instant) {
         if self.last.len() >= self.limit && !self.last.contains_key(&ip) {
-            // Not for each of a flood: this walks them all.
-            if !self.is_blind(now) {
+            if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_PAUSE) {
+                self.swept = Some(now);
                 self.last.retain(|_, at| now.saturating_duration_since(*at) < CONTACT_TIME);
             }
             if self.last.len() >= self.limit {
@@ -457,6 +460,21 @@ mod tests {
         story.age(Duration::ZERO, LARGE_DEPTH);
         assert_eq!(story.known(), Reachability::Presumed, "who sees nobody does not judge");
         story.now += CONTACT_TIME;
+        story.came("9.9.9.9");
+        assert_eq!(story.known(), Reachability::Proved);
+    }
+
+    #[test]
+    fn a_flood_blinds_no_longer_than_it_lasts() {
+        let mut story = Story::new(&["192.168.1.5"]);
+        for host in 0..9 {
+            story.reach.contact(ip(&format!("8.8.8.{host}")), story.now);
+        }
+        // Afterwards there are as many as fit.
+        for host in 0..10 {
+            story.now += Duration::from_mins(2);
+            story.reach.contact(ip(&format!("7.7.7.{host}")), story.now);
+        }
         story.came("9.9.9.9");
         assert_eq!(story.known(), Reachability::Proved);
     }
