@@ -197,9 +197,10 @@ impl Reach {
         self.contacts.note(ip, now);
     }
 
-    /// A request came from `ip`. Who is on this host, or behind the same NAT, says nothing of those outside.
+    /// A request came from `ip`. Who is on this host, or behind the same NAT or firewall, says nothing of those outside.
     pub(super) fn came(&mut self, ip: IpAddr, reported: &ReportedAddresses, now: Instant) {
-        let inside = self.is_own(ip) || reported.best(ip.is_ipv6()) == Some(ip);
+        // A NAT may have several addresses.
+        let inside = self.is_own(ip) || self.is_beside(ip) || reported.count(|_, seen| seen == ip) > 0;
         if !inside && self.contacts.is_stranger(ip, now) {
             self.road(ip).stranger_came(now);
         }
@@ -224,6 +225,13 @@ impl Reach {
         };
         let (own, other) = (votes(true), votes(false));
         (own + other > 0).then_some(own > other)
+    }
+
+    /// Whether `ip` is in our part of the public IPv6 network: all of a site are, with one firewall before them. A /24 of
+    /// IPv4 is shared by many.
+    fn is_beside(&self, ip: IpAddr) -> bool {
+        let Some(network) = Prefix::of(ip).filter(|_| ip.is_ipv6()) else { return false };
+        self.own.iter().flatten().any(|own| Prefix::of(*own) == Some(network))
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
@@ -397,6 +405,22 @@ mod tests {
         story.seen("8.8.8.8", HERE);
         story.seen("7.7.7.7", HERE);
         assert_eq!(story.known(), Reachability::Proved, "the NAT lets them in");
+    }
+
+    #[test]
+    fn who_is_behind_the_same_firewall_proves_nothing() {
+        let mut story = Story::new(&["192.168.1.5", "2001:db8:1:2::5"]);
+        story.came("2001:db8:1:2::77");
+        story.came("2001:db8:1:3::77");
+        assert_eq!(story.reach.reachability(Family::V6), Reachability::Unknown, "of the same site");
+        story.came("2001:db8:2:2::77");
+        assert_eq!(story.reach.reachability(Family::V6), Reachability::Proved);
+        // A NAT with two addresses.
+        for (voter, seen) in [("8.8.8.8", HERE), ("9.9.9.9", HERE), ("7.7.7.7", "45.0.0.2")] {
+            story.seen(voter, seen);
+        }
+        story.came("45.0.0.2");
+        assert_eq!(story.known(), Reachability::Translated);
     }
 
     #[test]
