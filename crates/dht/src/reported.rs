@@ -29,13 +29,14 @@ impl Network {
         prefix.expect("an address is longer than its prefix")
     }
 
-    /// The first of its addresses.
+    /// One of its addresses: the first that a host can have, so that this host's is a loopback address.
     fn address(self) -> IpAddr {
         match self {
-            Self::V4([a, b, c]) => IpAddr::from([a, b, c, 0]),
+            Self::V4([a, b, c]) => IpAddr::from([a, b, c, 1]),
             Self::V6(prefix) => {
                 let mut octets = [0; 16];
                 octets[..prefix.len()].copy_from_slice(&prefix);
+                octets[15] = 1;
                 IpAddr::from(octets)
             }
         }

@@ -390,6 +390,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_on_this_host_does_not_speak_for_the_world() {
+        let mut story = Story::new(&["192.168.1.5", "2001:db8::5"]);
+        story.seen("::1", "::1");
+        story.seen("127.0.0.1", "127.0.0.1");
+        story.reach.set_own(vec![ip("2001:db8::5")], &story.reported, story.now);
+        for family in Family::ALL {
+            assert_eq!(story.reach.reachability(family), Reachability::Unknown);
+        }
+    }
+
+    #[test]
     fn only_strangers_prove_something() {
         let mut story = Story::new(&["192.168.1.5"]);
         story.seen("8.8.8.8", HERE);
