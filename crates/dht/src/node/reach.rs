@@ -119,12 +119,17 @@ impl Road {
         *self = Self { way: Way::Proved { at: now }, shut: 0 };
     }
 
-    /// Time has passed. Only where there are many nodes does it mean something that none of them came.
-    fn age(&mut self, own: bool, large: bool, now: Instant) {
+    /// Time has passed. Only where there are many nodes does it mean something that none of them came. `own` is whether
+    /// others see us at an address of ours, if that is known.
+    fn age(&mut self, own: Option<bool>, large: bool, now: Instant) {
         let past = |at: Instant| now.saturating_duration_since(at) >= STRANGER_TIME;
         match self.way {
             Way::Proved { at } if large && past(at) => {
-                self.way = if own { Way::Presumed { since: now } } else { Way::Translated };
+                self.way = match own {
+                    Some(true) => Way::Presumed { since: now },
+                    Some(false) => Way::Translated,
+                    None => Way::Unknown,
+                };
             }
             Way::Presumed { since } if large && past(since) => {
                 let pause = SHUT_TIME * (1 << self.shut.min(MAX_DOUBLINGS));
@@ -254,7 +259,7 @@ impl Reach {
 
     /// Time has passed; the routing table of the family is that deep.
     pub(super) fn age(&mut self, family: Family, depth: u32, reported: &ReportedAddresses, now: Instant) {
-        let own = self.is_seen_here(family, Sphere::World, reported).unwrap_or(false);
+        let own = self.is_seen_here(family, Sphere::World, reported);
         let large = depth >= LARGE_DEPTH && !self.contacts.is_blind(now);
         if let Some(road) = self.roads.get_mut(&(family, Sphere::World)) {
             road.age(own, large, now);
@@ -477,6 +482,17 @@ mod tests {
         story.came("9.9.9.9");
         story.age(STRANGER_TIME, LARGE_DEPTH);
         assert_eq!(story.known(), Reachability::Translated);
+    }
+
+    #[test]
+    fn who_does_not_know_its_addresses_suspects_no_nat() {
+        let (now, reported) = (Instant::now(), ReportedAddresses::new());
+        let mut story = Story { reach: Reach::new(Mode::Automatic, 8), reported, now };
+        story.seen("8.8.8.8", HERE);
+        story.came("9.9.9.9");
+        assert_eq!(story.known(), Reachability::Proved);
+        story.age(STRANGER_TIME, LARGE_DEPTH);
+        assert_eq!(story.known(), Reachability::Unknown);
     }
 
     #[test]
