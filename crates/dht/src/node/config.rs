@@ -48,8 +48,8 @@ impl Default for Config {
 /// stores values on it or names it to others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// It serves whom it can be reached by, as far as the evidence goes ([`Reachability`](super::Reachability)): always
-    /// its neighbours, and the public network if it is no firewall or NAT away from it.
+    /// It serves whom it can be reached by, as far as the evidence goes ([`Reachability`](super::Reachability)): its
+    /// neighbours unless a NAT is seen between, the public network once it is seen that no NAT or firewall is.
     #[default]
     Automatic,
     /// It only asks: for what ends soon, and for batteries.
@@ -84,7 +84,7 @@ pub struct Limits {
     pub held_answers: usize,
     /// Addresses remembered as proved, and, apart from those, addresses denied.
     pub addresses: usize,
-    /// Hosts remembered for ten minutes because something went there: they are no strangers.
+    /// Hosts remembered for ten minutes because something went there or came from there: they are no strangers.
     pub contacts: usize,
     /// Bootstrap addresses.
     pub bootstrap_addresses: usize,

@@ -196,8 +196,7 @@ impl Reach {
         self.towards(family, Sphere::World)
     }
 
-    /// Something goes to `ip`, or came from there and is answered: what comes from there within [`CONTACT_TIME`] proves
-    /// nothing.
+    /// Something goes to `ip`: what comes from there within [`CONTACT_TIME`] proves nothing.
     pub(super) fn contact(&mut self, ip: IpAddr, now: Instant) {
         self.contacts.note(ip, now);
     }
