@@ -136,7 +136,7 @@ impl Node {
             Body::Reply { sender, reply } => {
                 self.trust.prove(from, now);
                 if message.client {
-                    self.retired(sender, from);
+                    self.retired(now, sender, from);
                 } else {
                     self.meet(now, sender, from, Evidence::Answered);
                 }
@@ -163,13 +163,12 @@ impl Node {
     }
 
     /// A node that answered does not serve any more: it is not remembered.
-    fn retired(&mut self, id: InfoHash, from: SocketAddr) {
+    fn retired(&mut self, now: Instant, id: InfoHash, from: SocketAddr) {
         let family = Family::of(&from);
         let peers = &mut self.nets[family].peers;
         if peers.get(&id).is_some_and(|peer| !peer.is_expired() && same_endpoint(&peer.address, &from)) {
             peers.expire(&id);
-            self.close_listens_at(family, &id);
-            self.offer_again(family, id);
+            self.let_go(now, family, id);
         }
     }
 

@@ -206,6 +206,11 @@ impl Node {
                 self.purpose_failed(node, other.to, other.purpose);
             }
         }
+        self.let_go(now, family, node);
+    }
+
+    /// A node has expired: who waits for its place in the table is asked, and others are used instead of it.
+    pub(super) fn let_go(&mut self, now: Instant, family: Family, node: InfoHash) {
         self.close_listens_at(family, &node);
         if let Some(candidate) = self.nets[family].table.take_candidate(&node) {
             self.ping_known(now, family, candidate);
@@ -214,7 +219,7 @@ impl Node {
     }
 
     /// The state of a node changed: searches that have it look again.
-    pub(super) fn offer_again(&mut self, family: Family, node: InfoHash) {
+    fn offer_again(&mut self, family: Family, node: InfoHash) {
         let having =
             self.searches.iter().filter(|(key, search)| key.family == family && search.contains(&node));
         let keys: Vec<SearchKey> = having.map(|(key, _)| *key).collect();
