@@ -72,7 +72,8 @@ pub enum Event {
         /// Nodes that answered.
         nodes: usize,
     },
-    /// A put has reached its nodes, or cannot. Renewals of a permanent put are silent.
+    /// A put has reached its nodes, or cannot; one that is stored does not wait for a family in which nobody answers,
+    /// and goes on there in silence. Renewals of a permanent put are silent.
     PutDone {
         /// The put.
         op: OpId,
