@@ -233,8 +233,9 @@ impl Driver {
 
     /// The addresses of this host are those of the node, unless a relay stands between.
     fn tell_addresses(&mut self, now: Instant) {
-        let interfaces =
-            if self.sockets.is_led() { Vec::new() } else { self.net.interfaces().unwrap_or_default() };
+        let interfaces = if self.sockets.is_led() { Ok(Vec::new()) } else { self.net.interfaces() };
+        // To have none is to be behind a NAT: that is not known of who cannot look.
+        let Ok(interfaces) = interfaces else { return };
         let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
         self.node.set_local_addresses(now, addresses.map(|address| address.addr));
     }
