@@ -9,9 +9,11 @@ use std::time::Duration;
 use common::relay::Station;
 use common::{Lab, accepted, bytes, connected, identity, link, pass, story};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc::Receiver;
 use towline::net::now;
 use towline::{
-    Channel, Connection, LinkInfo, Node, PathKind, Reach, Relay, RelaySecret, RelayTransport, Use,
+    Channel, Connection, LinkInfo, Node, PathKind, Reach, Relay, RelaySecret, RelayTransport, ServerReport,
+    Use,
 };
 use towline_lab::{Host, Kind, Link, Middlebox, Network, Packet, Place, Plan, Prefix, Verdict, Way, World};
 
@@ -203,6 +205,82 @@ fn of_several_relays_the_fastest_is_used_and_remembered() {
         assert_eq!(used.path.local.ip(), near.address.ip(), "{used:#?}");
         assert_eq!((near.granted(), far.granted()), (2, asked), "the slower one is left alone");
     });
+}
+
+/// What the report of a connection says of the relay at this address.
+async fn told_of(node: &Node, peer: &Node, relay: &Station) -> ServerReport {
+    let report = node.report(peer.device()).await.unwrap();
+    let address = relay.address.to_string();
+    report.servers.into_iter().find(|server| server.server.contains(&format!("@{address}"))).unwrap()
+}
+
+/// Dials, and says how long it took, by which relay it goes, and what is known of the one that is `watched`. Nothing is left of it.
+async fn dialled(
+    (alice, bob): (&Node, &Node),
+    channels: &mut Receiver<Channel>,
+    watched: &Station,
+) -> (Duration, IpAddr, ServerReport) {
+    let begun = now();
+    connected(alice, bob, "dialled", channels).await;
+    let took = now() - begun;
+    let connection = alice.connection(bob.device()).unwrap();
+    let used = link(&connection, PathKind::RelayedUdp).await.path.local.ip();
+    let told = told_of(alice, bob, watched).await;
+    connection.close().await;
+    // The address is given back.
+    pass(Duration::from_mins(2)).await;
+    (took, used, told)
+}
+
+/// For stories about what happens between connections.
+fn for_an_hour<F: Future>(seed: u64, tell: impl FnOnce(World) -> F) -> F::Output {
+    let options = towline_lab::Options { limit: Duration::from_hours(1), ..towline_lab::Options::new(seed) };
+    options.run(tell).unwrap_or_else(|error| panic!("seed {seed}: {error}"))
+}
+
+#[test]
+fn a_relay_that_dies_while_nobody_uses_it_costs_the_next_dial_nothing_and_is_used_again_when_it_is_back() {
+    // Less than the ten minutes for which a relay that was used is trusted unless somebody looks.
+    const LATER: Duration = Duration::from_mins(7);
+    for (seed, transport) in [(30, RelayTransport::Udp), (31, RelayTransport::Tcp)] {
+        let (near_delay, far_delay) = (ms(10), ms(40));
+        let alone = for_an_hour(seed, async |world: World| {
+            let lab = Lab::new(world).await;
+            let far = station(&lab, "far", far_delay);
+            let (alice, bob) = strangers(&lab, vec![Relay { transport, ..far.relay() }]).await;
+            let (between, mut channels) = ((&alice, &bob), accepted(&bob));
+            dialled(between, &mut channels, &far).await;
+            pass(LATER).await;
+            dialled(between, &mut channels, &far).await.0
+        });
+        let beside_a_dead_one = for_an_hour(seed, async |world: World| {
+            let lab = Lab::new(world).await;
+            let (mut near, far) = (station(&lab, "near", near_delay), station(&lab, "far", far_delay));
+            let relays = [far.relay(), near.relay()].map(|relay| Relay { transport, ..relay });
+            let (alice, bob) = strangers(&lab, relays.to_vec()).await;
+            let (between, mut channels) = ((&alice, &bob), accepted(&bob));
+            // Who is nearer is known before anybody has used one: the other is not asked for an address.
+            pass(Duration::from_secs(1)).await;
+            let (_, used, told) = dialled(between, &mut channels, &far).await;
+            assert_eq!((used, far.granted()), (near.address.ip(), 0));
+            assert_eq!(told.works, None);
+            assert!(told.text.contains("(is there, answered a check within"), "{told:?}");
+
+            near.stop().await;
+            pass(LATER).await;
+            let (took, used, told) = dialled(between, &mut channels, &near).await;
+            assert_eq!((used, told.works), (far.address.ip(), Some(false)), "{told:?}");
+            assert!(told.age.unwrap() < LATER, "{told:?}");
+
+            near.begin();
+            pass(Duration::from_mins(9)).await;
+            let (_, used, told) = dialled(between, &mut channels, &near).await;
+            assert_eq!((used, told.works), (near.address.ip(), Some(true)), "{told:?}");
+            took
+        });
+        println!("{transport:?}: {alone:?} alone, {beside_a_dead_one:?} beside a dead one");
+        assert!(beside_a_dead_one < alone + ms(20), "{alone:?}, {beside_a_dead_one:?}");
+    }
 }
 
 #[test]

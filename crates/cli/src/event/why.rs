@@ -76,6 +76,8 @@ pub(crate) struct Asked {
     pub(crate) server: String,
     /// Null as long as nobody knows.
     pub(crate) works: Option<bool>,
+    /// How long ago that became known, in milliseconds; null as long as nothing is.
+    pub(crate) age_ms: Option<f64>,
     pub(crate) text: String,
 }
 
@@ -181,7 +183,12 @@ impl From<&CandidateReport> for Candidate {
 
 impl From<&ServerReport> for Asked {
     fn from(report: &ServerReport) -> Self {
-        Self { server: report.server.clone(), works: report.works, text: report.text.clone() }
+        Self {
+            server: report.server.clone(),
+            works: report.works,
+            age_ms: report.age.map(milliseconds),
+            text: report.text.clone(),
+        }
     }
 }
 

@@ -24,6 +24,11 @@ pub struct Reach {
     /// Relays. As long as it is not known which of them is fast, they are asked all at once for an address when one may be needed, and
     /// the first that answers is used; afterwards that one is asked before the others. Not more than two are in use. At most 16
     /// count. Default: none.
+    ///
+    /// Those that are not in use are checked for as long as the node runs: when it starts, when the network has changed, a minute after
+    /// they were wanted, and then ever more rarely, every 4 to 8 minutes at last. Each check is one question without the user's name, as
+    /// every TURN client begins with: a datagram each way, or a connection that is closed after it. So relays learn that this device
+    /// is there, and from where.
     pub relays: Vec<Relay>,
     /// Certificates in DER that vouch for relays spoken to on TLS, beside those of the system. Default: none.
     pub relay_roots: Vec<Vec<u8>>,

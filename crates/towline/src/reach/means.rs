@@ -39,6 +39,9 @@ impl Means {
         let stun = StunServers::start(net, &reach.stun, tasks);
         let relays = (!reach.relays.is_empty())
             .then(|| Arc::new(Relays::new(Arc::clone(net), &reach.relays, reach.relay_roots.clone())));
+        if let Some(relays) = &relays {
+            tasks.spawn(Arc::clone(relays).keep_checked());
+        }
         let mapper = reach
             .port_mapping
             .then(|| PortMapper::start(Arc::clone(net), towline_portmap::Options::default()));

@@ -12,7 +12,7 @@ use towline_turn_tokio::AllocateError;
 
 use super::RelayTransport;
 
-/// For so long a server is taken for as fast, or as dead, as it was. Nobody is asked only to know.
+/// For so long a server is taken for as fast, or as dead, as it was.
 const COUNTS: Duration = Duration::from_mins(10);
 /// A server that failed is left alone for this time, and for twice as long with each further failure,
 const LEAST_PAUSE: Duration = Duration::from_millis(250);
@@ -31,6 +31,19 @@ pub(crate) enum ServerKind {
     Relay(RelayTransport),
 }
 
+impl ServerKind {
+    /// How long it takes to get an address of a relay, if it takes so long until it asks who we are: one round trip more, on top of
+    /// those that it takes to be connected, and that first one.
+    fn for_an_address(self, took: Duration) -> Duration {
+        let round_trips = match self {
+            Self::Relay(RelayTransport::Udp) | Self::Stun(_) => 1,
+            Self::Relay(RelayTransport::Tcp) => 2,
+            Self::Relay(RelayTransport::Tls) => 3,
+        };
+        took + took / round_trips
+    }
+}
+
 /// What is known of a server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ServerReport {
@@ -42,6 +55,8 @@ pub(crate) struct ServerReport {
     /// What came of it, if that still counts; of the time before, as long as there is no answer to the last question. What a relay
     /// gave counts until it is lost.
     pub(crate) outcome: Option<Outcome>,
+    /// How long ago that was.
+    pub(crate) age: Option<Duration>,
     /// The addresses that it relays for us, or did last.
     pub(crate) relayed: Vec<SocketAddr>,
 }
@@ -55,6 +70,11 @@ pub(crate) enum Outcome {
         took: Duration,
         /// How it sees us.
         mapped: SocketAddr,
+    },
+    /// It answered when it was checked, a relay that nobody used: it is there.
+    Present {
+        /// How long it took: one round trip over UDP, two on TCP, three on TLS.
+        took: Duration,
     },
     /// It does not.
     Failed(ServerError),
@@ -83,6 +103,21 @@ pub(crate) enum ServerError {
     Lost(Failure),
 }
 
+impl ServerError {
+    /// That the server is there shows that this is over.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::NotFound(_)
+            | Self::Lost(_)
+            | Self::Relay(AllocateError::Unreachable(_) | AllocateError::Tls(_)) => true,
+            Self::Relay(AllocateError::Failed(failure)) => {
+                matches!(failure, Failure::NoAnswer | Failure::StreamEnded)
+            }
+            Self::Relay(_) | Self::Stun(_) | Self::Expired | Self::ImpossibleAddress(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -91,12 +126,18 @@ impl fmt::Display for ServerReport {
             ServerKind::Relay(_) => write!(f, "{} ", self.server)?,
         }
         match (&self.outcome, self.asked) {
-            (Some(outcome @ Outcome::Answered { .. }), _) => {
+            (Some(outcome), _) => {
                 write!(f, "({outcome}")?;
-                self.relayed.iter().try_for_each(|address| write!(f, ", relays at {address}"))?;
-                f.write_str(")")
+                if matches!(outcome, Outcome::Answered { .. }) {
+                    self.relayed.iter().try_for_each(|address| write!(f, ", relays at {address}"))?;
+                }
+                let age = self.age.unwrap_or_default().as_secs();
+                match (age / 60, age) {
+                    (0, 0) => f.write_str(")"),
+                    (0, seconds) => write!(f, "; {seconds} s ago)"),
+                    (minutes, _) => write!(f, "; {minutes} min ago)"),
+                }
             }
-            (Some(outcome), _) => write!(f, "({outcome})"),
             (None, Some(_)) => f.write_str("(no answer yet)"),
             (None, None) => f.write_str("(not asked)"),
         }
@@ -107,6 +148,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered { took, mapped } => write!(f, "answered within {took:?}, sees us at {mapped}"),
+            Self::Present { took } => write!(f, "is there, answered a check within {took:?}"),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -196,11 +238,27 @@ impl Memory {
         known.outcome = Some((now, Outcome::Failed(ServerError::Lost(reason))));
     }
 
+    /// It was checked, and took so long to answer, or did not. That it is there does not mean that it does what it refused to do.
+    pub(super) fn checked(&self, now: Instant, there: Result<Duration, ServerError>) {
+        let mut known = self.lock();
+        let outcome = match there {
+            Ok(took) => match &known.outcome {
+                Some((at, Outcome::Failed(error))) if counts(now, *at) && !error.is_absence() => return,
+                _ => Outcome::Present { took },
+            },
+            Err(error) => Outcome::Failed(error),
+        };
+        // Checks are rare: nobody has to rest because of them.
+        known.failures = 0;
+        known.outcome = Some((now, outcome));
+    }
+
     pub(super) fn promise(&self, now: Instant) -> Promise {
         let known = self.lock();
         match known.outcome.as_ref().filter(|(at, _)| counts(now, *at)) {
             None => Promise::Unknown,
             Some((_, Outcome::Answered { took, .. })) => Promise::Good(*took),
+            Some((_, Outcome::Present { took })) => Promise::Good(self.kind.for_an_address(*took)),
             Some((at, Outcome::Failed(_))) => {
                 let pause = match known.failures {
                     0 => Duration::ZERO,
@@ -217,13 +275,21 @@ impl Memory {
         let gives = |outcome: &Outcome| {
             matches!((self.kind, outcome), (ServerKind::Relay(_), Outcome::Answered { .. }))
         };
-        let outcome = known.outcome.as_ref().filter(|(at, outcome)| counts(now, *at) || gives(outcome));
         let open = known.begun.filter(|_| known.open > 0);
+        // What a check has shown says nothing any more once there is a question.
+        let answers = |at: Instant, outcome: &Outcome| {
+            !matches!(outcome, Outcome::Present { .. }) || open.is_none_or(|asked| asked < at)
+        };
+        let outcome = known
+            .outcome
+            .as_ref()
+            .filter(|(at, outcome)| (counts(now, *at) || gives(outcome)) && answers(*at, outcome));
         ServerReport {
             server: self.server.clone(),
             kind: self.kind,
             asked: open.or(known.asked).filter(|at| counts(now, *at)),
             outcome: outcome.map(|(_, outcome)| outcome.clone()),
+            age: outcome.map(|(at, _)| now.saturating_duration_since(*at)),
             relayed: known.relayed.clone(),
         }
     }
@@ -332,6 +398,45 @@ mod tests {
             Promise::Rests(at + ms(1)),
         ];
         assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn a_check_shows_whether_a_relay_is_there_and_no_more() {
+        let ms = Duration::from_millis;
+        let start = towline_net::now();
+        let relay = |transport| Memory::new("relay".to_owned(), ServerKind::Relay(transport));
+        // What an address will take is told apart by how often one has to wait for an answer.
+        for (transport, expected) in
+            [(RelayTransport::Udp, 60), (RelayTransport::Tcp, 45), (RelayTransport::Tls, 40)]
+        {
+            let memory = relay(transport);
+            memory.checked(start, Ok(ms(30)));
+            assert_eq!(memory.promise(start), Promise::Good(ms(expected)));
+            assert_eq!(memory.promise(start + COUNTS), Promise::Unknown);
+        }
+        let memory = relay(RelayTransport::Udp);
+        let silent = || ServerError::Relay(Failure::NoAnswer.into());
+        for _ in 0..5 {
+            memory.failed(start, silent());
+        }
+        memory.checked(start, Err(silent()));
+        assert_eq!(memory.promise(start), Promise::Doubtful, "whoever needs it may ask at once");
+        memory.checked(start, Ok(ms(30)));
+        assert_eq!(memory.promise(start), Promise::Good(ms(60)), "it came back");
+        let shown = |ms: u64| memory.report(start + Duration::from_millis(ms)).to_string();
+        assert_eq!(shown(0), "relay (is there, answered a check within 30ms)");
+        assert_eq!(shown(59_000), "relay (is there, answered a check within 30ms; 59 s ago)");
+        assert_eq!(shown(400_000), "relay (is there, answered a check within 30ms; 6 min ago)");
+        // A question that is under way decides, and not what was before.
+        let asking = memory.asks(start + ms(1));
+        assert_eq!(shown(1), "relay (no answer yet)");
+        asking.ends();
+        let refuses = ServerError::Relay(Failure::WrongCredentials.into());
+        memory.failed(start + ms(2), refuses.clone());
+        memory.checked(start + ms(3), Ok(ms(30)));
+        assert_eq!(memory.report(start + ms(3)).outcome, Some(Outcome::Failed(refuses)));
+        memory.checked(start + ms(2) + COUNTS, Ok(ms(30)));
+        assert!(matches!(memory.promise(start + ms(2) + COUNTS), Promise::Good(_)));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The relays of a node: which of them is asked, and who gets a share of what one gave.
 //!
-//! As long as nothing is known of them all are asked at once. The one that was fastest has a head start afterwards. Nobody is asked
-//! only to know: what is known comes from use, and an allocation in use is refreshed, which is all the checking it needs.
+//! As long as nothing is known of them all are asked at once. The one that was fastest has a head start afterwards. Those that nobody
+//! uses are checked now and then ([`checks`]).
+
+mod checks;
 
 use std::future::Future;
 use std::io;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinSet;
 use towline_net::{BoxFuture, Net};
 use towline_turn::{Config, Failure, Family, Refusal, Relay as Relayed, ServerTransport};
@@ -42,6 +44,10 @@ pub(super) struct Relays {
     /// Certificates that vouch for relays, beside those of the system; and both together, once they are needed.
     more_roots: Vec<Vec<u8>>,
     roots: OnceCell<Roots>,
+    /// Somebody wanted an address.
+    used: Notify,
+    /// The network is not the one of before.
+    changed: Notify,
     /// Distribute what comes. They end with the node.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -81,7 +87,8 @@ impl Relays {
             current: tokio::sync::Mutex::default(),
         };
         let servers = relays.iter().take(MAX_RELAYS).map(server).collect();
-        Self { net, servers, more_roots, roots: OnceCell::new(), tasks: Mutex::default() }
+        let (used, changed) = (Notify::new(), Notify::new());
+        Self { net, servers, more_roots, roots: OnceCell::new(), used, changed, tasks: Mutex::default() }
     }
 
     /// What is known of each.
@@ -107,6 +114,7 @@ impl Relays {
         without: Vec<usize>,
     ) -> BoxFuture<'static, Result<Granted, NoRelay>> {
         Box::pin(async move {
+            self.used.notify_one();
             let now = towline_net::now();
             let others = (0..self.servers.len()).filter(|server| !without.contains(server));
             let mut order: Vec<(Promise, usize)> =
@@ -154,6 +162,7 @@ impl Relays {
 
     /// An address that is shared with nobody, of the first relay that gives one.
     pub(super) async fn socket(&self) -> Option<RelaySocket> {
+        self.used.notify_one();
         let now = towline_net::now();
         let mut order: Vec<(Promise, usize)> =
             self.servers.iter().map(|server| server.memory.promise(now)).zip(0..).collect();
@@ -168,7 +177,8 @@ impl Relays {
     async fn fresh(&self, server: &Server) -> Result<(RelaySocket, Vec<SocketAddr>), ()> {
         let asked = towline_net::now();
         let asking = server.memory.asks(asked);
-        let allocated = self.allocate(&server.relay).await;
+        let relay = &server.relay;
+        let allocated = self.at_its_addresses(relay, |at| self.allocate_at(relay, at)).await;
         asking.ends();
         match allocated {
             Ok((socket, addresses)) => {
@@ -203,20 +213,22 @@ impl Relays {
         Some(granted)
     }
 
-    async fn allocate(&self, relay: &Relay) -> Result<(RelaySocket, Vec<SocketAddr>), ServerError> {
+    /// The first success at the addresses of a relay.
+    async fn at_its_addresses<T, F: Future<Output = Result<T, ServerError>>>(
+        &self,
+        relay: &Relay,
+        attempt: impl Fn(SocketAddr) -> F,
+    ) -> Result<T, ServerError> {
         let found = tokio::time::timeout(LOOK_UP, self.net.resolve(&relay.server)).await;
         let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let found = found.map_err(|error| ServerError::NotFound(error.kind()))?;
         let tries = alternating(found).into_iter().take(AT_ONCE);
-        let tries = tries.map(|address| (NEXT_ADDRESS, self.allocate_at(relay, address))).collect();
+        let tries = tries.map(|address| (NEXT_ADDRESS, attempt(address))).collect();
         first_of(tries).await.unwrap_or(Err(ServerError::NotFound(io::ErrorKind::NotFound)))
     }
 
-    async fn allocate_at(
-        &self,
-        relay: &Relay,
-        server: SocketAddr,
-    ) -> Result<(RelaySocket, Vec<SocketAddr>), ServerError> {
+    /// How a relay is asked at this address.
+    async fn options(&self, relay: &Relay, server: SocketAddr) -> Result<Options, ServerError> {
         let transport = match relay.transport {
             RelayTransport::Udp => ServerTransport::Udp,
             RelayTransport::Tcp => ServerTransport::Tcp,
@@ -229,6 +241,15 @@ impl Relays {
             let roots = self.roots.get_or_init(|| self.load_roots()).await;
             options.tls = Some(roots.server(relay.host())?);
         }
+        Ok(options)
+    }
+
+    async fn allocate_at(
+        &self,
+        relay: &Relay,
+        server: SocketAddr,
+    ) -> Result<(RelaySocket, Vec<SocketAddr>), ServerError> {
+        let mut options = self.options(relay, server).await?;
         let mut allocated = RelaySocket::allocate(Arc::clone(&self.net), &options).await;
         // Not every server says by an attribute of its answer that it has addresses of one family only.
         let one_family = Failure::Refused(Refusal::AddressFamilyNotSupported);
@@ -268,8 +289,9 @@ impl Relays {
         scope(relayed) >= scope(server) && (!ours || relayed == server || scope(server) == Scope::Host)
     }
 
-    /// Finds out whether what they gave still stands.
+    /// The network has changed: finds out whether what they gave still stands, and who else is there.
     pub(super) fn check(&self) {
+        self.changed.notify_one();
         for server in &self.servers {
             if let Ok(current) = server.current.try_lock()
                 && let Some(hub) = current.upgrade()

@@ -100,7 +100,11 @@ pub struct ServerReport {
     /// As it is configured, without its secret.
     pub server: String,
     /// Whether it did what it is for, when it was last asked; `None` as long as there is no answer, or nobody asked.
+    /// So it is with a relay that answers checks, and was not needed lately.
     pub works: Option<bool>,
+    /// How long ago `text` became known: by use, or with a relay that nobody uses, when it was checked last. `None` as long as nothing is
+    /// known.
+    pub age: Option<Duration>,
     /// What it said, or why not, for people.
     pub text: String,
 }

@@ -60,7 +60,8 @@ impl Asked {
             Some(Outcome::Answered { .. }) => Said::Answer,
             Some(Outcome::Failed(error)) => Said::of(error),
             None if waited >= PATIENCE => Said::Silent,
-            None => Said::Nothing,
+            // That it was there some minutes ago explains nothing that happens now.
+            Some(Outcome::Present { .. }) | None => Said::Nothing,
         };
         Self { name: report.server.clone(), relay, tcp, said, relayed: report.relayed.clone() }
     }
@@ -114,8 +115,12 @@ impl Asked {
 
 impl From<&reach::ServerReport> for ServerReport {
     fn from(report: &reach::ServerReport) -> Self {
-        let works = report.outcome.as_ref().map(|outcome| matches!(outcome, Outcome::Answered { .. }));
-        Self { server: report.server.clone(), works, text: report.to_string() }
+        let works = match &report.outcome {
+            Some(Outcome::Answered { .. }) => Some(true),
+            Some(Outcome::Failed(_)) => Some(false),
+            Some(Outcome::Present { .. }) | None => None,
+        };
+        Self { server: report.server.clone(), works, age: report.age, text: report.to_string() }
     }
 }
 
@@ -166,6 +171,7 @@ mod tests {
             kind: ServerKind::Relay(RelayTransport::Tcp),
             asked: Some(towline_net::now()),
             outcome,
+            age: None,
             relayed: vec![([192, 0, 2, 1], 9).into()],
         }
     }
