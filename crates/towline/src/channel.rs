@@ -21,7 +21,7 @@ use crate::policy::Peer;
 /// A reader that finds nothing more reports what it took, from this many bytes on: a quarter of the smallest window.
 const WAITING_REPORT: usize = 1024;
 
-/// A share from which on it is handed over in large pieces.
+/// A share from which on it is handed over in large pieces, in bytes.
 const LARGE_SHARE: usize = 32 * 1024;
 
 /// What does not change during the life of a channel.
@@ -350,11 +350,16 @@ impl AsyncWrite for WriteHalf {
             let flow = Arc::clone(&this.card.flow);
             let pool = this.card.pool.clone();
             // What has no frames to fit into goes in larger pieces, as far as its share allows.
-            let large = matches!(id, ChannelId::Bundle(_)) && this.card.line.share.get() >= LARGE_SHARE;
+            let share = this.card.line.share.get();
+            let large = matches!(id, ChannelId::Bundle(_)) && share >= LARGE_SHARE;
             let rest = &buf[written..];
             let mut taken = 0;
             let sent = this.poll_command(cx, || {
-                let chunk = if large { Chunk::pooled_large(&pool, rest) } else { Chunk::pooled(&pool, rest) };
+                let chunk = if large {
+                    Chunk::pooled_large(&pool, &rest[..rest.len().min(share)])
+                } else {
+                    Chunk::pooled(&pool, rest)
+                };
                 taken = chunk.len();
                 flow.add_queued(taken);
                 Command::Write { id, chunk }
