@@ -289,7 +289,9 @@ impl Bundle {
             return None;
         }
         let inner = &mut self.inner;
-        let bytes = inner.read_whole(now, id, room).unwrap_or_else(|| {
+        // A small part would keep all of the buffer that it lies in.
+        let whole = if room >= MAX_BODY { inner.read_whole(now, id, room) } else { None };
+        let bytes = whole.unwrap_or_else(|| {
             self.pool.filled(readable.min(room).min(MAX_BODY), |buf| match inner.read(now, id, buf) {
                 Ok(towline_channeler::Read::Data(read)) => read,
                 Ok(towline_channeler::Read::Finished) | Err(_) => 0,
