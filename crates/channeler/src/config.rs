@@ -18,7 +18,8 @@ pub struct Config {
     pub max_window: u64,
     /// Memory for received bytes that the application has not read, over all channels. Two chunks of 4 KiB for each of `max_channels`, but
     /// at most half of it, are set aside, as bytes may lie scattered; the peer may send ahead the rest, or two of the longest messages if
-    /// that is more. Default 64 MiB.
+    /// that is more. Long packets stay in their buffers: a peer that sends a few bytes between them, which take a chunk, makes it up to a
+    /// third more. Default 64 MiB.
     pub receive_budget: u64,
     /// Written bytes held until they are acknowledged or given up, by one channel or by all of one priority together: they have
     /// equal shares, and those of lower priority do not count. A share is 16 KiB, or one message, at least. More than 16 channels take

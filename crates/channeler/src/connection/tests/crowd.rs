@@ -178,3 +178,35 @@ fn what_comes_takes_no_more_memory_than_the_budget() {
     // Beside the chunks, what it takes to find them.
     assert!(most <= budget + budget / 64, "{most} of {budget} bytes");
 }
+
+/// Long packets, whose buffers are kept, and before each a byte, which is copied and takes a chunk.
+#[test]
+fn kept_buffers_take_no_more_than_a_third_beyond_the_budget() {
+    const PIECE: usize = 16 << 10;
+    let budget = 2 << 20;
+    let config = Config { receive_budget: budget as u64, initial_window: budget as u64, ..Config::default() };
+    let config = Config { max_message: 1 << 16, ..config };
+    let mut pair = Pair::new(&config, |key| crate::Peer::Key(key.public()));
+    let id = ChannelId::new(Side::Initiator, 0);
+    let bytes = vec![7; PIECE];
+    let mut plain = Vec::new();
+    put_open(&mut plain, id, crate::Capabilities::stream(), Priority::NORMAL, b"");
+    let (mut next, mut kept, mut most) = (0, 0, 0);
+    while pair.hosts[1].connection().closed().is_none() {
+        for len in [1, PIECE] {
+            put_data(&mut plain, next, false, &bytes[..len]);
+            next += len as u64;
+            pair.inject(0, id, &plain);
+            plain.clear();
+        }
+        let second = pair.hosts[1].connection();
+        if let Some(slot) = second.slots.look(id).filter(|_| second.closed().is_none()) {
+            kept = kept.max(slot.channel.kept());
+            most = most.max(second.pool.used() + slot.channel.kept());
+        }
+    }
+    let end = pair.hosts[1].connection().closed().cloned();
+    assert_eq!(end, Some(ConnectionError::Violation(Violation::Window)));
+    assert!(kept > budget * 9 / 10, "{kept} bytes were not copied");
+    assert!(most <= budget + budget / 3, "{most} of {budget} bytes");
+}
