@@ -87,46 +87,41 @@ fn slow(site: &Site) {
     last.set_line(line.clone(), line, [site.wires.len() as u8; 32]);
 }
 
-#[test]
-fn a_network_that_goes_and_comes_back_costs_little_more_than_it_was_away() -> Result<()> {
+/// Lets each of two devices at home, and then both, move like this.
+fn moving(what: &str, gap: Duration, act: impl FnMut(&mut Scene, &[usize]) -> Result<()>) -> Result<()> {
     if require(&[Peer::Kernel]).is_none() {
         return Ok(());
     }
     let mut scene = Scene::new()?;
-    scene.through("a gap", GAP, |scene, who| {
+    scene.through(what, gap, act)?;
+    scene.flow.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_network_that_goes_and_comes_back_costs_little_more_than_it_was_away() -> Result<()> {
+    moving("a gap", GAP, |scene, who| {
         who.iter().try_for_each(|at| scene.sites[*at].unplug(0))?;
         std::thread::sleep(GAP);
         who.iter().try_for_each(|at| scene.sites[*at].plug(0))
-    })?;
-    scene.flow.finish()?;
-    Ok(())
+    })
 }
 
 #[test]
 fn a_device_that_gets_another_address_keeps_its_connections() -> Result<()> {
-    if require(&[Peer::Kernel]).is_none() {
-        return Ok(());
-    }
-    let mut scene = Scene::new()?;
     let mut addresses = (20..).map(|host| format!("192.168.1.{host}"));
-    scene.through("another address", Duration::ZERO, |scene, who| {
+    moving("another address", Duration::ZERO, |scene, who| {
         who.iter().zip(&mut addresses).try_for_each(|(at, address)| scene.sites[*at].readdress(0, &address))
-    })?;
-    scene.flow.finish()?;
-    Ok(())
+    })
 }
 
 #[test]
 fn another_interface_takes_over_with_and_without_overlap() -> Result<()> {
-    if require(&[Peer::Kernel]).is_none() {
-        return Ok(());
-    }
     for overlap in [true, false] {
-        let mut scene = Scene::new()?;
         let mut newest = [0; 2];
         let gap = if overlap { Duration::ZERO } else { GAP };
         let what = if overlap { "another interface" } else { "another interface, later," };
-        scene.through(what, gap, |scene, who| {
+        moving(what, gap, |scene, who| {
             if !overlap {
                 who.iter().try_for_each(|at| scene.sites[*at].leave(newest[*at]))?;
             }
@@ -144,7 +139,6 @@ fn another_interface_takes_over_with_and_without_overlap() -> Result<()> {
             }
             Ok(())
         })?;
-        scene.flow.finish()?;
     }
     Ok(())
 }
