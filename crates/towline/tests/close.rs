@@ -179,8 +179,7 @@ fn a_graceful_close_delivers_what_was_written() {
 fn what_came_before_a_reset_of_the_connection_is_read_before_the_error() {
     story(14, async |world| {
         let lab = Lab::new(world).await;
-        let host = lab.host("alice");
-        let alice = lab.node_on(&host, identity(0), lab.config()).await;
+        let (host, alice) = lab.housed("alice", 0).await;
         let bob = lab.node(1).await;
         bob.registered().await;
         let mut channels = accepted(&bob);

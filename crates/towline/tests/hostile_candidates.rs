@@ -36,8 +36,7 @@ fn blob(addresses: impl IntoIterator<Item = (String, u16)>) -> String {
 fn a_list_of_hostile_addresses_opens_few_doors_and_none_of_a_service() {
     story(1, async |world| {
         let lab = Lab::new(world).await;
-        let host = lab.host("bob");
-        let bob = lab.node_on(&host, identity(1), lab.config()).await;
+        let (host, bob) = lab.housed("bob", 1).await;
         let alice = lab.node(0).await;
         bob.registered().await;
         alice.registered().await;

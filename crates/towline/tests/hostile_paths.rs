@@ -364,8 +364,7 @@ fn whoever_reads_along_moves_no_path_and_gets_no_data() {
 fn a_peer_that_looks_for_new_paths_without_end_is_let_go() {
     story(40, async |world| {
         let lab = Lab::new(world).await;
-        let host = lab.host("alice");
-        let alice = lab.node_on(&host, identity(0), lab.config()).await;
+        let (host, alice) = lab.housed("alice", 0).await;
         let (bob, carol) = (lab.node(1).await, lab.node(2).await);
         for node in [&alice, &bob, &carol] {
             node.registered().await;

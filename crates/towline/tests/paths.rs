@@ -150,8 +150,7 @@ fn strangers_at_the_listener_do_not_prevent_a_path() {
         let far = lab.world.host("far");
         far.attach(lab.internet, Link::delay(Duration::from_millis(700)));
         let bob = lab.node_on(&far, identity(1), lab.config()).await;
-        let host = lab.host("alice");
-        let alice = lab.node_on(&host, identity(0), lab.config()).await;
+        let (host, alice) = lab.housed("alice", 0).await;
         bob.registered().await;
         alice.registered().await;
         tokio::spawn(echo(bob.clone()));

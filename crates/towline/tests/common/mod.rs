@@ -147,6 +147,13 @@ impl Lab {
         self.node_on(&self.host(&format!("device-{number}")), identity(number), config).await
     }
 
+    /// A node, and the host that it is on.
+    pub async fn housed(&self, name: &str, number: usize) -> (Host, Node) {
+        let host = self.host(name);
+        let node = self.node_on(&host, identity(number), self.config()).await;
+        (host, node)
+    }
+
     pub async fn node_on(&self, host: &Host, identity: Identity, config: Config) -> Node {
         let host: Arc<dyn Net> = Arc::new(host.clone());
         Node::start(host, config, identity).await.unwrap()
