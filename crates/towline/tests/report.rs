@@ -11,7 +11,7 @@ use common::{Lab, accepted, connected, identity, pass, story};
 use towline::net::now;
 use towline::{Cause, ConnectError, ConnectionState, Node, Reach, Relay, RelayTransport, Side, Step};
 use towline_ice::FailureReason;
-use towline_lab::{Link, Place, Surroundings};
+use towline_lab::{Link, Place, Surroundings, World};
 
 #[test]
 fn a_connection_tells_how_it_came_to_be() {
@@ -142,6 +142,18 @@ async fn devices(lab: &Lab, places: [impl Into<Surroundings>; 2], reach: Reach) 
     nodes.try_into().unwrap()
 }
 
+/// Two devices behind NATs of random ports at the ends of such lines, and servers for them, which live as long.
+async fn randoms(
+    world: World,
+    delays: [u64; 2],
+    reach: impl Fn(&[Station; 2]) -> Reach,
+) -> (Lab, [Station; 2], [Node; 2]) {
+    let lab = Lab::new(world).await;
+    let stations = stations(&lab);
+    let nodes = devices(&lab, delays.map(random), reach(&stations)).await;
+    (lab, stations, nodes)
+}
+
 /// Behind a NAT of random ports, at the end of such a line.
 fn random(delay: u64) -> Surroundings {
     let mut surroundings = Surroundings::from(Place::Symmetric);
@@ -182,9 +194,7 @@ async fn both_learn(nodes: &[Node; 2], begun: Instant, relay: bool) {
 fn two_random_nats_are_impossible_within_a_second_and_relayed_within_two() {
     for (seed, delays) in (10..).zip([[3, 3], [20, 40], [30, 30]]) {
         story(seed, async |world| {
-            let lab = Lab::new(world).await;
-            let stations = stations(&lab);
-            let nodes = devices(&lab, delays.map(random), relays(&stations)).await;
+            let (_lab, _stations, nodes) = randoms(world, delays, relays).await;
             let mut channels = accepted(&nodes[1]);
             let begun = now();
             let dial = async {
@@ -207,9 +217,7 @@ fn two_random_nats_are_impossible_within_a_second_and_relayed_within_two() {
 fn without_a_relay_the_same_ends_the_attempt() {
     for (seed, delays) in (20..).zip([[3, 3], [20, 40], [30, 30]]) {
         story(seed, async |world| {
-            let lab = Lab::new(world).await;
-            let stations = stations(&lab);
-            let nodes = devices(&lab, delays.map(random), stun(&stations)).await;
+            let (_lab, _stations, nodes) = randoms(world, delays, stun).await;
             let begun = now();
             let dial = async { nodes[0].connect(nodes[1].device(), "in vain").await.unwrap_err() };
             let (error, ()) = tokio::join!(dial, both_learn(&nodes, begun, false));
