@@ -1,5 +1,6 @@
 //! The STUN servers of a node: where they are, and what became of asking them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,12 +44,7 @@ impl StunServers {
     pub(super) fn start(net: &Arc<dyn Net>, servers: &[String], tasks: &mut JoinSet<()>) -> Self {
         let names = servers.iter().filter_map(|name| with_port(name)).take(MAX_SERVERS);
         let server = |name: String| {
-            let server = Arc::new(StunServer {
-                addresses: Mutex::default(),
-                by_udp: Memory::new(name.clone(), ServerKind::Stun(Via::Udp)),
-                by_tcp: Memory::new(name.clone(), ServerKind::Stun(Via::Tcp)),
-                name,
-            });
+            let server = Arc::new(StunServer::new(name));
             tasks.spawn(look_up(Arc::clone(net), Arc::clone(&server)));
             server
         };
@@ -67,7 +63,9 @@ impl StunServers {
             }
         }
         ranked.sort_by_key(|(rank, ..)| *rank);
-        ranked.dedup_by_key(|(_, address, _)| *address);
+        // Two names may be of one host, whose addresses of both families lie between each other.
+        let mut seen = BTreeSet::new();
+        ranked.retain(|(_, address, _)| seen.insert(*address));
         let by = |via, most| {
             let target = move |&(_, address, server): &(_, SocketAddr, &Arc<StunServer>)| {
                 (Server { address, via }, Arc::clone(server))
@@ -85,6 +83,15 @@ impl StunServers {
 }
 
 impl StunServer {
+    fn new(name: String) -> Self {
+        Self {
+            addresses: Mutex::default(),
+            by_udp: Memory::new(name.clone(), ServerKind::Stun(Via::Udp)),
+            by_tcp: Memory::new(name.clone(), ServerKind::Stun(Via::Tcp)),
+            name,
+        }
+    }
+
     pub(super) fn memory(&self, via: Via) -> &Memory {
         match via {
             Via::Udp => &self.by_udp,
@@ -127,5 +134,29 @@ async fn look_up(net: Arc<dyn Net>, server: Arc<StunServer>) {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_of_one_host_leave_room_for_another() {
+        let all = ["192.0.2.1:3478", "192.0.2.2:3478", "[2001:db8::1]:3478", "[2001:db8::2]:3478"];
+        let [one_v4, two_v4, one_v6, two_v6] = all.map(|address| address.parse::<SocketAddr>().unwrap());
+        let server = |name: &str, addresses: [SocketAddr; 2]| {
+            let server = StunServer::new(name.to_owned());
+            *server.lock() = addresses.to_vec();
+            Arc::new(server)
+        };
+        let one = [one_v4, one_v6];
+        let servers = [server("one", one), server("alias", one), server("two", [two_v4, two_v6])];
+        let targets = StunServers(servers.to_vec()).targets();
+        for via in [Via::Udp, Via::Tcp] {
+            let asked = targets.iter().filter(|(server, _)| server.via == via);
+            let asked: Vec<SocketAddr> = asked.map(|(server, _)| server.address).collect();
+            assert_eq!(asked, [one_v4, two_v4, one_v6, two_v6], "{via:?}");
+        }
     }
 }
