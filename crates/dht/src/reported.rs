@@ -49,15 +49,16 @@ impl ReportedAddresses {
         Self { votes: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// The node at `voter` says it sees us at `seen`. Unspecified and multicast addresses are no answer.
-    pub fn report(&mut self, voter: IpAddr, seen: IpAddr) {
+    /// The node at `voter` says it sees us at `seen`. Unspecified and multicast addresses are no answer. True if its network
+    /// saw us elsewhere before.
+    pub fn report(&mut self, voter: IpAddr, seen: IpAddr) -> bool {
         let seen = seen.to_canonical();
         if seen.is_unspecified() || seen.is_multicast() {
-            return;
+            return false;
         }
         let network = Network::of(voter);
-        if self.votes.insert(network, seen).is_some() {
-            return;
+        if let Some(before) = self.votes.insert(network, seen) {
+            return before != seen;
         }
         self.order.push_back(network);
         if self.order.len() > MAX_VOTERS
@@ -65,6 +66,7 @@ impl ReportedAddresses {
         {
             self.votes.remove(&oldest);
         }
+        false
     }
 
     /// Every reported address of one family with its votes, most votes first.
@@ -107,8 +109,10 @@ mod tests {
     fn one_network_has_one_vote() {
         let mut reported = ReportedAddresses::new();
         for host in 1..100 {
-            reported.report(ip(&format!("192.0.2.{host}")), ip("203.0.113.66"));
+            assert!(!reported.report(ip(&format!("192.0.2.{host}")), ip("203.0.113.66")));
         }
+        assert!(reported.report(ip("192.0.2.1"), ip("203.0.113.67")), "it has changed its mind");
+        assert!(reported.report(ip("192.0.2.1"), ip("203.0.113.66")));
         reported.report(ip("198.51.100.1"), ip("203.0.113.1"));
         reported.report(ip("198.51.101.1"), ip("203.0.113.1"));
         reported.report(ip("198.51.102.1"), ip("2001:db8::1"));

@@ -24,6 +24,8 @@ use crate::{InfoHash, Query, Request, Token, Value};
 const RENEW: Duration = Duration::from_secs(20);
 /// The same for a node that can be reached at any time.
 const RENEW_STABLE: Duration = Duration::from_secs(290);
+/// Shortest time between two rounds of subscribing anew everywhere: what makes us do it comes from others.
+const ANEW_PAUSE: Duration = Duration::from_secs(5);
 /// Protocol version we ask for: pushes are requests, and repeated until we answer.
 const VERSION: u32 = 1;
 
@@ -149,6 +151,29 @@ impl Node {
             if !self.sockets.contains_key(&socket) {
                 return socket;
             }
+        }
+    }
+
+    /// Makes the subscriptions of all listens anew, as soon as may be: others may see us at another address than before, as
+    /// behind a router that has restarted, and nobody has told. What is pushed to the old one is lost, until listens are
+    /// renewed in their turn. The engine does so by itself when answers show it; this is for who has other signs.
+    pub fn listen_anew(&mut self, now: Instant) {
+        let earliest = self.subscribed_anew.map_or(now, |last| last + ANEW_PAUSE).max(now);
+        self.timers.set_sooner(Timer::ListenAnew, earliest);
+    }
+
+    /// Nodes tell those that subscribe anew all they have, but not those that renew: so old sockets are left.
+    pub(super) fn subscribe_anew(&mut self, now: Instant) {
+        tracing::debug!("all subscriptions are made anew");
+        self.subscribed_anew = Some(now);
+        for (key, search) in self.searches.iter_mut().filter(|(_, search)| !search.subscriptions.is_empty()) {
+            for member in &mut search.members {
+                for listening in std::mem::take(&mut member.listens).into_values() {
+                    self.sockets.remove(&listening.socket);
+                }
+                member.forget_token();
+            }
+            self.dirty.insert(*key);
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Node {
     next_op: u64,
     next_subscription: u32,
     sockets: BTreeMap<u32, Socket>,
+    /// When all subscriptions were last made anew.
+    subscribed_anew: Option<Instant>,
     store: Store,
     tokens: Tokens,
     rates: RateLimiter,
@@ -148,6 +150,7 @@ impl Node {
             next_op: 1,
             next_subscription: 1,
             sockets: BTreeMap::new(),
+            subscribed_anew: None,
             store: Store::new(limits.store),
             tokens: Tokens::new(now, rng.random()),
             rates: RateLimiter::new(limits.rates),
@@ -213,6 +216,7 @@ impl Node {
                     self.dirty.insert(key);
                 }
                 Timer::Listen(op) => self.listen_timeout(now, op),
+                Timer::ListenAnew => self.subscribe_anew(now),
                 Timer::Confirm(family) => self.confirm(now, family),
                 Timer::Bootstrap(family) => self.bootstrap_due(now, family),
                 Timer::Sweep => self.sweep(now),

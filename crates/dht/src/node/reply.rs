@@ -35,7 +35,9 @@ impl Node {
             net.peers.measured(&sender, round_trip);
         }
         if let Some(seen) = reply.seen_address {
-            self.reported.report(from.ip(), seen);
+            if self.reported.report(from.ip(), seen) {
+                self.listen_anew(now);
+            }
             self.reach.seen(from.ip(), &self.reported, now);
         }
         match open.purpose {
@@ -124,6 +126,8 @@ impl Node {
             (401, ask @ (Ask::Put { .. } | Ask::Refresh { .. } | Ask::Listen { .. })) => {
                 self.end_request(transaction);
                 self.token_refused(now, key, node);
+                // Tokens live longer than we keep them: it sees us elsewhere than when it gave this one.
+                self.listen_anew(now);
                 self.search_failed(key, node, ask);
             }
             (404, Ask::Refresh { value }) => {

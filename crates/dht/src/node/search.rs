@@ -158,6 +158,11 @@ impl Member {
         self.refused_until = None;
     }
 
+    /// Its token may be for another address than ours of now.
+    pub(super) fn forget_token(&mut self) {
+        (self.token, self.replied) = (None, None);
+    }
+
     /// All we knew of it may be wrong: our address, or the way to it, has changed.
     pub(super) fn unsync(&mut self) {
         self.replied = None;

@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Search(SearchKey),
     /// Values of a listen reach the end of their life.
     Listen(OpId),
+    /// Subscribe anew everywhere, as others may see us elsewhere.
+    ListenAnew,
     /// Look after the routing table of a family.
     Confirm(Family),
     /// Ping the bootstrap addresses again.

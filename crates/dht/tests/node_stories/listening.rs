@@ -7,7 +7,7 @@ use towline_dht::node::{Config, Event, Node, OpId, PutOptions};
 use towline_dht::{Query, Request, Restriction, Value, ValueItem};
 
 use crate::faults::Puppet;
-use crate::sim::{Sim, key, secs, v4_only, value};
+use crate::sim::{Sim, key, ms, secs, v4_only, value};
 
 #[test]
 fn hears_what_is_there_what_comes_and_what_goes() {
@@ -253,6 +253,42 @@ fn live(liar: &mut Puppet, sim: &mut Sim, time: Duration) -> Option<u32> {
         me.plain_answer(request)
     });
     listened
+}
+
+/// As behind a router that has restarted: nothing tells of it but how others answer.
+#[test]
+fn who_is_seen_elsewhere_listens_anew_at_once() {
+    // Answers name another address; at another port, tokens are refused.
+    for (seed, moved) in [(34, "10.9.0.9:4222"), (35, "10.0.0.2:5000")] {
+        let mut sim = Sim::network(seed, 20);
+        let op = sim.listen(2, key("here"));
+        sim.put(2, key("there"), value(1, "before"));
+        sim.readdress(2, moved.parse().expect("an address"));
+        sim.put(1, key("here"), value(2, "told to where it was"));
+        assert!(sim.heard(2, op).is_empty());
+        sim.put(2, key("there"), value(3, "after"));
+        sim.run(secs(2));
+        assert_eq!(sim.heard(2, op), [2], "{moved}");
+        // What comes next is pushed to where it is.
+        sim.put(1, key("here"), value(4, "and more"));
+        sim.run(secs(1));
+        assert_eq!(sim.heard(2, op), [2, 4], "{moved}");
+    }
+}
+
+/// Nobody can have it subscribe without end.
+#[test]
+fn listening_anew_rests_in_between() {
+    let mut sim = Sim::network(36, 20);
+    sim.listen(2, key("here"));
+    sim.run(secs(1));
+    sim.log = Some(Vec::new());
+    for _ in 0..80 {
+        sim.with(2, |node, now| node.listen_anew(now));
+        sim.run(ms(100));
+    }
+    let listens = sim.requests(|request| matches!(request, Request::Listen { .. })).len();
+    assert_eq!(listens, 8, "at once and after five seconds, at four nodes each");
 }
 
 #[test]

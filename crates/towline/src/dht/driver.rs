@@ -300,6 +300,7 @@ impl Driver {
                 self.leave(now);
             }
             Control::ConnectivityChanged => self.connectivity_changed(now),
+            Control::ListenAnew => self.node.listen_anew(now),
             Control::PublicAddresses(answer) => {
                 let _ = answer.send(self.node.public_addresses());
             }

@@ -281,6 +281,11 @@ impl Dht {
         self.control(Control::ConnectivityChanged).await
     }
 
+    /// Subscribes anew to all that is listened to: others may see us elsewhere than before. Cancel safe.
+    pub(crate) async fn listen_anew(&self) -> Result<(), Closed> {
+        self.control(Control::ListenAnew).await
+    }
+
     /// Has everything of its family go through this socket, until it breaks or the network changes. Cancel safe.
     pub(crate) async fn detour(&self, socket: Box<dyn UdpSocket>) -> Result<(), Closed> {
         self.control(Control::Detour(socket)).await

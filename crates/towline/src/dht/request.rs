@@ -71,6 +71,7 @@ pub(super) enum Control {
     Bootstrap(Vec<String>),
     InsertNode { id: InfoHash, addr: SocketAddr },
     ConnectivityChanged,
+    ListenAnew,
     Detour(Box<dyn UdpSocket>),
     PublicAddresses(oneshot::Sender<Vec<IpAddr>>),
     Stats(oneshot::Sender<Stats>),

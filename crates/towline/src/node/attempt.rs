@@ -491,6 +491,10 @@ fn follow(
                 }
             }
             let Further { trickle, restart, party, plight } = *further;
+            if restart.is_some() {
+                // Nothing of the connection works. The answer comes by the DHT, which may not know that we are elsewhere.
+                let _ = ctx.dht.listen_anew().await;
+            }
             let later = LaterCandidates { id, by_dialler, trickle, restart, party, plight };
             // Apart, as this task lives as long as the connection and mostly waits.
             let send = Box::pin(ctx.signalling.send_later(&to.key, to.eras, &later));

@@ -57,6 +57,9 @@ const MOST_SHARE: usize = 64 * 1024;
 const GROWN_SHARE: usize = 256 * 1024;
 /// A channel may have this part of what it received so far in hand.
 const GROWTH: u64 = 16;
+/// What came in so many portions was a flow; it is made sure that it has ended, and not its path, after this silence.
+const FLOW: u32 = 32;
+const LULL: Duration = Duration::from_secs(1);
 
 /// Bounds of what the transport does not bound itself.
 #[derive(Debug, Clone)]
@@ -113,6 +116,8 @@ pub(crate) struct Bundle {
     /// When the last byte came, and whether the peer was asked for more since.
     heard: Instant,
     asked: bool,
+    /// How often something came since this was last made sure of.
+    came: u32,
     /// The peer broke a rule on the control channel.
     fault: Option<CloseReason>,
 }
@@ -141,6 +146,7 @@ impl Bundle {
             probe: None,
             heard: now,
             asked: false,
+            came: 0,
             fault: None,
         };
         if bundle.inner.side() == Side::Initiator {
@@ -481,6 +487,7 @@ impl Bundle {
         let moved = moved | self.tend_moves(now);
         if self.wires.take_heard() {
             (self.heard, self.asked) = (now, false);
+            self.came = self.came.saturating_add(1);
         }
         if let Some(error) = self.inner.closed() {
             return Err(ends::close_reason(error, self.wires.failure()));
@@ -511,7 +518,8 @@ impl Bundle {
 
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         let probe = self.probe.map(|probe| probe.until);
-        let own = [probe, self.silence(), self.thinning.poll_timeout(), self.moves.poll_timeout()];
+        let own =
+            [probe, self.silence(), self.lull(), self.thinning.poll_timeout(), self.moves.poll_timeout()];
         [self.inner.poll_timeout(), self.wires.poll_timeout()].into_iter().chain(own).flatten().min()
     }
 
@@ -520,6 +528,12 @@ impl Bundle {
     fn silence(&self) -> Option<Instant> {
         let KeepAlive { interval, timeout } = self.bounds.keep_alive?;
         Some(self.heard + interval + if self.asked { timeout } else { Duration::ZERO })
+    }
+
+    /// When a flow that has come to an end is looked into. Who only receives has nothing on its way that would be missed: a path
+    /// that broke looks to it like a peer that has said all.
+    fn lull(&self) -> Option<Instant> {
+        (self.came >= FLOW && !self.links.silent).then(|| self.heard + LULL)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -536,6 +550,10 @@ impl Bundle {
             }
         }
         self.tend_moves(now);
+        if self.lull().is_some_and(|at| at <= now) {
+            self.came = 0;
+            self.control.say(&Message::Ping(u64::MAX));
+        }
         if self.silence().is_some_and(|at| at <= now) {
             if self.asked {
                 self.events.push_back(Event::Dead);

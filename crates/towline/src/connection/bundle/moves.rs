@@ -21,8 +21,8 @@ use crate::path::HostNow;
 use crate::signal::Further;
 use crate::tokens::Tokens;
 
-/// Silence of all links after which others are looked for: more than a queue on the way makes.
-const GRACE: Duration = Duration::from_secs(2);
+/// Silence of all links after which others are looked for. They have missed a timeout already, which knows of queues on the way.
+const GRACE: Duration = Duration::from_secs(1);
 /// The shortest time between two restarts that this side begins; while nothing works it doubles with each, up to
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
