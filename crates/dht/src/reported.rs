@@ -10,8 +10,14 @@ const MAX_VOTERS: usize = 64;
 /// latest answer from there decides.
 #[derive(Debug, Default)]
 pub struct ReportedAddresses {
-    votes: BTreeMap<Network, IpAddr>,
+    votes: BTreeMap<Network, Vote>,
     order: VecDeque<Network>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Vote {
+    voter: IpAddr,
+    seen: IpAddr,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,16 +55,16 @@ impl ReportedAddresses {
         Self { votes: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// The node at `voter` says it sees us at `seen`. Unspecified and multicast addresses are no answer. True if its network
-    /// saw us elsewhere before.
+    /// The node at `voter` says it sees us at `seen`. Unspecified and multicast addresses are no answer. True if the same
+    /// voter, as far as it is remembered, saw us elsewhere before.
     pub fn report(&mut self, voter: IpAddr, seen: IpAddr) -> bool {
         let seen = seen.to_canonical();
         if seen.is_unspecified() || seen.is_multicast() {
             return false;
         }
         let network = Network::of(voter);
-        if let Some(before) = self.votes.insert(network, seen) {
-            return before != seen;
+        if let Some(before) = self.votes.insert(network, Vote { voter, seen }) {
+            return before.voter == voter && before.seen != seen;
         }
         self.order.push_back(network);
         if self.order.len() > MAX_VOTERS
@@ -72,7 +78,7 @@ impl ReportedAddresses {
     /// Every reported address of one family with its votes, most votes first.
     pub fn ranking(&self, v6: bool) -> Vec<(IpAddr, usize)> {
         let mut counts = BTreeMap::<IpAddr, usize>::new();
-        for seen in self.votes.values().filter(|seen| seen.is_ipv6() == v6) {
+        for Vote { seen, .. } in self.votes.values().filter(|vote| vote.seen.is_ipv6() == v6) {
             *counts.entry(*seen).or_default() += 1;
         }
         let mut ranking: Vec<_> = counts.into_iter().collect();
@@ -87,7 +93,7 @@ impl ReportedAddresses {
 
     /// Votes that fit, by an address of the network that gave them and the address it sees.
     pub(crate) fn count(&self, fits: impl Fn(IpAddr, IpAddr) -> bool) -> usize {
-        self.votes.iter().filter(|(network, seen)| fits(network.address(), **seen)).count()
+        self.votes.iter().filter(|(network, vote)| fits(network.address(), vote.seen)).count()
     }
 
     /// Forgets all votes: after the network has changed.
@@ -111,8 +117,8 @@ mod tests {
         for host in 1..100 {
             assert!(!reported.report(ip(&format!("192.0.2.{host}")), ip("203.0.113.66")));
         }
-        assert!(reported.report(ip("192.0.2.1"), ip("203.0.113.67")), "it has changed its mind");
-        assert!(reported.report(ip("192.0.2.1"), ip("203.0.113.66")));
+        assert!(reported.report(ip("192.0.2.99"), ip("203.0.113.67")), "it has changed its mind");
+        assert!(!reported.report(ip("192.0.2.1"), ip("203.0.113.66")), "others may see us elsewhere");
         reported.report(ip("198.51.100.1"), ip("203.0.113.1"));
         reported.report(ip("198.51.101.1"), ip("203.0.113.1"));
         reported.report(ip("198.51.102.1"), ip("2001:db8::1"));

@@ -188,6 +188,32 @@ fn another_interface_takes_over_with_and_without_overlap() {
 }
 
 #[test]
+fn devices_behind_routers_that_move_at_once_hear_of_each_other_soon() {
+    for (seed, delay) in (40..).zip([5, 20, 40, 60, 80]) {
+        story(seed, async |world| {
+            let lab = Lab::new(world).await;
+            let station = Station::start(&lab.host("station"));
+            let sites =
+                ["alice", "bob"].map(|name| lab.world.site(name, lab.internet, Place::PortRestricted));
+            // What the one says is at the DHT before the other is heard from its new place, which has all at once then, in any order.
+            let far = Link::delay(Duration::from_millis(delay));
+            sites[1].host.set_link(WIFI, far.clone(), far);
+            let reach = Reach { stun: vec![station.stun()], ..Reach::default() };
+            let configs = [(); 2].map(|()| lab.config().with_reach(reach.clone()));
+            let mut scene = Scene::with(lab, sites.each_ref().map(|site| site.host.clone()), configs).await;
+            for back in [false, true] {
+                let moving =
+                    async |_: &Lab, hosts: &[Host; 2]| hosts.iter().for_each(|host| host.readdress(WIFI));
+                let stall = scene.flow_through(back, &moving).await;
+                println!("both move, {delay} ms away: sending {stall:?} (back: {back})");
+                assert!(stall < Duration::from_millis(1500), "{delay} ms: {stall:?}");
+                pass(Duration::from_secs(10)).await;
+            }
+        });
+    }
+}
+
+#[test]
 fn routers_that_restart_with_other_addresses_cost_seconds_and_no_byte() {
     for (seed, who) in (20..).zip(WHO) {
         story(seed, async |world| {

@@ -284,7 +284,7 @@ fn listening_anew_rests_in_between() {
     sim.run(secs(1));
     sim.log = Some(Vec::new());
     for _ in 0..80 {
-        sim.with(2, |node, now| node.listen_anew(now));
+        sim.with(2, Node::listen_anew);
         sim.run(ms(100));
     }
     let listens = sim.requests(|request| matches!(request, Request::Listen { .. })).len();

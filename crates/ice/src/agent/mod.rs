@@ -262,7 +262,7 @@ impl Agent {
     }
 
     /// The user name fragment of the peer's description, once it is known.
-    pub(crate) fn remote_ufrag(&self) -> Option<&str> {
+    pub fn remote_ufrag(&self) -> Option<&str> {
         self.current.remote.as_ref().map(Credentials::ufrag)
     }
 

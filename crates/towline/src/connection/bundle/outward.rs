@@ -24,6 +24,8 @@ use crate::signal::{Further, Plight};
 
 /// The sockets that one connection has on relays, those that are lost included.
 const MAX_RELAYS: usize = 8;
+/// Words of the peer that are kept for the restart that they belong to.
+const MAX_EARLY: usize = 8;
 /// What was found out that nobody has told the peer yet; more it learns from our checks.
 const MAX_UNTOLD: usize = 8;
 
@@ -53,6 +55,8 @@ pub(super) struct Outward {
     untold: Option<VecDeque<Trickle>>,
     /// The newest restart of the peer that came by the DHT.
     restart: Option<(u32, Description)>,
+    /// What came by the DHT, which keeps no order, of a description that is not known: perhaps of that one, or of the next.
+    early: VecDeque<Box<Further>>,
     /// We have said that no more will come.
     ended: bool,
     /// How many sockets are on relays, and the addresses that are lost, as long as links stand on them.
@@ -91,6 +95,7 @@ impl Outward {
             later,
             untold: None,
             restart: None,
+            early: VecDeque::new(),
             ended,
             relays: 0,
             lost: Vec::new(),
@@ -133,6 +138,14 @@ impl Outward {
     /// The next of our candidates to be told over the connection.
     pub(super) fn poll_untold(&mut self) -> Option<Trickle> {
         self.untold.as_mut()?.pop_front()
+    }
+
+    /// Of several the newest counts, whichever came last.
+    fn note_restart(&mut self, further: Further) {
+        let newest = self.restart.as_ref().map_or(0, |(round, _)| *round);
+        if let Some(restart) = further.into_restart().filter(|(round, _)| *round >= newest) {
+            self.restart = Some(restart);
+        }
     }
 
     /// A restart of the peer that came by the DHT.
@@ -260,10 +273,9 @@ impl Wires {
                 self.journal.told(plight);
             }
             if further.restart.is_some() {
-                self.outward.restart = further.into_restart();
+                self.outward.note_restart(*further);
             } else {
-                self.outward.hear(now, further.party, false);
-                self.take_trickle(now, further.trickle);
+                self.take_further(now, further);
             }
         }
         self.tell_plight();
@@ -328,6 +340,25 @@ impl Wires {
             let ufrag = self.agent.local_description().credentials.ufrag().to_owned();
             let trickle = Trickle { ufrag, candidates: Vec::new(), end: false };
             self.outward.tell_by_dht(Further { plight: Some(plight), ..trickle.into() });
+        }
+    }
+
+    /// What the peer says by the DHT of a description.
+    fn take_further(&mut self, now: Instant, further: Box<Further>) {
+        if self.agent.remote_ufrag() == Some(&further.trickle.ufrag) {
+            self.outward.hear(now, further.party, false);
+            self.take_trickle(now, further.trickle);
+        } else {
+            let early = &mut self.outward.early;
+            early.truncate(MAX_EARLY - 1);
+            early.push_front(further);
+        }
+    }
+
+    /// A description of the peer has become known: something of it may have come before.
+    pub(super) fn take_early(&mut self, now: Instant) {
+        for further in std::mem::take(&mut self.outward.early).into_iter().rev() {
+            self.take_further(now, further);
         }
     }
 

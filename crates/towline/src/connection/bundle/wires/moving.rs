@@ -125,6 +125,7 @@ impl Wires {
         for (candidate, reason) in self.agent.set_remote(now, description) {
             tracing::debug!(%candidate, %reason, "remote candidate not used");
         }
+        self.take_early(now);
         self.act();
     }
 }
