@@ -5,6 +5,8 @@
 //!
 //! * Others see us at an address of this host: there is no NAT on the way, and we count as reachable, until it turns
 //!   out that in a network of many nobody comes: then a firewall is there. It is looked into again, ever more rarely.
+//! * Others see us at the address of a router that says it passes on what comes to our port: the same holds. If the
+//!   router has a NAT before it, others see us elsewhere; if it does not keep its word, nobody comes.
 //! * Others see us at another address: a NAT is there, and we only ask.
 //! * Somebody comes whom we have not sent anything for long: whatever is there, it lets strangers in.
 //!
@@ -42,9 +44,10 @@ pub enum Reachability {
     Unknown,
     /// Others see it at an address that this host does not have: behind a NAT.
     Translated,
-    /// It has the address that others see, and yet nobody comes by himself: behind a firewall.
+    /// It, or a router that passes on what comes, has the address that others see, and yet nobody comes by himself: behind
+    /// a firewall.
     Shut,
-    /// It has the address that others see.
+    /// It has the address that others see, or a router that passes on what comes.
     Presumed,
     /// Somebody came by himself.
     Proved,
@@ -63,7 +66,7 @@ impl fmt::Display for Reachability {
             Self::Unknown => "nobody has told",
             Self::Translated => "behind a NAT",
             Self::Shut => "behind a firewall",
-            Self::Presumed => "no NAT on the way",
+            Self::Presumed => "nothing known to be in the way",
             Self::Proved => "strangers come",
         })
     }
@@ -156,7 +159,7 @@ impl Road {
 #[derive(Debug)]
 pub(super) struct Reach {
     mode: Mode,
-    /// Addresses of this host, sorted; unknown until told.
+    /// Addresses of this host, and of a router that passes on what comes, sorted; unknown until told.
     own: Option<Vec<IpAddr>>,
     roads: BTreeMap<(Family, Sphere), Road>,
     contacts: Contacts,
@@ -384,6 +387,24 @@ mod tests {
         assert_eq!(story.known(), Reachability::Translated);
         assert!(story.reach.is_client_to(&at("8.8.8.8")) && !story.reach.is_client_to(&at("192.168.1.6")));
         assert!(!story.reach.is_client_to(&at("127.0.0.1")));
+    }
+
+    #[test]
+    fn a_router_that_passes_on_what_comes_counts_if_others_see_it() {
+        for (router, known) in [(HERE, Reachability::Presumed), ("45.9.9.9", Reachability::Translated)] {
+            let mut story = Story::new(&["192.168.1.5", router]);
+            story.seen("8.8.8.8", HERE);
+            assert_eq!(story.known(), known, "{router}");
+        }
+        let mut story = Story::new(&["192.168.1.5", HERE]);
+        story.seen("8.8.8.8", HERE);
+        story.came(HERE);
+        assert_eq!(story.known(), Reachability::Presumed, "whoever is behind it proves nothing");
+        // It does not keep its word, and then does not give it any more.
+        story.age(STRANGER_TIME, LARGE_DEPTH);
+        assert_eq!(story.known(), Reachability::Shut);
+        story.reach.set_own(vec![ip("192.168.1.5")], &story.reported, story.now);
+        assert_eq!(story.known(), Reachability::Translated);
     }
 
     #[test]

@@ -20,8 +20,9 @@ impl Node {
         ranked.map(|(address, _)| address).collect()
     }
 
-    /// Tells which addresses this host has, on all its interfaces; none, if what it sends takes a detour by another
-    /// host. In [`Mode::Automatic`](super::Mode::Automatic) they show whether a NAT is on the way to others.
+    /// Tells which addresses this host has, on all its interfaces, and that of a router that says it passes on what
+    /// comes to our port; none, if what it sends takes a detour by another host. In
+    /// [`Mode::Automatic`](super::Mode::Automatic) they show whether a NAT is on the way to others.
     pub fn set_local_addresses(&mut self, now: Instant, addresses: impl IntoIterator<Item = IpAddr>) {
         let addresses = addresses.into_iter().map(|ip| ip.to_canonical()).collect();
         self.reach.set_own(addresses, &self.reported, now);

@@ -1,6 +1,7 @@
 //! The one task that owns the engine and its sockets.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(super) struct Driver {
     pub(super) status: watch::Sender<PerFamily<Status>>,
     pub(super) reachability: watch::Sender<PerFamily<Reachability>>,
     pub(super) changes: Changes,
+    /// The public address of a router that passes on what comes to our port.
+    pub(super) router: Option<IpAddr>,
     pub(super) state_path: Option<PathBuf>,
     pub(super) pulse: Arc<Pulse>,
 }
@@ -231,13 +234,14 @@ impl Driver {
         }
     }
 
-    /// The addresses of this host are those of the node, unless a relay stands between.
+    /// The addresses of this host are those of the node, and that of its router may be, unless a relay stands between.
     fn tell_addresses(&mut self, now: Instant) {
-        let interfaces = if self.sockets.is_led() { Ok(Vec::new()) } else { self.net.interfaces() };
+        let (interfaces, router) =
+            if self.sockets.is_led() { (Ok(Vec::new()), None) } else { (self.net.interfaces(), self.router) };
         // To have none is to be behind a NAT: that is not known of who cannot look.
         let Ok(interfaces) = interfaces else { return };
         let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
-        self.node.set_local_addresses(now, addresses.map(|address| address.addr));
+        self.node.set_local_addresses(now, addresses.map(|address| address.addr).chain(router));
     }
 
     fn publish_reachability(&self) {
@@ -298,6 +302,11 @@ impl Driver {
                 tracing::debug!(by = %socket.local_addr(), "the DHT is led by a relay");
                 self.sockets.detour(socket);
                 self.leave(now);
+            }
+            Control::PassedOn(router) => {
+                tracing::debug!(?router, "the router passes on what comes for the DHT");
+                self.router = router;
+                self.tell_addresses(now);
             }
             Control::ConnectivityChanged => self.connectivity_changed(now),
             Control::ListenAnew => self.node.listen_anew(now),

@@ -172,6 +172,7 @@ impl Dht {
             status: status_sender,
             reachability: reachability_sender,
             changes: net.changes(),
+            router: None,
             state_path: config.state_path,
         };
         tokio::spawn(driver.run());
@@ -289,6 +290,12 @@ impl Dht {
     /// Has everything of its family go through this socket, until it breaks or the network changes. Cancel safe.
     pub(crate) async fn detour(&self, socket: Box<dyn UdpSocket>) -> Result<(), Closed> {
         self.control(Control::Detour(socket)).await
+    }
+
+    /// A router says that what comes to its public address at our IPv4 port is passed on to us; or none does (any more).
+    /// Cancel safe.
+    pub(crate) async fn passed_on(&self, router: Option<IpAddr>) -> Result<(), Closed> {
+        self.control(Control::PassedOn(router)).await
     }
 
     /// Our addresses as other nodes report them, most agreed upon first. Empty after a shutdown.

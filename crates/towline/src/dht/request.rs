@@ -73,6 +73,7 @@ pub(super) enum Control {
     ConnectivityChanged,
     ListenAnew,
     Detour(Box<dyn UdpSocket>),
+    PassedOn(Option<IpAddr>),
     PublicAddresses(oneshot::Sender<Vec<IpAddr>>),
     Stats(oneshot::Sender<Stats>),
     Shutdown(oneshot::Sender<Result<(), SaveError>>),

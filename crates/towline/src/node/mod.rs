@@ -5,6 +5,7 @@ mod asking;
 mod attempt;
 mod command;
 pub(crate) mod context;
+mod doorway;
 mod known;
 mod leading;
 mod passport;
@@ -129,6 +130,9 @@ impl Node {
         };
         let incoming_queue = config.limits.incoming_queue.max(1);
         let means = Arc::new(Means::start(&net, &config.reach, &mut tasks));
+        if let Some(mapper) = means.mapper() {
+            tasks.spawn(doorway::keep(mapper.clone(), dht.clone()));
+        }
         let ctx = Arc::new(Context {
             net,
             dht,

@@ -32,7 +32,7 @@ pub struct Reach {
     pub relays: Vec<Relay>,
     /// Certificates in DER that vouch for relays spoken to on TLS, beside those of the system. Default: none.
     pub relay_roots: Vec<Vec<u8>>,
-    /// Ask the router to let peers in, by PCP, NAT-PMP and UPnP at once. Default: off;
+    /// Ask the router to let peers in, and what comes for the DHT, by PCP, NAT-PMP and UPnP at once. Default: off;
     /// [`Config::internet`](crate::Config::internet) turns it on.
     pub port_mapping: bool,
 }

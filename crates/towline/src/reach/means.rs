@@ -69,6 +69,11 @@ impl Means {
         Questions::new(&self.net, self.stun.targets(), &seen_at)
     }
 
+    /// Who keeps ports of routers, if that is wanted.
+    pub(crate) fn mapper(&self) -> Option<&PortMapper> {
+        self.mapper.as_ref()
+    }
+
     /// Gives the ports of routers back, within about two seconds.
     pub(crate) async fn close(&self) {
         if let Some(mapper) = &self.mapper {

@@ -11,7 +11,7 @@ use towline_lab::{Host, Link, NatHandle, Site, World};
 pub fn open_ports(world: &World, site: &Site) {
     let router = world.host("control of the router");
     router.attach(site.network, Link::ethernet());
-    let nat = site.border().unwrap().nat.clone().unwrap();
+    let nat = site.gateways[0].nat.clone().unwrap();
     let socket = router.bind_udp(&UdpBind::new(SocketAddr::new(router.ipv4(), 5351))).unwrap();
     tokio::spawn(serve(socket, nat));
     set_router(&site.host, router.ipv4());
