@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::home::unix_time;
 
 /// Longest key file that is read, in bytes.
-const MAX_KEY: u64 = 16 * 1024;
+pub(crate) const MAX_KEY: u64 = 16 * 1024;
 /// Longest password file that is read, in bytes.
 const MAX_PASSWORD: u64 = 4 * 1024;
 
@@ -63,7 +63,8 @@ pub(crate) fn read_password(path: &Path) -> Result<String, Failure> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn read(path: &Path, longest: u64) -> Result<Vec<u8>, Failure> {
+/// A file, which must not be longer than so many bytes.
+pub(crate) fn read(path: &Path, longest: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(longest + 1).read_to_end(&mut bytes))
@@ -74,6 +75,7 @@ fn read(path: &Path, longest: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn wrong(path: &Path, why: &dyn Display) -> Failure {
+/// The file cannot be used.
+pub(crate) fn wrong(path: &Path, why: &dyn Display) -> Failure {
     Failure::Local(format!("{}: {why}", path.display()))
 }

@@ -162,6 +162,21 @@ fn accounts_as_the_readme_of_the_program_says() {
     assert!(alice.run(&line("towline account revoke").replace("PHONE", phone)).contains("published on"));
     alice.run(&line("towline account export"));
     assert!(alice.run(&line("towline account import")).contains("with 1 contact"));
+
+    let here = |line: String| line.replace("203.0.113.5", "127.0.0.1").replace("0.0.0.0:443", "127.0.0.1:0");
+    let (certificate, relay) = (here(line("openssl req")), here(line("towline relay")));
+    if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok() {
+        alice.run(&certificate);
+    } else {
+        common::skip::missing("how the README makes a certificate for a relay", "openssl");
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(alice.directory.join("fullchain.pem"), made.cert.pem()).unwrap();
+        std::fs::write(alice.directory.join("privkey.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+    // The ports of TURN, and of the web, are not for tests.
+    let mut relay = alice.start(&(relay + " --listen 127.0.0.1:0"));
+    let mut said = BufReader::new(relay.0.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().ends_with(" on TLS")));
     assert_eq!(left, BTreeSet::new(), "commands in the README that no test runs");
 }
 

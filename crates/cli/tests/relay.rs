@@ -5,12 +5,13 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use common::Running;
 use towline_net::{Net, Os, UdpBind, UdpSocket};
 use towline_turn_tokio::proto::{Config, Credentials, Failure, Refusal, ServerTransport};
-use towline_turn_tokio::{AllocateError, Options, RelaySocket};
+use towline_turn_tokio::{AllocateError, Options, RelaySocket, Roots};
 
 fn start(more: &[&str]) -> Running {
     let usual = ["relay", "--listen", "127.0.0.1:0", "--relay-ip", "127.0.0.1", "--json", "--end-with-stdin"];
@@ -69,6 +70,79 @@ fn it_relays_for_its_users_and_says_so() {
     allocate(server, ServerTransport::Udp, Credentials::time_limited(b"north", "ben", later)).unwrap();
     relay.signal("TERM");
     relay.ended().success();
+}
+
+/// A certificate for 127.0.0.1 that nobody signed, and its key, in files; and the certificate as clients trust it.
+fn certificate(folder: &Path) -> (String, String, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (chain, key) =
+        (write("fullchain.pem", made.cert.pem()), write("privkey.pem", made.signing_key.serialize_pem()));
+    (chain, key, made.cert.der().to_vec())
+}
+
+#[test]
+fn it_speaks_tls_beside_udp_and_tcp() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key, trusted) = certificate(folder.path());
+    let mut relay = start(&[
+        "--user",
+        "ann:secret",
+        "--tls-certificate",
+        &chain,
+        "--tls-key",
+        &key,
+        "--tls-listen",
+        "127.0.0.1:0",
+    ]);
+    let ready = relay.until("relay_ready");
+    let server: SocketAddr = ready["tls_addresses"][0].as_str().unwrap().parse().unwrap();
+    assert_ne!(server, address(&ready));
+    runtime.block_on(async {
+        let mut config = Config::new(server, ServerTransport::Tls);
+        config.credentials = Some(Credentials::new("ann", "secret"));
+        let mut options = Options::new(config);
+        options.tls = Some(Roots::of_the_system(&[trusted]).server("127.0.0.1").unwrap());
+        let on_tls = RelaySocket::allocate(Arc::new(Os), &options).await.unwrap();
+        options.client.server = address(&ready);
+        options.client.transport = ServerTransport::Tcp;
+        let on_tcp = RelaySocket::allocate(Arc::new(Os), &options).await.unwrap();
+        assert_ne!(on_tls.local_addr(), on_tcp.local_addr());
+    });
+}
+
+#[test]
+fn files_that_make_no_tls_are_named_with_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key, _) = certificate(folder.path());
+    let said = |chain: &str, key: &str| {
+        let usual = ["relay", "--listen", "127.0.0.1:0", "--relay-ip", "127.0.0.1", "--user", "a:b"];
+        let tls = ["--tls-listen", "127.0.0.1:0", "--tls-certificate", chain, "--tls-key", key];
+        common::towline(usual.iter().chain(&tls).copied()).fails_with(6).err
+    };
+    for (shown, proof, named, what) in [
+        ("/nowhere.pem", &*key, "/nowhere.pem", "No such file"),
+        (&*chain, "/nowhere.pem", "/nowhere.pem", "No such file"),
+        (&*key, &*key, &*key, "no certificate"),
+        (&*chain, &*chain, &*chain, "no private key"),
+    ] {
+        let said = said(shown, proof);
+        assert!(said.contains(named) && said.contains(what), "{said}");
+    }
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let other = certificate(&other).1;
+    let said = said(&chain, &other);
+    assert!(said.contains(&other) && said.contains("not that of the certificate"), "{said}");
+    let usual = ["relay", "--relay-ip", "127.0.0.1", "--user", "a:b"];
+    for half in [["--tls-key", &*key], ["--tls-certificate", &*chain], ["--tls-listen", "127.0.0.1:0"]] {
+        common::towline(usual.iter().chain(&half).copied()).fails_with(2);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod certificate;
 mod server;
 mod server_link;
 mod shared;
@@ -9,6 +10,7 @@ mod task;
 
 use std::io;
 
+pub use certificate::{CertificateError, server_tls};
 pub use server::{RelayServer, ServerOptions};
 pub use server_link::{Roots, Tls};
 pub use shared::Ended;

@@ -41,7 +41,7 @@ pub struct ServerOptions {
     pub config: ServerConfig,
     /// Where UDP and TCP are listened to. Port 0 takes a free one, the same for both.
     pub listen: Vec<SocketAddr>,
-    /// Where TLS is listened to, and with which certificate.
+    /// Where TLS is listened to, and with which certificate ([`server_tls`](crate::server_tls)).
     pub tls: Option<(Vec<SocketAddr>, Arc<rustls::ServerConfig>)>,
     /// The address of this host from which IPv4 is relayed, if it is.
     pub relay_v4: Option<Ipv4Addr>,

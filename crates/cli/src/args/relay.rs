@@ -1,14 +1,25 @@
 //! Arguments of `towline relay`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  towline relay --user ann:secret --relay-ip 203.0.113.5\n  \
-                        towline relay --secret KEY --relay-ip 192.168.1.5 --external-ip 203.0.113.5")]
+                        towline relay --secret KEY --relay-ip 192.168.1.5 --external-ip 203.0.113.5\n  \
+                        towline relay --secret KEY --relay-ip 203.0.113.5 --tls-certificate fullchain.pem --tls-key privkey.pem")]
 pub(crate) struct Relay {
     /// Address to listen to, for UDP and TCP; may be repeated. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:3478")]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Certificate of this host for TLS, in PEM, and those that lead to whom clients trust.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM and without a password.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Address to listen to for TLS; may be repeated.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:5349", requires = "tls_certificate")]
+    pub(crate) tls_listen: Vec<SocketAddr>,
     /// A user and the password; may be repeated.
     #[arg(long, value_name = "NAME:PASSWORD", value_parser = user)]
     pub(crate) user: Vec<(String, String)>,

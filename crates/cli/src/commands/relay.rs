@@ -1,24 +1,29 @@
 //! `towline relay`: a TURN server for one's own use.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use towline_net::Os;
+use towline_net::{Net as _, Os};
 use towline_turn_tokio::proto::{PeerPolicy, ServerConfig, ServerEvent, Users};
-use towline_turn_tokio::{RelayServer, ServerOptions};
+use towline_turn_tokio::{RelayServer, ServerOptions, server_tls};
 
 use crate::args::Relay;
 use crate::event::{Event, RelayEvent};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::key_files::{MAX_KEY, read, wrong};
 use crate::output::Output;
+
+/// Longest file with a certificate chain that is read, in bytes.
+const MAX_CHAIN: u64 = 256 * 1024;
 
 pub(crate) async fn run(args: Relay, output: &Output, interrupt: Interrupt) -> Result<(), Failure> {
     let options = options(args)?;
     let mut server = RelayServer::start(Arc::new(Os), options)
         .map_err(|error| Failure::Local(format!("cannot listen: {error}")))?;
-    let addresses = server.addresses().iter().map(ToString::to_string).collect();
-    output.say(&Event::Relay(RelayEvent::Ready { addresses }));
+    let texts = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect();
+    let (addresses, tls_addresses) = (texts(server.addresses()), texts(server.tls_addresses()));
+    output.say(&Event::Relay(RelayEvent::Ready { addresses, tls_addresses }));
     loop {
         let event = tokio::select! {
             biased;
@@ -60,6 +65,15 @@ fn options(args: Relay) -> Result<ServerOptions, Failure> {
             "--external-ip goes with an IPv4 address at --relay-ip, and is no wildcard".to_owned(),
         ));
     }
+    let tls = match (&args.tls_certificate, &args.tls_key) {
+        (Some(chain), Some(key)) => {
+            let (shown, proof) = (read(chain, MAX_CHAIN)?, read(key, MAX_KEY)?);
+            let tls = server_tls(&shown, &proof, Os.unix_time());
+            let tls = tls.map_err(|error| wrong(if error.is_of_key() { key } else { chain }, &error))?;
+            Some((args.tls_listen, tls))
+        }
+        _ => None,
+    };
     let config = ServerConfig {
         realm: args.realm,
         users: Users { fixed: args.user.into_iter().collect(), secret: args.secret.map(String::into_bytes) },
@@ -69,12 +83,5 @@ fn options(args: Relay) -> Result<ServerOptions, Failure> {
         bytes_per_second: args.rate_per_user.saturating_mul(1_000_000 / 8),
         ..ServerConfig::default()
     };
-    Ok(ServerOptions {
-        config,
-        listen: args.listen,
-        tls: None,
-        relay_v4,
-        relay_v6,
-        external_v4: args.external_ip,
-    })
+    Ok(ServerOptions { config, listen: args.listen, tls, relay_v4, relay_v6, external_v4: args.external_ip })
 }

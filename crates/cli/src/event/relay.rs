@@ -9,9 +9,9 @@ use crate::text::printable;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event")]
 pub(crate) enum RelayEvent {
-    /// It listens, for UDP and TCP.
+    /// It listens, for UDP and TCP, and for TLS.
     #[serde(rename = "relay_ready")]
-    Ready { addresses: Vec<String> },
+    Ready { addresses: Vec<String>, tls_addresses: Vec<String> },
     /// A user has an allocation.
     #[serde(rename = "relay_allocated")]
     Allocated { user: String, client: String, relayed: Vec<String> },
@@ -24,7 +24,11 @@ impl RelayEvent {
     /// The line for people.
     pub(super) fn text(&self) -> (Weight, String) {
         match self {
-            Self::Ready { addresses } => (Weight::Result, format!("Relay on {}", addresses.join(" and "))),
+            Self::Ready { addresses, tls_addresses } => {
+                let tls = tls_addresses.iter().map(|address| format!("{address} on TLS"));
+                let all: Vec<String> = addresses.iter().cloned().chain(tls).collect();
+                (Weight::Result, format!("Relay on {}", all.join(" and ")))
+            }
             Self::Allocated { user, client, relayed } => (
                 Weight::Notice,
                 format!("{} at {client} is relayed at {}", printable(user), relayed.join(" and ")),
