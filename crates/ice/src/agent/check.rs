@@ -107,7 +107,7 @@ impl Agent {
         };
         // Questions that nobody answered in time.
         self.checks.retain(|_, c| c.pair != id || c.has_timer() || c.due > now);
-        self.checks.insert(transaction, check);
+        self.checks.insert(transaction, Box::new(check));
         if !self.pair(id).is_valid() {
             self.set_state(id, State::Checking);
         }
@@ -117,7 +117,7 @@ impl Agent {
     /// RFC 8445 section 14.3: repetitions leave the pace to new checks. Over TCP nothing is repeated.
     fn first_rto(&self) -> Duration {
         let open = |state| matches!(state, State::Waiting | State::Checking);
-        let count = self.pairs.values().filter(|p| p.link == Link::Udp && open(p.state)).count();
+        let count = self.pairs().filter(|p| p.link == Link::Udp && open(p.state)).count();
         self.config.udp_rto.max(self.config.pacing * u32::try_from(count).unwrap_or(u32::MAX))
     }
 

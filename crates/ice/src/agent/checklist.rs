@@ -48,7 +48,7 @@ impl Agent {
                     let other: &Candidate = &self.locals[other];
                     other.transport == local.transport && canonical(other.base) == canonical(local.base)
                 };
-                let known = self.pairs.values().any(|p| p.remote == r && same(p.local))
+                let known = self.pairs().any(|p| p.remote == r && same(p.local))
                     || fresh.iter().any(|&(_, ol, or, _)| or == r && same(ol));
                 if !known {
                     let priority = super::pair_priority(self.role, local.priority, remote.candidate.priority);
@@ -74,14 +74,14 @@ impl Agent {
             _ => 0,
         };
         let generation = self.remotes[remote].generation;
-        self.pairs.insert(id, Pair::new(id, generation, local, remote, link, retries));
+        self.pairs.insert(id, Box::new(Pair::new(id, generation, local, remote, link, retries)));
         id
     }
 
     /// Pairs that wait, in the order of their checks: best first of each kind, and the kinds by turns, so that a long
     /// list of one (whose connects hang, say) does not hold up the others.
     fn waiting(&self) -> Vec<PairId> {
-        let mut waiting: Vec<_> = self.pairs.values().filter(|p| p.state == State::Waiting).collect();
+        let mut waiting: Vec<_> = self.pairs().filter(|p| p.state == State::Waiting).collect();
         waiting.sort_by_key(|p| (Reverse(self.priority(p)), p.id));
         let mut turns = BTreeMap::<_, u32>::new();
         let turn = |p: &Pair, turns: &mut BTreeMap<_, u32>| {
@@ -96,7 +96,7 @@ impl Agent {
     }
 
     pub(super) fn connecting(&self) -> usize {
-        self.pairs.values().filter(|p| matches!(p.state, State::Connecting { .. })).count()
+        self.pairs().filter(|p| matches!(p.state, State::Connecting { .. })).count()
     }
 
     /// Starts what may start now.
@@ -135,7 +135,8 @@ impl Agent {
         }
         self.pair_mut(id).link = Link::Opened(Some(stream));
         self.set_state(id, State::Connecting { deadline: now + self.config.connect_timeout });
-        self.streams.insert(stream, Stream { local, remote, state: StreamState::Connecting { pair: id } });
+        let state = StreamState::Connecting { pair: id };
+        self.streams.insert(stream, Box::new(Stream { local, remote, state }));
         self.actions.push_back(Action::Connect { stream, local, remote });
     }
 
@@ -148,8 +149,8 @@ impl Agent {
     /// With simultaneous open: the peer's connection came in before ours went out, so ours cannot be made.
     fn is_met(&self, pair: &Pair) -> bool {
         let (local, remote) = self.addresses(pair);
-        let same = |s: &Stream| s.local.port() == local.port() && canonical(s.remote) == canonical(remote);
-        self.is_simultaneous(pair) && self.streams.values().any(same)
+        let mut ends = self.streams.values().map(|s| (s.local.port(), canonical(s.remote)));
+        self.is_simultaneous(pair) && ends.any(|met| met == (local.port(), canonical(remote)))
     }
 
     pub(super) fn new_stream(&mut self) -> StreamId {

@@ -52,7 +52,7 @@ impl Agent {
             return self.handle_stun(now, arrival, packet);
         }
         // After a restart two pairs may have one path; the newest that works counts.
-        let pairs = self.pairs.values().filter(|p| self.is_path_of(arrival, p.id));
+        let pairs = self.pairs().filter(|p| self.is_path_of(arrival, p.id));
         let pair = pairs.max_by_key(|p| (p.is_valid(), p.id)).map(|p| p.id);
         self.data(now, pair.ok_or(DropReason::Unauthenticated)?, packet.len())
     }

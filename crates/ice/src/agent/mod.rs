@@ -94,12 +94,13 @@ pub struct Agent {
     local_complete: bool,
     locals: Vec<Candidate>,
     remotes: Vec<Remote>,
-    pairs: BTreeMap<PairId, Pair>,
+    // Boxed, as the others below: a map has room for eleven from the first, and an agent may live for weeks with two.
+    pairs: BTreeMap<PairId, Box<Pair>>,
     next_pair: u32,
     // Counts nominating checks of the peer, so that the latest can be told.
     nominations: u64,
-    streams: BTreeMap<StreamId, Stream>,
-    checks: BTreeMap<TransactionId, Check>,
+    streams: BTreeMap<StreamId, Box<Stream>>,
+    checks: BTreeMap<TransactionId, Box<Check>>,
     pacer: Pacer,
     targets: Targets,
     shared: Option<SharedTargets>,
@@ -335,7 +336,7 @@ impl Agent {
     fn is_in_use(&self, remote: usize) -> bool {
         let selected = |id| matches!(&self.phase, Phase::Selected(s) if s.pair == id);
         let lives = |p: &Pair| !matches!(p.state, State::Failed(_)) || p.again.is_some() || selected(p.id);
-        self.pairs.values().any(|p| p.remote == remote && lives(p))
+        self.pairs().any(|p| p.remote == remote && lives(p))
     }
 
     /// The next thing to do, until `None`.
@@ -346,6 +347,11 @@ impl Agent {
     /// The next thing to know, until `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Whether there is neither anything to do nor to know.
+    pub fn is_drained(&self) -> bool {
+        self.actions.is_empty() && self.events.is_empty()
     }
 
     /// The role now: a role conflict may have changed it.
@@ -398,9 +404,13 @@ impl Agent {
                 mapped: pair.mapped,
             }
         };
-        let mut reports: Vec<_> = self.pairs.values().map(report).collect();
+        let mut reports: Vec<_> = self.pairs().map(report).collect();
         reports.sort_by_key(|r| (Reverse(r.priority), r.id));
         reports
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.values().map(|pair| &**pair)
     }
 
     fn pair(&self, id: PairId) -> &Pair {

@@ -90,12 +90,12 @@ impl Agent {
 
     fn best(&self, fits: impl Fn(&Pair) -> bool) -> Option<&Pair> {
         // Of equals the oldest.
-        self.pairs.values().filter(|p| fits(p)).max_by_key(|p| (self.rank(p), Reverse(p.id)))
+        self.pairs().filter(|p| fits(p)).max_by_key(|p| (self.rank(p), Reverse(p.id)))
     }
 
     fn better_is_open(&self, best: &Pair) -> bool {
         let rank = self.rank(best);
-        self.pairs.values().any(|p| p.is_unfinished() && self.rank(p) > rank)
+        self.pairs().any(|p| p.is_unfinished() && self.rank(p) > rank)
     }
 
     /// Controlling: the best valid pair, once no better one is open or the delay is over.
@@ -131,7 +131,7 @@ impl Agent {
     fn follow_upgrade(&mut self, now: Instant) {
         let Phase::Selected(Selected { pair, .. }) = self.phase else { return };
         let since = self.pair(pair).nominated_as;
-        let latest = self.pairs.values().filter(|p| p.is_valid() && p.nominated_as > since);
+        let latest = self.pairs().filter(|p| p.is_valid() && p.nominated_as > since);
         if let Some(id) = latest.max_by_key(|p| p.nominated_as).map(|p| p.id) {
             self.select(now, id);
         }
@@ -143,7 +143,7 @@ impl Agent {
         if self.pair(pair).is_valid() {
             return;
         }
-        let valid = self.pairs.values().filter(|p| p.is_valid());
+        let valid = self.pairs().filter(|p| p.is_valid());
         let next = valid.max_by_key(|p| (p.nominated_as, self.rank(p), Reverse(p.id))).map(|p| p.id);
         match next {
             Some(id) => {
@@ -235,8 +235,7 @@ impl Agent {
 
     fn close_others(&mut self, now: Instant, id: PairId) {
         let others: Vec<_> = self
-            .pairs
-            .values()
+            .pairs()
             .filter(|p| p.id != id && (p.is_unfinished() || (p.is_valid() && p.link != Link::Udp)))
             .map(|p| p.id)
             .collect();
@@ -259,12 +258,12 @@ impl Agent {
         if self.connected && self.config.paths == Paths::Many {
             return;
         }
-        let valid = self.pairs.values().any(Pair::is_valid);
+        let valid = self.pairs().any(Pair::is_valid);
         if valid && self.config.paths == Paths::Many {
             // Each valid pair is in use already; which one is preferred can wait.
             return self.set_patience(None);
         }
-        let open = self.pairs.values().any(Pair::is_unfinished);
+        let open = self.pairs().any(Pair::is_unfinished);
         let more_to_come = !(valid || self.remote_complete && self.local_complete);
         if open || nominee.is_some() || more_to_come {
             self.set_patience(None);
@@ -323,7 +322,7 @@ impl Agent {
 
     /// Pairs whose connect or retry time has come.
     pub(super) fn pairs_due(&mut self, now: Instant) {
-        let states: Vec<_> = self.pairs.values().map(|p| (p.id, p.state)).collect();
+        let states: Vec<_> = self.pairs().map(|p| (p.id, p.state)).collect();
         for (id, state) in states {
             match state {
                 State::Connecting { deadline } if deadline <= now => {

@@ -147,7 +147,7 @@ impl Agent {
     /// The pair a check came on, made now if need be; `None` when the limits forbid another.
     fn pair_of(&mut self, arrival: Arrival, generation: u32, priority: u32) -> Option<PairId> {
         let same = |p: &&Pair| p.generation == generation && self.is_path_of(arrival, p.id);
-        if let Some(pair) = self.pairs.values().find(same) {
+        if let Some(pair) = self.pairs().find(same) {
             return Some(pair.id);
         }
         if self.pairs.len() >= self.config.max_pairs {

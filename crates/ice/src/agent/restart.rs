@@ -113,7 +113,7 @@ impl Agent {
 
     /// Ends all pairs of a generation and forgets them, with the candidates of the peer they came from.
     fn retire(&mut self, now: Instant, number: u32) {
-        let pairs: Vec<_> = self.pairs.values().filter(|p| p.generation == number).map(|p| p.id).collect();
+        let pairs: Vec<_> = self.pairs().filter(|p| p.generation == number).map(|p| p.id).collect();
         self.remove_pairs(now, &pairs, PairError::Superseded);
         // Whatever is left refers to the others by index.
         let mut kept = Vec::new();
@@ -165,7 +165,7 @@ impl Agent {
 
     fn remove_locals(&mut self, now: Instant, gone: impl Fn(&crate::Candidate) -> bool) -> usize {
         let affected = |local: usize| gone(&self.locals[local]);
-        let pairs: Vec<_> = self.pairs.values().filter(|p| affected(p.local)).map(|p| p.id).collect();
+        let pairs: Vec<_> = self.pairs().filter(|p| affected(p.local)).map(|p| p.id).collect();
         let strangers = |state| matches!(state, StreamState::Accepted { local, .. } if affected(local));
         let streams: Vec<_> =
             self.streams.iter().filter(|(_, s)| strangers(s.state)).map(|(id, _)| *id).collect();

@@ -57,7 +57,7 @@ impl Agent {
         let stream = self.new_stream();
         let deadline = now + self.config.unauthenticated_timeout;
         let state = StreamState::Accepted { local: candidate, deadline, bytes: 0 };
-        self.streams.insert(stream, Stream { local, remote, state });
+        self.streams.insert(stream, Box::new(Stream { local, remote, state }));
         Ok(stream)
     }
 
@@ -91,10 +91,8 @@ impl Agent {
         {
             return Err(Refused::TooManyUnauthenticated);
         }
-        let accepted = self
-            .pairs
-            .values()
-            .filter(|p| matches!(p.link, Link::Accepted(s) if self.streams.contains_key(&s)));
+        let accepted =
+            self.pairs().filter(|p| matches!(p.link, Link::Accepted(s) if self.streams.contains_key(&s)));
         if accepted.count() >= self.config.max_accepted {
             return Err(Refused::TooMany);
         }

@@ -18,7 +18,7 @@ impl Agent {
             Phase::Gathering => streams.min(),
             Phase::Selected(_) if !self.is_looking() => self.next_upkeep(),
             Phase::Checking(_) | Phase::Selected(_) => {
-                let pairs = self.pairs.values().filter_map(|p| match p.state {
+                let pairs = self.pairs().filter_map(|p| match p.state {
                     State::Connecting { deadline } => Some(deadline),
                     State::Retrying { at } => Some(at),
                     _ => None,
@@ -49,15 +49,15 @@ impl Agent {
     /// A valid pair waits for a better one.
     fn awaits_better(&self) -> bool {
         self.role == Role::Controlling
-            && self.pairs.values().any(Pair::is_valid)
-            && !self.pairs.values().any(|p| self.is_nominee(p.id))
+            && self.pairs().any(Pair::is_valid)
+            && !self.pairs().any(|p| self.is_nominee(p.id))
     }
 
     /// When the pacer lets the next waiting pair start.
     fn next_start(&self) -> Option<Instant> {
         let may_connect = self.connecting() < self.config.max_connecting;
         let startable = |p: &Pair| p.state == State::Waiting && (may_connect || p.link != Link::Opened(None));
-        self.pairs.values().any(startable).then(|| self.pacer.next()).flatten()
+        self.pairs().any(startable).then(|| self.pacer.next()).flatten()
     }
 
     /// Does what is due; too early is harmless.

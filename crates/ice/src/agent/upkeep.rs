@@ -34,18 +34,18 @@ impl Agent {
     }
 
     pub(super) fn next_upkeep(&self) -> Option<Instant> {
-        self.pairs.values().filter_map(|p| Some(p.upkeep?.due())).min()
+        self.pairs().filter_map(|p| Some(p.upkeep?.due())).min()
     }
 
     /// When the next failed pair is tried again: once there is a path, or was one. The first attempt ends when every pair has
     /// had its turn.
     pub(super) fn next_recheck(&self) -> Option<Instant> {
-        let tries = self.connected || self.pairs.values().any(Pair::is_valid);
-        tries.then(|| self.pairs.values().filter_map(|p| p.again).min()).flatten()
+        let tries = self.connected || self.pairs().any(Pair::is_valid);
+        tries.then(|| self.pairs().filter_map(|p| p.again).min()).flatten()
     }
 
     pub(super) fn upkeep_due(&mut self, now: Instant) {
-        let due: Vec<_> = self.pairs.values().filter_map(|p| Some((p.id, p.upkeep?))).collect();
+        let due: Vec<_> = self.pairs().filter_map(|p| Some((p.id, p.upkeep?))).collect();
         for (id, upkeep) in due.into_iter().filter(|(_, upkeep)| upkeep.due() <= now) {
             match upkeep {
                 Upkeep::KeepAlive { .. } => {
@@ -114,7 +114,7 @@ impl Agent {
             return;
         }
         let due: Vec<_> =
-            self.pairs.values().filter(|p| p.again.is_some_and(|at| at <= now)).map(|p| p.id).collect();
+            self.pairs().filter(|p| p.again.is_some_and(|at| at <= now)).map(|p| p.id).collect();
         for id in due {
             self.pair_mut(id).again = None;
             self.set_state(id, State::Waiting);
