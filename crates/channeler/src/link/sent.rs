@@ -35,7 +35,7 @@ pub(super) struct SentRing {
 }
 
 /// Slots that an idle link needs now and then.
-const LEAST: usize = 16;
+const LEAST: usize = 4;
 
 /// Which of the two bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
