@@ -184,7 +184,7 @@ impl Attempt {
         self.reach(ConnectionState::Path);
         let (mut secured, path) = match keys {
             Some((passport, key)) => {
-                self.connect_by_transport(gathered, remote, passport, key, later).await?
+                self.connect_by_transport(gathered, remote, passport, key, &known, later).await?
             }
             None => self.connect_by_tls(gathered, remote).await?,
         };
@@ -210,6 +210,7 @@ impl Attempt {
         remote: Description,
         passport: Passport,
         StaticKey(peer): StaticKey,
+        known: &Known,
         later: Later,
     ) -> Result<(Secured, PathInfo), ConnectError> {
         let ctx = Arc::clone(&self.ctx);
@@ -225,6 +226,7 @@ impl Attempt {
             credentials: passport.credentials,
             peer,
             device: self.device,
+            known: known.chain.clone(),
             transport: config.transport(),
             bounds: config.bounds(),
             unix_time: i64::try_from(net.unix_time().as_secs()).unwrap_or(i64::MAX),

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use towline_channeler::{
     Certified, CertifiedPeers, Connection, ConnectionError, Ecn, Endpoint, EndpointConfig, EndpointLimits,
-    Event, Handled, Peer, Refused, Route, StaticKey,
+    Event, Handled, Peer, PeerIdentity, Refused, Route, StaticKey, Trust,
 };
 use towline_ice::Role;
-use towline_identity::DeviceId;
+use towline_identity::{Chain, DeviceId};
 
 use super::wires::{First, Wires};
 use super::{Bounds, Bundle};
@@ -31,6 +31,8 @@ pub(crate) struct Introduction {
     /// The peer's static key, as its device told it in signalling.
     pub(crate) peer: [u8; 32],
     pub(crate) device: DeviceId,
+    /// The peer's certificates as they are known so far.
+    pub(crate) known: Chain,
     pub(crate) transport: towline_channeler::Config,
     pub(crate) bounds: Bounds,
     /// Seconds since 1970.
@@ -82,6 +84,24 @@ pub(crate) async fn shake(
     Ok(secured)
 }
 
+/// Admits a device, and has its certificates in common with whoever knows them already: they are larger than all else that a
+/// connection keeps of its peer.
+#[derive(Debug)]
+struct Acquainted {
+    peers: CertifiedPeers,
+    known: Chain,
+}
+
+impl Trust for Acquainted {
+    fn admit(&self, static_key: &[u8; 32], payload: &[u8], unix_time: i64) -> Result<PeerIdentity, Refused> {
+        let mut peer = self.peers.admit(static_key, payload, unix_time)?;
+        if peer.chain.as_ref() == Some(&self.known) {
+            peer.chain = Some(self.known.clone());
+        }
+        Ok(peer)
+    }
+}
+
 /// What protects every connection of this transport: the suite is ours to choose, and is always the default.
 const SECURITY: &str = "channeler 1, X25519 + ML-KEM-768, AES-256-GCM";
 
@@ -100,15 +120,17 @@ struct Shaking {
 
 impl Shaking {
     fn new(wires: Box<Wires>, first: &First, introduction: Introduction) -> Result<Self, ConnectError> {
-        let Introduction { key, credentials, peer, device, transport, unix_time, seed, .. } = introduction;
+        let Introduction { key, credentials, peer, device, known, transport, unix_time, seed, .. } =
+            introduction;
         let now = towline_net::now();
         // Dates are not looked at, as with TLS: a device is known by its key, and clocks are often wrong.
-        let trust =
+        let peers =
             CertifiedPeers::new(
                 move |chain, _| {
                     if chain.device_id() == device { Ok(()) } else { Err(Refused::WrongDevice) }
                 },
             );
+        let trust = Acquainted { peers, known };
         let config = EndpointConfig {
             config: Arc::new(transport),
             limits: EndpointLimits { connections: 1, half_open: 1, ..EndpointLimits::default() },
