@@ -66,7 +66,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Channels {
     setting: Setting,
-    entries: BTreeMap<ChannelId, Entry>,
+    /// Boxed, as a map has room for eleven from the first.
+    entries: BTreeMap<ChannelId, Box<Entry>>,
     /// Requests of ours by age, for their time limit.
     asking: VecDeque<(Instant, ChannelId)>,
     /// Bytes handed over to be sent, and received, over all channels there ever were.
@@ -118,7 +119,7 @@ impl Channels {
         });
         self.entries.insert(
             id,
-            Entry {
+            Box::new(Entry {
                 phase: Phase::Offered,
                 flow,
                 deliver: Some(deliver),
@@ -127,7 +128,7 @@ impl Channels {
                 undelivered: false,
                 ended: false,
                 gone: false,
-            },
+            }),
         );
         (card, received)
     }
@@ -347,7 +348,7 @@ impl Channels {
     /// Ends a channel from outside: both directions find `error`.
     fn abort(&mut self, id: ChannelId, error: ChannelError) {
         if let Some(entry) = self.entries.remove(&id) {
-            end(entry, error);
+            end(*entry, error);
         }
     }
 
@@ -460,7 +461,7 @@ impl Channels {
                 entry.flow.end_writing(ChannelError::Connection(reason.clone()));
                 entry.deliver = None;
             } else {
-                end(entry, ChannelError::Connection(reason.clone()));
+                end(*entry, ChannelError::Connection(reason.clone()));
             }
         }
     }
@@ -470,7 +471,7 @@ impl Channels {
 impl Drop for Channels {
     fn drop(&mut self) {
         for (_, entry) in std::mem::take(&mut self.entries) {
-            end(entry, ChannelError::Connection(CloseReason::Here));
+            end(*entry, ChannelError::Connection(CloseReason::Here));
         }
     }
 }

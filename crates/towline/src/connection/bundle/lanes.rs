@@ -63,7 +63,8 @@ pub(super) enum End {
 /// All channels of a connection but that of control.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    all: BTreeMap<u32, Lane>,
+    /// Boxed, as a map has room for eleven from the first.
+    all: BTreeMap<u32, Box<Lane>>,
     /// Requests of the peer that wait for a decision.
     pub(super) undecided: usize,
     /// Requests of ours that wait for one.
@@ -79,7 +80,7 @@ impl Lanes {
         self.asked += usize::from(opened_here);
         self.undecided += usize::from(!opened_here);
         self.theirs += usize::from(!opened_here);
-        let lane = Lane {
+        let lane = Box::new(Lane {
             id,
             name,
             opened_here,
@@ -92,16 +93,16 @@ impl Lanes {
             stopped: false,
             text: None,
             waiting: None,
-        };
+        });
         self.all.insert(number(id), lane);
     }
 
     pub(super) fn get(&mut self, id: ChannelId) -> Option<&mut Lane> {
-        self.all.get_mut(&number(id))
+        self.all.get_mut(&number(id)).map(|lane| &mut **lane)
     }
 
     pub(super) fn look(&self, id: ChannelId) -> Option<&Lane> {
-        self.all.get(&number(id))
+        self.all.get(&number(id)).map(|lane| &**lane)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -123,7 +124,7 @@ impl Lanes {
         let lane = self.all.remove(&number(id))?;
         self.theirs -= usize::from(!lane.opened_here);
         self.waiting -= usize::from(lane.waiting.is_some());
-        Some(lane)
+        Some(*lane)
     }
 
     /// The peer ended a channel. Returns the reason, if all of it is here.
@@ -159,14 +160,14 @@ impl Lanes {
     }
 
     pub(super) fn list(&self) -> Vec<ChannelInfo> {
-        let info = |(&id, lane): (&u32, &Lane)| ChannelInfo {
+        let all = self.all.iter().map(|(&id, lane)| ChannelInfo {
             id,
             name: lane.name.as_ref().to_owned(),
             opened_here: lane.opened_here,
             sent: lane.sent,
             received: lane.received,
-        };
-        self.all.iter().map(info).collect()
+        });
+        all.collect()
     }
 }
 
