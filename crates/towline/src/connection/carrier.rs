@@ -288,9 +288,19 @@ impl Carrier {
         either!(self, it => it.poll_event(now))
     }
 
-    /// Reads once, if there is room for what comes. True if anything came; an error is the end.
+    /// Reads, if there is room for what comes. True if there may be more to do without being woken for it; an error is the end.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         either!(self, it => it.poll_receive(cx, now))
+    }
+
+    /// Whether [`poll_receive`](Self::poll_receive) has something to do again after events were handled, and something was written
+    /// or not.
+    pub(crate) fn is_unsettled(&self, wrote: bool) -> bool {
+        match self {
+            // There may be room for what comes.
+            Self::Session(_) => wrote,
+            Self::Bundle(bundle) => bundle.is_unsettled(),
+        }
     }
 
     /// Prepares what is to be written next. More than a portion is only prepared when all before it is written, so that

@@ -102,44 +102,45 @@ impl Task {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
             let now = towline_net::now();
-            let mut moved = self.poll_commands(cx, now);
+            let mut again = self.poll_commands(cx, now);
             if self.sweep.poll(cx.waker()) {
                 self.sweep(now);
-                moved = true;
             }
             match self.poll_receive(cx, now) {
-                Ok(progress) => moved |= progress,
+                Ok(more) => again |= more,
                 Err(reason) => return Poll::Ready(reason),
             }
-            moved |= self.poll_timers(cx, now);
             if let Err(reason) = self.handle_events(now) {
                 return Poll::Ready(reason);
             }
             match self.poll_send(cx, now) {
-                Ok(progress) => moved |= progress,
+                Ok(wrote) => again |= !self.is_flushing() && self.carrier.is_unsettled(wrote),
                 Err(reason) => return Poll::Ready(reason),
             }
             match self.ended(now) {
                 Ended::No => {}
-                Ended::Moved => moved = true,
+                Ended::Moved => again = true,
                 Ended::Yes(reason) => return Poll::Ready(reason),
             }
-            if !moved {
+            // Behind all that sets timers.
+            again |= self.poll_timers(cx, now);
+            if !again {
                 return Poll::Pending;
             }
         }
     }
 
+    /// True if there may be more.
     fn poll_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for count in 0..COMMANDS_PER_ROUND {
+        for _ in 0..COMMANDS_PER_ROUND {
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.handle_command(command, now),
                 // The channels hold a sender as well, so this is the node going down.
                 Poll::Ready(None) => {
                     self.begin_close(Reason::from(towline_mux::Code::GoingAway), CloseReason::Here, now);
-                    return count > 0;
+                    return false;
                 }
-                Poll::Pending => return count > 0,
+                Poll::Pending => return false,
             }
         }
         true
@@ -207,18 +208,23 @@ impl Task {
         }
     }
 
+    /// Nothing is read any more.
+    fn is_flushing(&self) -> bool {
+        matches!(self.ending, Ending::Flushing { .. })
+    }
+
     /// Without a farewell to the channels: the peer gets nothing more than the end.
     fn dismiss(&mut self, reason: CloseReason, now: Instant) {
-        if !matches!(self.ending, Ending::Flushing { .. }) {
+        if !self.is_flushing() {
             self.counters.leaving.store(true, Ordering::Release);
             self.carrier.close(now, &Reason::new(towline_mux::Code::Declined, "not admitted any more"));
             self.ending = Ending::Flushing { reason, deadline: now + self.close_timeout };
         }
     }
 
-    /// Reads once, if there is room for what comes.
+    /// Reads, if there is room for what comes. True if there may be more to do.
     fn poll_receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
-        if matches!(self.ending, Ending::Flushing { .. }) {
+        if self.is_flushing() {
             return Ok(false);
         }
         let end = match self.carrier.poll_receive(cx, now) {
@@ -233,6 +239,7 @@ impl Task {
         })
     }
 
+    /// Does what is due, or waits for the next that will be. True if there was anything.
     fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let deadline = match &self.ending {
             Ending::Draining { deadline, .. } | Ending::Flushing { deadline, .. } => Some(*deadline),
@@ -282,7 +289,7 @@ impl Task {
         Ok(any)
     }
 
-    /// Writes what there is to write, portion by portion.
+    /// Writes what there is to write, portion by portion. True if anything was written.
     fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         let mut moved = false;
         loop {

@@ -20,7 +20,7 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(400);
 #[derive(Debug, Default)]
 pub(super) struct Links {
     /// Something changed that matters for what links are for.
-    changed: bool,
+    pub(super) changed: bool,
     /// A path should become a link, and the peer has not given out an id for it yet.
     waiting: bool,
     /// None of them works at the moment.

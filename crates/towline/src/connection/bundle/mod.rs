@@ -477,14 +477,19 @@ impl Bundle {
 
     // ---- the wires
 
+    /// What came with events is for [`poll_receive`](Self::poll_receive) to look into.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.links.changed || self.fault.is_some() || self.wires.has_more()
+    }
+
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         if let Some(fault) = self.fault.take() {
             self.inner.close(now, towline_channeler::Code::VIOLATION, &fault.to_string());
             return Err(fault);
         }
-        let moved = self.wires.poll_receive(cx, now, &mut self.inner);
+        let received = self.wires.poll_receive(cx, now, &mut self.inner);
         self.tend_links(now);
-        let moved = moved | self.tend_moves(now);
+        let moved = self.tend_moves(now);
         if self.wires.take_heard() {
             (self.heard, self.asked) = (now, false);
             self.came = self.came.saturating_add(1);
@@ -495,11 +500,14 @@ impl Bundle {
         // What came before is still to be heard. Streams tell of their end, and a dial can begin at once; whether datagrams
         // still arrive is for the transport to find out.
         match self.wires.failure() {
-            Some(failure) if !moved && !self.moves.is_adrift() && self.wires.paths().next().is_none() => {
-                Err(failure)
-            }
-            _ => Ok(moved),
+            Some(failure) if !received && !moved && self.is_lost() => Err(failure),
+            _ => Ok(moved || self.wires.has_more()),
         }
+    }
+
+    /// No path works, and none is looked for.
+    fn is_lost(&self) -> bool {
+        !self.moves.is_adrift() && self.wires.paths().next().is_none()
     }
 
     pub(super) fn fill(&mut self, cx: &mut Context<'_>, now: Instant) -> Filled {

@@ -1,5 +1,6 @@
 //! A TCP connection that is a path, or becomes one: packets of the transport in frames (RFC 4571), with STUN between them.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,23 @@ use crate::connection::buffers::{READ_MAX, READ_MIN};
 
 /// Bytes of a frame's header.
 const HEADER: usize = 2;
+
+thread_local! {
+    /// Buffers for whoever of a thread reads or writes next: a stream has one only as long as there is something in it.
+    static INPUT: Cell<BytesMut> = Cell::default();
+    static OUTPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// An empty buffer for frames. Comes back by [`Stream::push`], or by [`give_back`].
+pub(super) fn buffer() -> Vec<u8> {
+    OUTPUT.take()
+}
+
+/// Keeps the memory of a buffer that nobody needs any more.
+pub(super) fn give_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    OUTPUT.set(buffer);
+}
 
 type Connecting = BoxFuture<'static, io::Result<Box<dyn TcpStream>>>;
 
@@ -36,10 +54,8 @@ pub(super) struct Stream {
     written: usize,
     /// Why nothing more can be written; what was received before is still read.
     broken: Option<io::ErrorKind>,
-    /// Bytes read and written since it was last looked at.
+    /// Bytes read since it was last looked at.
     moved: usize,
-    /// Nothing much moved between the last two looks: there is no buffer while nothing comes.
-    idle: bool,
 }
 
 impl std::fmt::Debug for Stream {
@@ -74,7 +90,6 @@ impl Stream {
             written: 0,
             broken: None,
             moved: 0,
-            idle: false,
         }
     }
 
@@ -104,14 +119,12 @@ impl Stream {
         self.output.len() - self.written
     }
 
-    /// Queues whole frames. A buffer that is worth it is taken over in exchange for an empty one.
+    /// Queues whole frames. If nothing waits, their buffer is taken over, and an empty one left.
     pub(super) fn push(&mut self, frames: &mut Vec<u8>) {
         if self.broken.is_some() {
             return;
         }
         if self.unsent() == 0 {
-            self.output.clear();
-            self.written = 0;
             std::mem::swap(&mut self.output, frames);
         } else {
             self.output.extend_from_slice(frames);
@@ -123,29 +136,32 @@ impl Stream {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
         while self.output.len() > self.written {
             match ready!(Pin::new(&mut **io).poll_write(cx, &self.output[self.written..])) {
-                Ok(written @ 1..) => {
-                    self.written += written;
-                    self.moved += written;
-                }
+                Ok(written @ 1..) => self.written += written,
                 failed => {
                     self.broken =
                         Some(failed.map_or_else(|error| error.kind(), |_| io::ErrorKind::WriteZero));
-                    self.output = Vec::new();
-                    self.written = 0;
+                    self.written = self.output.len();
                 }
             }
+        }
+        if self.written > 0 {
+            self.written = 0;
+            give_back(std::mem::take(&mut self.output));
         }
         Poll::Ready(())
     }
 
-    /// Reads once. Ready with `None` at the end of the stream. A system tells an error once: the end behind a failed write is
-    /// that failure.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<()>>> {
+    /// Reads once. Ready with whether there may be much more, or with `None` at the end of the stream. A system tells an error
+    /// once: the end behind a failed write is that failure.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<bool>>> {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
+        if self.input.capacity() == 0 {
+            self.input = INPUT.take();
+        }
         self.input.reserve(self.read_size);
         let Poll::Ready(read) = poll_read_buf(Pin::new(&mut **io), cx, &mut self.input) else {
-            if self.idle && self.input.is_empty() {
-                self.input = BytesMut::new();
+            if self.input.is_empty() {
+                INPUT.set(std::mem::take(&mut self.input));
             }
             return Poll::Pending;
         };
@@ -154,10 +170,11 @@ impl Stream {
             return Poll::Ready(Err(failure.into()));
         }
         self.moved += read;
-        if read >= self.read_size {
+        let full = read >= self.read_size;
+        if full {
             self.read_size = (self.read_size * 4).min(READ_MAX);
         }
-        Poll::Ready(Ok((read > 0).then_some(())))
+        Poll::Ready(Ok((read > 0).then_some(full)))
     }
 
     /// The payload of the first frame, if it is whole; [`advance`](Self::advance) takes it off. An error if it is longer
@@ -185,17 +202,12 @@ impl Stream {
         }
     }
 
-    /// Gives back the memory of buffers if less than `idle` bytes moved since the last call.
+    /// If less than `idle` bytes came since the last call, small reads do, and what there is of a frame needs no more memory than
+    /// it has bytes.
     pub(super) fn look(&mut self, idle: usize) {
-        self.idle = std::mem::take(&mut self.moved) < idle;
-        if self.idle {
+        if std::mem::take(&mut self.moved) < idle {
             self.read_size = READ_MIN;
-            if self.input.is_empty() {
-                self.input = BytesMut::new();
-            }
-            if self.unsent() == 0 {
-                (self.output, self.written) = (Vec::new(), 0);
-            }
+            self.input = BytesMut::from(&self.input[..]);
         }
     }
 }

@@ -8,23 +8,25 @@ use towline_net::TcpConnect;
 
 use super::super::stream::Stream;
 use super::{News, Path, Wires};
-use crate::connection::buffers::{IDLE_BYTES, IDLE_CAPACITY};
+use crate::connection::buffers::IDLE_BYTES;
 use crate::path::PathKind;
 
 /// Bytes that may wait on a stream beyond which nothing of the agent is added: more than packets of the transport ever are.
 const MAX_UNREAD: usize = 256 * 1024;
 
 impl Wires {
-    /// Does what the agent asks for, and takes in what it found. True if there was anything.
-    pub(in crate::connection::bundle) fn act(&mut self) -> bool {
-        let mut acted = false;
+    /// Does what the agent asks for, and takes in what it found.
+    pub(in crate::connection::bundle) fn act(&mut self) {
+        if self.agent.is_drained() {
+            return;
+        }
+        self.more = true;
         while let Some(action) = self.agent.poll_action() {
-            acted = true;
             match action {
                 Action::Connect { stream, local, remote } => {
                     let options = TcpConnect { local: Some(local), ..TcpConnect::default() };
                     let connecting = Stream::connecting(self.number(), self.net.connect_tcp(remote, options));
-                    self.streams.insert(stream, connecting);
+                    self.streams.insert(stream, Box::new(connecting));
                 }
                 Action::SendFrame { stream, payload } => {
                     // Who does not read gets no answers: the agent repeats its own questions.
@@ -46,7 +48,6 @@ impl Wires {
             }
         }
         while let Some(event) = self.agent.poll_event() {
-            acted = true;
             match event {
                 Event::PairValid(valid) => self.on_valid(&valid),
                 Event::PairLost { pair, reason } => {
@@ -67,10 +68,7 @@ impl Wires {
                 other => tracing::trace!(event = ?other, "paths"),
             }
         }
-        if acted {
-            self.note(towline_net::now());
-        }
-        acted
+        self.note(towline_net::now());
     }
 
     pub(super) fn number(&mut self) -> u32 {
@@ -100,7 +98,7 @@ impl Wires {
         let path = Path { route, kind, relays: relays[0] + relays[1], generation, local, remote, priority };
         // What befell others before does not matter any more.
         self.failure = None;
-        self.paths.insert(valid.pair, path);
+        self.paths.insert(valid.pair, Box::new(path));
         self.news.push_back(News::Works);
     }
 
@@ -125,7 +123,7 @@ impl Wires {
             .min()
     }
 
-    /// Checks and keep-alives; also the moment to give back the memory of buffers that were not used since the last one.
+    /// Checks and keep-alives; also the moment to see which streams are idle.
     pub(in crate::connection::bundle) fn handle_timeout(&mut self, now: Instant) {
         self.outward.handle_timeout(now);
         if self.unseen {
@@ -137,8 +135,5 @@ impl Wires {
         self.agent.handle_timeout(now);
         self.act();
         self.streams.values_mut().for_each(|stream| stream.look(IDLE_BYTES));
-        if self.packets.capacity() > IDLE_CAPACITY {
-            self.packets = Vec::new();
-        }
     }
 }

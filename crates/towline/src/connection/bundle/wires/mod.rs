@@ -5,6 +5,7 @@ mod acting;
 mod moving;
 mod receiving;
 mod sending;
+mod timed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -14,7 +15,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use towline_channeler::{Ecn, Route, Transmit};
-use towline_ice::{Agent, Description, FailureReport, PairError, PairId, Paths, Role, StreamId};
+use towline_ice::{Description, FailureReport, PairError, PairId, Paths, Role, StreamId};
 use towline_net::{Net, TcpListener};
 
 use super::openings::Openings;
@@ -47,6 +48,7 @@ pub(super) struct Path {
 }
 
 pub(super) use moving::Change;
+use timed::Timed;
 
 /// What the agent found out.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +101,7 @@ impl Path {
 /// See the module.
 pub(crate) struct Wires {
     pub(super) net: Arc<dyn Net>,
-    pub(super) agent: Agent,
+    pub(super) agent: Timed,
     listeners: Vec<Box<dyn TcpListener>>,
     /// Where there were listeners that a restart opens again.
     closed: Vec<SocketAddr>,
@@ -108,10 +110,11 @@ pub(crate) struct Wires {
     pub(super) sockets: Sockets,
     pub(super) outward: Outward,
     pub(super) openings: Openings,
-    streams: BTreeMap<StreamId, Stream>,
+    /// Boxed, as paths: a map has room for eleven from the first.
+    streams: BTreeMap<StreamId, Box<Stream>>,
     /// The number of the next stream.
     next: u32,
-    pub(super) paths: BTreeMap<PairId, Path>,
+    pub(super) paths: BTreeMap<PairId, Box<Path>>,
     news: VecDeque<News>,
     /// What was selected first, what is now, and the failure of everything.
     selected: Option<(PairId, Role)>,
@@ -119,14 +122,14 @@ pub(crate) struct Wires {
     failed: Option<FailureReport>,
     /// Packets that came before anybody could take them.
     early: Vec<(Route, Option<Ecn>, Vec<u8>)>,
-    /// Where packets are written.
-    packets: Vec<u8>,
     /// Datagrams that there was no room for.
     held: Vec<(Transmit, Vec<u8>)>,
     /// What befell the stream that was lost last.
     failure: Option<CloseReason>,
     /// Something came from the peer since this was last asked.
     heard: bool,
+    /// See [`Wires::has_more`].
+    more: bool,
     /// Where the attempt writes down how things look.
     pub(in crate::connection::bundle) journal: Arc<Journal>,
     /// Something has happened since it was last written down.
@@ -162,7 +165,7 @@ impl Wires {
         }
         let mut wires = Box::new(Self {
             net,
-            agent,
+            agent: Timed::new(agent),
             listeners,
             closed: Vec::new(),
             generation: 0,
@@ -177,10 +180,10 @@ impl Wires {
             current: None,
             failed: None,
             early: Vec::new(),
-            packets: Vec::new(),
             held: Vec::new(),
             failure: None,
             heard: false,
+            more: false,
             journal,
             unseen: false,
             plight: None,
@@ -209,9 +212,9 @@ impl Wires {
                     return Poll::Ready(Err(NegotiationError::Failed(report)));
                 }
                 if let Some((pair, role)) = self.selected
-                    && let Some(&path) = self.paths.get(&pair)
+                    && let Some(path) = self.paths.get(&pair)
                 {
-                    return Poll::Ready(Ok(First { path, role }));
+                    return Poll::Ready(Ok(First { path: **path, role }));
                 }
                 match self.poll_timeout() {
                     Some(at) if at <= now => {
@@ -275,7 +278,7 @@ impl Wires {
     /// The path that both sides agree on now.
     pub(super) fn selected(&self) -> Option<(PairId, Path)> {
         let pair = self.current?;
-        Some((pair, *self.paths.get(&pair)?))
+        Some((pair, **self.paths.get(&pair)?))
     }
 
     /// Lets nobody connect any more, until a restart.
@@ -285,11 +288,11 @@ impl Wires {
 
     /// The paths that work, and which pair of candidates each is.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (PairId, &Path)> {
-        self.paths.iter().map(|(&pair, path)| (pair, path))
+        self.paths.iter().map(|(&pair, path)| (pair, &**path))
     }
 
     /// The paths that work.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.paths.values()
+        self.paths.values().map(|path| &**path)
     }
 }

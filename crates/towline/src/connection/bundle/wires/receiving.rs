@@ -1,14 +1,16 @@
 //! Accepting, connecting and receiving.
 
 use std::io;
+use std::ops::Bound;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use towline_channeler::{Connection, Route};
 use towline_ice::framing::{PayloadKind, classify, classify_datagram};
-use towline_ice::{Agent, Disposition, StreamId};
+use towline_ice::{Disposition, StreamId};
 
 use super::super::stream::{Connected, Stream};
+use super::timed::Timed;
 use super::{Handle, Wires};
 use crate::error::CloseReason;
 
@@ -16,34 +18,41 @@ use crate::error::CloseReason;
 const TURN: usize = 16;
 
 impl Wires {
-    /// Accepts, connects and receives. True if anything came.
+    /// Accepts, connects and receives. True if anything came; whether there may be more, [`Wires::has_more`] tells.
     pub(in crate::connection::bundle) fn poll_packets(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
         handle: Handle<'_>,
     ) -> bool {
-        let mut moved = self.look_outward(cx, now);
-        moved |= self.act();
+        self.more = false;
+        self.more |= self.look_outward(cx, now);
+        self.act();
         for (route, ecn, mut packet) in std::mem::take(&mut self.early) {
             handle(route, ecn, &mut packet);
-            moved = true;
+            self.more = true;
         }
-        moved |= self.accept(cx, now);
+        self.more |= self.accept(cx, now);
+        let mut received = false;
         let mut next = self.sockets.from(0);
         while let Some(number) = next {
-            moved |= self.receive_datagrams(cx, now, number, handle);
+            received |= self.receive_datagrams(cx, now, number, handle);
             next = number.checked_add(1).and_then(|after| self.sockets.from(after));
         }
-        moved |= self.punch(cx, now);
-        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
-        for id in ids {
-            moved |= self.receive_stream(cx, now, id, handle);
+        self.more |= self.punch(cx, now);
+        let mut next = self.streams.keys().next().copied();
+        while let Some(id) = next {
+            received |= self.receive_stream(cx, now, id, handle);
+            next = self.streams.range((Bound::Excluded(id), Bound::Unbounded)).next().map(|(id, _)| *id);
         }
-        if moved {
-            self.act();
-        }
-        moved
+        self.act();
+        self.more || received
+    }
+
+    /// Whether there is something to do, since the last call or because of it, that nobody is woken for: streams that nobody has
+    /// polled yet, actions and news.
+    pub(in crate::connection::bundle) fn has_more(&self) -> bool {
+        self.more || !self.agent.is_drained() || !self.news.is_empty()
     }
 
     fn accept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -56,7 +65,7 @@ impl Wires {
                 match self.agent.handle_tcp_accepted(now, local, remote) {
                     Ok(id) => {
                         let stream = Stream::accepted(self.number(), io);
-                        self.streams.insert(id, stream);
+                        self.streams.insert(id, Box::new(stream));
                     }
                     Err(reason) => tracing::debug!(%remote, %reason, "connection refused"),
                 }
@@ -106,7 +115,7 @@ impl Wires {
         moved
     }
 
-    /// Moves one TCP connection on and reads from it once.
+    /// Moves one TCP connection on and reads from it, at most what is much. True if anything came.
     fn receive_stream(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,40 +123,52 @@ impl Wires {
         id: StreamId,
         handle: Handle<'_>,
     ) -> bool {
-        let Self { agent, streams, failure, heard, .. } = self;
+        let Self { agent, streams, failure, heard, more, .. } = self;
         let Some(stream) = streams.get_mut(&id) else { return false };
         match stream.poll_connected(cx) {
             Poll::Pending => return false,
             Poll::Ready(Connected::Open) => {}
             Poll::Ready(Connected::Now(local)) => {
                 agent.handle_tcp_connected(now, id, local);
+                *more = true;
                 return true;
             }
             Poll::Ready(Connected::Failed(error)) => {
                 streams.remove(&id);
                 agent.handle_tcp_failed(now, id, error);
+                *more = true;
                 return true;
             }
         }
-        let end = match stream.poll_fill(cx) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(Some(()))) => {
-                *heard |= stream.proven;
-                match take_frames(agent, now, id, stream, handle) {
-                    Ok(()) => return true,
-                    Err(TooLong) => CloseReason::Transport(io::ErrorKind::InvalidData),
+        let mut received = false;
+        let end = loop {
+            match stream.poll_fill(cx) {
+                Poll::Pending => return received,
+                Poll::Ready(Ok(Some(much))) => {
+                    received = true;
+                    *heard |= stream.proven;
+                    if take_frames(agent, now, id, stream, handle).is_err() {
+                        break CloseReason::Transport(io::ErrorKind::InvalidData);
+                    }
+                    if much {
+                        *more = true;
+                        return true;
+                    }
                 }
+                Poll::Ready(Ok(None)) => break CloseReason::Truncated,
+                // Nobody has confirmed what was sent, for as long as the system was ready to wait.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                    break CloseReason::Dead;
+                }
+                Poll::Ready(Err(error)) => break CloseReason::Transport(error.kind()),
             }
-            Poll::Ready(Ok(None)) => CloseReason::Truncated,
-            // Nobody has confirmed what was sent, for as long as the system was ready to wait.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => CloseReason::Dead,
-            Poll::Ready(Err(error)) => CloseReason::Transport(error.kind()),
         };
         if stream.proven {
             *failure = Some(end);
         }
         streams.remove(&id);
         agent.handle_tcp_closed(now, id);
+        *more = true;
         true
     }
 
@@ -166,7 +187,7 @@ struct TooLong;
 
 /// Sorts the whole frames that were read.
 fn take_frames(
-    agent: &mut Agent,
+    agent: &mut Timed,
     now: Instant,
     id: StreamId,
     stream: &mut Stream,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use towline_channeler::{Connection, Route, Transmit};
 
 use super::super::socket::Socket;
-use super::super::stream::Stream;
+use super::super::stream::{buffer, give_back};
 use super::Wires;
 use crate::connection::buffers::GOODBYE;
 
@@ -40,13 +40,8 @@ impl Wires {
             }
         }
         let segments = self.segments();
-        loop {
-            let mut packets = std::mem::take(&mut self.packets);
-            packets.clear();
-            let Some(transmit) = inner.poll_transmit(now, segments, &mut packets) else {
-                self.packets = packets;
-                break;
-            };
+        let mut packets = buffer();
+        while let Some(transmit) = inner.poll_transmit(now, segments, &mut packets) {
             match transmit.route {
                 Route::Stream(number) => {
                     match self.streams.values_mut().find(|stream| stream.number == number) {
@@ -66,8 +61,9 @@ impl Wires {
                     }
                 }
             }
-            self.packets = packets;
+            packets.clear();
         }
+        give_back(packets);
     }
 
     /// How many datagrams to prepare at once: as many as the sockets of the best paths take. Those of relays take one, and are
@@ -92,7 +88,7 @@ impl Wires {
 
     /// Bytes that wait for room in the streams.
     pub(in crate::connection::bundle) fn unsent(&self) -> usize {
-        self.streams.values().map(Stream::unsent).sum()
+        self.streams.values().map(|stream| stream.unsent()).sum()
     }
 
     /// Writes what is prepared. Ready if any of the streams can be given more.
