@@ -207,7 +207,9 @@ pub(crate) fn identity_event(identity: &Identity) -> Event {
 /// Why a node was not started, for the user.
 pub(crate) fn start_failure(error: &StartError) -> Failure {
     match error {
-        StartError::NoAccount | StartError::Tls(_) => Failure::Local(error.to_string()),
+        StartError::NoAccount | StartError::Tls(_) | StartError::Listen(_) => {
+            Failure::Local(error.to_string())
+        }
         _ => Failure::Internal(error.to_string()),
     }
 }

@@ -8,6 +8,10 @@ use std::net::SocketAddr;
 use crate::addr::{is_broadcast, is_link_local, is_private};
 use crate::candidate::{Candidate, CandidateKind, TcpType, Transport};
 
+/// The port of the web, to which nearly every network lets TCP through: a device that listens there is reached from networks that let
+/// nothing else out.
+pub const WEB_PORT: u16 = 443;
+
 /// The filter on remote candidates. The default suits LAN and loopback use.
 ///
 /// Unspecified, multicast and broadcast addresses and port 0 are always refused.
@@ -26,7 +30,8 @@ pub struct RemotePolicy {
     pub allow_link_local: bool,
     /// Private addresses (RFC 1918, RFC 4193, RFC 6598) may be tried. Default true.
     pub allow_private: bool,
-    /// Ports below 1024 may be tried: no device of ours or of Jami listens there. Default false.
+    /// Ports below 1024 may be tried, and not only TCP port 443, the one at which a device can be reached from nearly every
+    /// network. Default false: no device of ours or of Jami listens at another.
     pub allow_system_ports: bool,
 }
 
@@ -59,7 +64,7 @@ pub enum CandidateRefused {
     /// Port 0.
     #[error("port 0 is no address")]
     PortZero,
-    /// A port below 1024.
+    /// A port below 1024 that is not [`WEB_PORT`] of TCP.
     #[error("system ports are not tried")]
     SystemPort,
     /// An unspecified, multicast or broadcast address.
@@ -113,11 +118,10 @@ impl RemotePolicy {
         let dialled = candidate.transport != Transport::Tcp(TcpType::Active)
             && candidate.kind != CandidateKind::PeerReflexive;
         // Relays do live on system ports, 443 above all.
-        if dialled
-            && candidate.kind != CandidateKind::Relayed
-            && candidate.address.port() < 1024
-            && !self.allow_system_ports
-        {
+        let usual = candidate.kind == CandidateKind::Relayed
+            || candidate.address.port() >= 1024
+            || (candidate.is_tcp() && candidate.address.port() == WEB_PORT);
+        if dialled && !usual && !self.allow_system_ports {
             return Err(CandidateRefused::SystemPort);
         }
         Ok(())
@@ -151,6 +155,9 @@ mod tests {
         }
         assert_eq!(policy.admits(&passive("10.0.0.1:0")), Err(CandidateRefused::PortZero));
         assert_eq!(policy.admits(&passive("10.0.0.1:25")), Err(CandidateRefused::SystemPort));
+        assert_eq!(policy.admits(&passive("192.0.2.1:443")), Ok(()));
+        let datagrams = Candidate::host(Transport::Udp, "192.0.2.1:443".parse().unwrap(), 0);
+        assert_eq!(policy.admits(&datagrams), Err(CandidateRefused::SystemPort));
         let relay = Candidate::new(
             CandidateKind::Relayed,
             Transport::Tcp(TcpType::Passive),

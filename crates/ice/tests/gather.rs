@@ -225,6 +225,40 @@ fn one_server_against_all_others_is_not_believed() {
     assert_eq!(host.candidates().len(), 1);
 }
 
+/// Asks a server and a spare one. Returns when the spare one was asked, if it was, and how many candidates there are.
+fn with_spare(manner: Manner) -> (Option<Duration>, usize) {
+    let mut world = World::new(1);
+    world.host(0, "10.0.0.1", Some(home(By::Nothing, Ports::Preserving)));
+    let mut host = Host::new(world.now, GatherConfig::default());
+    let mut servers = [StunServer::new(manner), StunServer::new(Manner::Honest)];
+    for (n, server) in SERVERS[..2].iter().enumerate() {
+        world.host(n + 1, &addr(server).ip().to_string(), None);
+    }
+    host.gatherer.add_base(world.now, Via::Udp, addr(BASE));
+    host.gatherer.add_server(world.now, Server { address: addr(SERVERS[0]), via: Via::Udp });
+    let spare = Server { address: addr(SERVERS[1]), via: Via::Udp };
+    assert!(host.gatherer.add_spare(world.now, spare));
+    assert!(!host.gatherer.add_server(world.now, spare), "it is known");
+    let [one, two] = &mut servers;
+    world.run(&mut [&mut host, one, two], Duration::from_secs(10), |_| false);
+    assert!(host.done_at().is_some());
+    let asked = host.sent.iter().find(|(_, to)| *to == addr(SERVERS[1])).map(|(at, _)| *at - world.start);
+    (asked, host.candidates().len())
+}
+
+#[test]
+fn a_spare_server_is_asked_where_others_do_not_answer() {
+    assert_eq!(with_spare(Manner::Honest), (None, 1), "nobody needs it");
+    assert_eq!(with_spare(Manner::Silent), (Some(ms(400)), 1));
+    assert_eq!(with_spare(Manner::Refuses(400)), (Some(ms(40)), 1), "nobody else is left");
+    // Alone, it is asked at once.
+    let now = Instant::now();
+    let mut gatherer = Gatherer::new(GatherConfig::default(), now, [1; 32]);
+    gatherer.add_spare(now, Server { address: addr(SERVERS[0]), via: Via::Tcp });
+    gatherer.add_base(now, Via::Tcp, addr(BASE));
+    assert_eq!(connects(&mut gatherer).len(), 1);
+}
+
 #[test]
 fn nobody_answers_where_udp_is_blocked() {
     let (world, host, _) = gather(None, &[Manner::Silent; 4], GatherConfig::default());

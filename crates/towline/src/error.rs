@@ -281,6 +281,9 @@ pub enum StartError {
     /// The DHT node could not be started.
     #[error("the DHT node could not be started: {0}")]
     Dht(#[from] crate::dht::StartError),
+    /// A TCP port that was asked for by [`Reach::tcp_ports`](crate::Reach::tcp_ports) cannot be had.
+    #[error(transparent)]
+    Listen(#[from] crate::reach::ListenError),
     /// The identity cannot be used for TLS.
     #[error("the identity cannot be used for TLS: {0}")]
     Tls(#[from] towline_tls::ConfigError),

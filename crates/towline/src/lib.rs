@@ -45,7 +45,8 @@ pub use node::{ConnectOptions, Node, Target};
 pub use path::{HostAddresses, PathKind, Use};
 pub use policy::{ConnectionPolicy, Peer};
 pub use reach::{
-    PunchReport, PunchResult, Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport, Shortage,
+    ListenError, PunchReport, PunchResult, Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport,
+    Shortage,
 };
 pub use report::{CandidateReport, Cause, PairReport, Report, ServerReport, Side, StepReport};
 pub use revocations::SharedRevocations;

@@ -35,7 +35,17 @@ const KINDS: [Kind; 9] = [
 fn is_direct(a: Kind, b: Kind) -> bool {
     let with_random = |kind| matches!(kind, Kind::Symmetric | Kind::Sequential | Kind::UdpBlocked);
     let random = a == Kind::Symmetric && with_random(b) || b == Kind::Symmetric && with_random(a);
-    !random && a != Kind::WebOnly && b != Kind::WebOnly
+    // Where only the web is reached, others are if they can be met at its port: not through a NAT that gives another one.
+    let other_port = |kind| matches!(kind, Kind::Symmetric | Kind::Sequential | Kind::DoubleNat);
+    let out_of_web = a == Kind::WebOnly && other_port(b) || b == Kind::WebOnly && other_port(a);
+    !random && !out_of_web
+}
+
+/// What the programs of such a pair are told beside the rest.
+fn options(a: Kind, b: Kind) -> Vec<&'static str> {
+    let web = [a, b].contains(&Kind::WebOnly);
+    let listen: &[&str] = if web { &["--tcp-port", "443"] } else { &[] };
+    [&["--relay", RELAY, "--relay", RELAY_WEB], listen].concat()
 }
 
 /// Lets bytes flow both ways. Returns whether they went by the relay.
@@ -52,7 +62,8 @@ fn cell(network: &mut Network, a: Kind, b: Kind) -> Result<String> {
     network.open_station()?;
     let sites = [network.site(a)?, network.site(b)?];
     let begun = Instant::now();
-    let mut flow = Flow::open(network, sites.each_ref(), [&["--relay", RELAY, "--relay", RELAY_WEB]; 2])?;
+    let options = options(a, b);
+    let mut flow = Flow::open(network, sites.each_ref(), [&options[..]; 2])?;
     let connected = begun.elapsed();
     let due = is_direct(a, b);
     let mut relayed = 0;

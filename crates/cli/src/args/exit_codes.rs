@@ -9,7 +9,7 @@ Exit codes:
   3    the device cannot be reached; the message names the step that failed
   4    the other side refused
   5    a transfer broke off, or what came is damaged
-  6    local files, the output or the identity are not usable
+  6    local files, the output, the identity or a port that was asked for are not usable
   130  interrupted
 
 See it at work: towline demo";

@@ -46,6 +46,10 @@ pub(crate) struct ReachArgs {
     /// the relay is spoken to on TCP, with turns: on TLS.
     #[arg(long, value_name = "turn:USER:SECRET@HOST[:PORT]")]
     relay: Vec<Relay>,
+    /// TCP port at which others reach this device, beside others that are chosen at random; may be repeated. 443 is reached
+    /// from networks that let nothing else out. The program ends if it cannot be had.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    tcp_port: Vec<u16>,
     /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).
     #[arg(long)]
     no_port_mapping: bool,
@@ -56,6 +60,7 @@ impl ReachArgs {
         let reach = &mut config.reach;
         reach.stun.clone_from(&self.stun);
         reach.relays.clone_from(&self.relay);
+        reach.tcp_ports.clone_from(&self.tcp_port);
         reach.port_mapping &= !self.no_port_mapping;
     }
 }
@@ -148,6 +153,8 @@ mod tests {
         assert_eq!(told.stun, ["stun.example:3479"]);
         assert_eq!(told.relays[0].to_string(), "turn:ann@relay.example:3478?transport=tcp");
         assert!(Program::try_parse_from(["program", "--relay", "relay.example"]).is_err());
+        assert_eq!(reach(&["--tcp-port", "443", "--tcp-port", "8443"]).tcp_ports, [443, 8443]);
+        assert!(Program::try_parse_from(["program", "--tcp-port", "0"]).is_err());
         let told = reach(&[
             "--relay",
             "turns:ann:secret@relay.example",

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LabCell {
     pub(crate) places: [String; 2],
+    /// TCP ports that both devices are told to listen on, beside others.
+    pub(crate) tcp_ports: Vec<u16>,
     pub(crate) trials: usize,
     /// From the dial until words had gone there and back on a channel.
     pub(crate) connected: Option<LabSpread>,
@@ -143,6 +145,14 @@ impl LabMatrix {
         self.cells.iter().find(fits)
     }
 
+    /// What else is to be known, if it matters in these cells.
+    fn legend(&self) -> Option<String> {
+        let cell = self.cells.iter().find(|cell| !cell.tcp_ports.is_empty())?;
+        let ports: Vec<_> = cell.tcp_ports.iter().map(ToString::to_string).collect();
+        let port = ports.join(", ");
+        Some(format!("With web-only, both devices listen on TCP port {port}, too (`--tcp-port {port}`)."))
+    }
+
     /// The line for people.
     pub(super) fn summary(&self) -> String {
         let mut lines = vec![String::new()];
@@ -158,6 +168,7 @@ impl LabMatrix {
             }
             lines.push(String::new());
         }
+        lines.extend(self.legend());
         let trials: usize = self.cells.iter().map(|cell| cell.trials).sum();
         lines.push(format!("{trials} dials, {} seeds a cell, in {:.0} s.", self.seeds, self.seconds));
         lines.join("\n")
@@ -197,6 +208,7 @@ impl LabMatrix {
             let columns = cell.columns().into_iter().chain([cell.barrier.clone().unwrap_or_default()]);
             row(&columns.collect::<Vec<_>>())
         }));
+        lines.extend(self.legend().into_iter().flat_map(|legend| [String::new(), legend]));
         lines.join("\n")
     }
 }

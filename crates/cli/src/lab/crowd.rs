@@ -90,7 +90,7 @@ async fn crowd(world: World, request: Request) -> Result<LabCrowd, Failure> {
         };
         let name = format!("device-{number}");
         let mode = if is_stubborn(number, request.stubborn) { NodeMode::Full } else { NodeMode::Automatic };
-        devices.push(town.device(&name, place, line, keys::device(number)?, mode).await?);
+        devices.push(town.device(&name, place, line, keys::device(number)?, mode, &[]).await?);
         *places.entry(place.name().to_owned()).or_default() += 1;
         sleep(STARTING).await;
     }

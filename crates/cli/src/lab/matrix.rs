@@ -34,8 +34,11 @@ const WAITING: usize = 64;
 /// Why no direct path is found from one place to the other, whoever looks for it: there is none, or it would cost others too much.
 fn barrier([a, b]: [Place; 2]) -> Option<&'static str> {
     let either = |place: Place| a == place || b == place;
-    if either(Place::WebOnly) {
-        Some("only TCP to port 443 leaves, where no device listens")
+    let other_port = [Place::Symmetric, Place::SequentialSymmetric, Place::DoubleNat].into_iter().any(either);
+    if either(Place::WebOnly) && other_port {
+        Some("only TCP to port 443 leaves, and the NAT of the other gives another port")
+    } else if either(Place::WebOnly) {
+        None
     } else if either(Place::UdpBlocked) && either(Place::Symmetric) {
         Some("only TCP leaves, and random ports are not looked for by TCP")
     } else if a == b && a == Place::Symmetric {
@@ -161,6 +164,7 @@ fn summary(places: [Place; 2], trials: &BTreeMap<u64, ([Place; 2], Meeting)>) ->
     });
     LabCell {
         places: places.map(|place| place.name().to_owned()),
+        tcp_ports: trial::ports(places).to_vec(),
         trials: trials.len(),
         connected,
         relayed: meetings.iter().filter(|meeting| meeting.is_relayed()).count(),

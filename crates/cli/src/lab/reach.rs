@@ -11,7 +11,7 @@ use towline_lab::{BoxEvent, NatHandle, Options, Place, World};
 
 use super::nat::{Names, sides};
 use super::tally::word;
-use super::trial::{LONGEST, Outcome, Trial};
+use super::trial::{LONGEST, Outcome, Trial, ports};
 use crate::event::{LabEvent, LabReach};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -34,7 +34,7 @@ async fn scene(world: World, places: [Place; 2], seed: u64, output: Output) -> R
     let servers: Vec<_> = trial.town.names().into_iter().map(|(ip, name)| format!("{name} {ip}")).collect();
     let network = LabEvent::Network {
         seed,
-        about: "alice dials bob by its key".to_owned(),
+        about: about(places),
         internet: servers.join(", "),
         rendezvous: None,
         sides: sides(&world, [(&trial.alice.site, places[0]), (&trial.bob.site, places[1])]),
@@ -63,6 +63,16 @@ async fn scene(world: World, places: [Place; 2], seed: u64, output: Output) -> R
     }
     output.say(&LabEvent::Reach(told(&outcome)).into());
     Ok(())
+}
+
+fn about(places: [Place; 2]) -> String {
+    let ports: Vec<_> = ports(places).iter().map(ToString::to_string).collect();
+    let listen = if ports.is_empty() {
+        String::new()
+    } else {
+        format!("; both listen on TCP port {}, too", ports.join(", "))
+    };
+    format!("alice dials bob by its key{listen}")
 }
 
 fn told(outcome: &Outcome) -> LabReach {

@@ -87,7 +87,7 @@ impl Town {
         Ok(Self { world, internet, bootstrap, addresses, names, _nodes: nodes, _stations: stations })
     }
 
-    /// A device in its surroundings, at such a line to the internet.
+    /// A device in its surroundings, at such a line to the internet, that listens on these TCP ports, too.
     pub(super) async fn device(
         &self,
         name: &str,
@@ -95,6 +95,7 @@ impl Town {
         line: Link,
         identity: Identity,
         mode: NodeMode,
+        tcp_ports: &[u16],
     ) -> Result<Device, Failure> {
         let mut surroundings = surroundings.into();
         let open = surroundings.gates.is_empty();
@@ -108,7 +109,7 @@ impl Town {
                 site.host.set_link(interface.index, line.clone(), line.clone());
             }
         }
-        let node = Node::start(Arc::new(site.host.clone()), self.config(mode), identity).await;
+        let node = Node::start(Arc::new(site.host.clone()), self.config(mode, tcp_ports), identity).await;
         Ok(Device { node: node.map_err(|error| broken("a device", &error))?, site })
     }
 
@@ -117,7 +118,7 @@ impl Town {
         self.names.clone()
     }
 
-    fn config(&self, mode: NodeMode) -> Config {
+    fn config(&self, mode: NodeMode, tcp_ports: &[u16]) -> Config {
         let mut config = Config::lan().with_policy(ConnectionPolicy::DangerouslyAnyone);
         config.dht.node.mode = mode;
         config.discovery = towline::discovery::DiscoveryConfig::off();
@@ -133,7 +134,12 @@ impl Town {
         let ways = [(PORTS[0], RelayTransport::Udp), (PORTS[1], RelayTransport::Tcp)];
         let relays = self.addresses.iter().flat_map(|ip| ways.map(|(port, way)| relay(ip, port, way)));
         let stun = self.addresses.iter().map(|ip| SocketAddr::new(*ip, PORTS[0]).to_string());
-        config.with_reach(Reach { stun: stun.collect(), relays: relays.collect(), ..Reach::default() })
+        config.with_reach(Reach {
+            stun: stun.collect(),
+            relays: relays.collect(),
+            tcp_ports: tcp_ports.to_vec(),
+            ..Reach::default()
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use towline::dht::NodeMode;
+use towline::ice::WEB_PORT;
 use towline::{Channel, Connection, DeviceId, LinkInfo, Node, PathKind, Use};
 use towline_lab::towline_nat::Families;
 use towline_lab::{Link, Options, Place, Surroundings, World};
@@ -85,6 +86,11 @@ pub(super) fn play(places: [Place; 2], seed: u64) -> Result<Outcome, Failure> {
     played.map_err(|error| Failure::Internal(format!("a trial did not end: {error}")))?
 }
 
+/// The TCP ports that both devices listen on beside others, which is a matter of configuration: that of the web, where it counts.
+pub(super) fn ports(places: [Place; 2]) -> &'static [u16] {
+    if places.contains(&Place::WebOnly) { &[WEB_PORT] } else { &[] }
+}
+
 /// The lines of the two devices: what is left to chance beside the NATs.
 fn lines(seed: u64) -> [Link; 2] {
     let ms = |count: u64| Duration::from_millis(count);
@@ -105,8 +111,9 @@ impl Trial {
         let town = Town::build(world, ipv6).await?;
         let [near, far] = lines(seed);
         let mode = NodeMode::default();
-        let alice = town.device("alice", places[0], near, keys::device(0)?, mode).await?;
-        let bob = town.device("bob", places[1], far, keys::device(1)?, mode).await?;
+        let ports = ports(places);
+        let alice = town.device("alice", places[0], near, keys::device(0)?, mode, ports).await?;
+        let bob = town.device("bob", places[1], far, keys::device(1)?, mode, ports).await?;
         Ok(Self { start, town, alice, bob })
     }
 

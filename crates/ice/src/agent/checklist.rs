@@ -15,6 +15,9 @@ use crate::report::PairError;
 
 use super::stream::{Stream, StreamState};
 
+/// While better pairs wait, relayed ones have each so manyth turn.
+const RELAYED_EVERY: u32 = 5;
+
 /// How packets of such a pair would travel; `None` when no check starts from our side.
 fn link_between(local: &Candidate, remote: &Candidate) -> Option<Link> {
     let link = match (local.transport, remote.transport) {
@@ -101,7 +104,9 @@ impl Agent {
 
     /// Starts what may start now.
     pub(super) fn start_checks(&mut self, now: Instant) {
-        for id in self.waiting() {
+        let mut waiting = self.waiting();
+        self.give_turn(now, &mut waiting);
+        for id in waiting {
             let connects = matches!(self.pair(id).link, Link::Opened(None));
             if connects && self.connecting() >= self.config.max_connecting {
                 continue;
@@ -113,6 +118,9 @@ impl Agent {
             if !self.pacer.take(now) {
                 break;
             }
+            if self.is_relayed(self.pair(id)) {
+                self.relayed_turn = Some(now + RELAYED_EVERY * self.config.pacing);
+            }
             let (span, most) = (self.config.targets.memory, self.config.policy.max_connects);
             if connects && !self.connects.spend(now, span, most) {
                 self.fail_pair(now, id, PairError::NotTried);
@@ -121,6 +129,18 @@ impl Agent {
             } else {
                 self.send_check(now, id, Purpose::Ordinary);
             }
+        }
+    }
+
+    /// Among those that start one by one, the best is always first. Of relayed pairs the first and some of the rest go before, as they may be
+    /// the only ones that work, and as a relay lets the peer's checks through only once it has seen one of ours.
+    fn give_turn(&mut self, now: Instant, waiting: &mut Vec<PairId>) {
+        let Some(at) = waiting.iter().position(|id| self.is_relayed(self.pair(*id))) else {
+            return;
+        };
+        if self.relayed_turn.is_none_or(|turn| now >= turn) {
+            let relayed = waiting.remove(at);
+            waiting.insert(0, relayed);
         }
     }
 

@@ -102,6 +102,8 @@ pub struct Agent {
     streams: BTreeMap<StreamId, Box<Stream>>,
     checks: BTreeMap<TransactionId, Box<Check>>,
     pacer: Pacer,
+    // When a relayed pair goes before better ones, while one waits.
+    relayed_turn: Option<Instant>,
     targets: Targets,
     shared: Option<SharedTargets>,
     phase: Phase,
@@ -137,6 +139,7 @@ impl Agent {
             streams: BTreeMap::new(),
             checks: BTreeMap::new(),
             pacer: Pacer::new(config.pacing, config.burst, now),
+            relayed_turn: None,
             targets: Targets::new(config.targets),
             shared: None,
             phase: Phase::Gathering,

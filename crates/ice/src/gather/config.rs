@@ -13,6 +13,9 @@ pub struct GatherConfig {
     pub rto: Duration,
     /// Transmissions of one question. Default 7 (Rc of RFC 8489); the deadline comes first.
     pub transmissions: u32,
+    /// When servers are asked that are asked only if others do not answer ([`super::Gatherer::add_spare`]). Default 400 ms: most
+    /// servers have answered by then, also over TCP.
+    pub spare_after: Duration,
     /// When the work ends, whoever has not answered. Default 5 s.
     pub deadline: Duration,
     /// The most servers, those of both transports together. Default 8.
@@ -32,6 +35,7 @@ impl Default for GatherConfig {
             burst: 4,
             rto: Duration::from_millis(500),
             transmissions: 7,
+            spare_after: Duration::from_millis(400),
             deadline: Duration::from_secs(5),
             max_servers: 8,
             max_bases: 16,

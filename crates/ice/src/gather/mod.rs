@@ -37,7 +37,10 @@ pub struct Gatherer {
     config: GatherConfig,
     rng: StdRng,
     started: Instant,
-    servers: Vec<Server>,
+    // With whether it is a spare one.
+    servers: Vec<(Server, bool)>,
+    // The time of the spare ones has come.
+    patient: bool,
     bases: Vec<(Via, SocketAddr)>,
     // In the order of asking, which is that of the mappings.
     questions: BTreeMap<QuestionId, Question>,
@@ -55,6 +58,7 @@ impl Gatherer {
             rng: StdRng::from_seed(seed),
             started: now,
             servers: Vec::new(),
+            patient: true,
             bases: Vec::new(),
             questions: BTreeMap::new(),
             pacer: Pacer::new(config.pacing, config.burst, now),
@@ -68,13 +72,24 @@ impl Gatherer {
 
     /// Adds a server. False when there are too many, it is known, or the work is done.
     pub fn add_server(&mut self, now: Instant, server: Server) -> bool {
+        self.add(now, server, false)
+    }
+
+    /// Adds a server that is asked of an address only if no other has said within [`GatherConfig::spare_after`] how it is seen, or as
+    /// soon as all others have failed: one that most networks let through, say, and that has other work. False as above.
+    pub fn add_spare(&mut self, now: Instant, server: Server) -> bool {
+        self.add(now, server, true)
+    }
+
+    fn add(&mut self, now: Instant, server: Server, spare: bool) -> bool {
         let full = self.servers.len() >= self.config.max_servers || self.done;
-        if full || self.servers.contains(&server) || server.address.port() == 0 {
+        let known = self.servers.iter().any(|(known, _)| *known == server);
+        if full || known || server.address.port() == 0 {
             return false;
         }
-        self.servers.push(server);
+        self.servers.push((server, spare));
         for (via, base) in self.bases.clone() {
-            self.ask(server, via, base);
+            self.ask(server, spare, via, base);
         }
         self.advance(now);
         true
@@ -89,14 +104,14 @@ impl Gatherer {
             return false;
         }
         self.bases.push((via, base));
-        for server in self.servers.clone() {
-            self.ask(server, via, base);
+        for (server, spare) in self.servers.clone() {
+            self.ask(server, spare, via, base);
         }
         self.advance(now);
         true
     }
 
-    fn ask(&mut self, server: Server, via: Via, base: SocketAddr) {
+    fn ask(&mut self, server: Server, spare: bool, via: Via, base: SocketAddr) {
         if server.via != via || !reachable(base.ip(), server.address.ip()) {
             return;
         }
@@ -107,7 +122,7 @@ impl Gatherer {
             encoder = encoder.software(&self.config.software);
         }
         let id = QuestionId(self.questions.len() as u32);
-        self.questions.insert(id, Question::new(server, base, transaction, encoder.finish(None)));
+        self.questions.insert(id, Question::new(server, base, spare, transaction, encoder.finish(None)));
     }
 
     /// The next thing to do, until `None`.
@@ -125,10 +140,19 @@ impl Gatherer {
         if self.done {
             return None;
         }
-        let waiting = self.questions.values().any(|q| matches!(q.state, State::Waiting));
-        let start = if waiting { self.pacer.next() } else { None };
+        let waiting = |q: &Question| matches!(q.state, State::Waiting);
+        let ready = self.questions.values().any(|q| waiting(q) && self.is_ready(q));
+        let start = if ready { self.pacer.next() } else { None };
+        let held = self.questions.values().any(|q| waiting(q) && !self.is_ready(q));
+        let release = held.then(|| self.started + self.config.spare_after);
         let repeats = self.questions.values().filter_map(Question::due);
-        repeats.chain(start).chain([self.deadline()]).min()
+        repeats.chain(start).chain(release).chain([self.deadline()]).min()
+    }
+
+    /// Whether a question may be asked now, as far as others are concerned.
+    fn is_ready(&self, question: &Question) -> bool {
+        let others = || self.questions.values().filter(|q| !q.spare && q.asks_as(question));
+        !question.spare || !self.patient || !others().any(Question::is_open)
     }
 
     fn deadline(&self) -> Instant {
@@ -168,7 +192,9 @@ impl Gatherer {
         if self.done {
             return;
         }
-        let waiting = self.questions.iter().filter(|(_, q)| matches!(q.state, State::Waiting));
+        self.patient &= now < self.started + self.config.spare_after;
+        let ready = |q: &Question| matches!(q.state, State::Waiting) && self.is_ready(q);
+        let waiting = self.questions.iter().filter(|(_, q)| ready(q));
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             if !self.pacer.take(now) {
                 break;
@@ -294,6 +320,10 @@ impl Gatherer {
         };
         let (via, base, server) = (question.server.via, question.base, question.server);
         self.question(id).state = State::Answered(mapped);
+        let spared = |q: &Question| q.spare && (q.server.via, q.base) == (via, base);
+        for other in self.questions.values_mut().filter(|q| spared(q) && matches!(q.state, State::Waiting)) {
+            other.state = State::Spared;
+        }
         tracing::debug!(%server, %base, %mapped, "seen by a STUN server");
         if self.contradicted(id, mapped) {
             return self.events.push_back(GatherEvent::ServerFailed {

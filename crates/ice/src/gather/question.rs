@@ -16,9 +16,15 @@ const MAX_ANSWER: usize = 2048;
 pub(super) enum State {
     Waiting,
     Connecting,
-    Asked { due: Option<Instant>, interval: Duration, repeats_left: u32 },
+    Asked {
+        due: Option<Instant>,
+        interval: Duration,
+        repeats_left: u32,
+    },
     Answered(SocketAddr),
     Failed(ServerError),
+    /// Others have answered what it was for.
+    Spared,
 }
 
 impl State {
@@ -33,6 +39,8 @@ impl State {
 pub(super) struct Question {
     pub(super) server: Server,
     pub(super) base: SocketAddr,
+    /// Asked only if others do not answer.
+    pub(super) spare: bool,
     pub(super) transaction: TransactionId,
     pub(super) packet: Bytes,
     pub(super) state: State,
@@ -43,9 +51,20 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(server: Server, base: SocketAddr, transaction: TransactionId, packet: Bytes) -> Self {
+    pub(super) fn new(
+        server: Server,
+        base: SocketAddr,
+        spare: bool,
+        transaction: TransactionId,
+        packet: Bytes,
+    ) -> Self {
         let connection = (server.via == Via::Tcp).then(|| Splitter::with_limit(MAX_ANSWER));
-        Self { server, base, transaction, packet, state: State::Waiting, strayed: None, connection }
+        Self { server, base, spare, transaction, packet, state: State::Waiting, strayed: None, connection }
+    }
+
+    /// Both ask how the same address of ours is seen.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        (self.server.via, self.base) == (other.server.via, other.base)
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use towline_ice::{Candidate, CandidateKind, Description, Role, Transport};
+use towline_ice::{Candidate, Description, Role};
 use towline_identity::{Chain, DeviceId, PublicKey};
 
 use super::asking::{ask, refuse};
@@ -517,8 +517,10 @@ fn parse_candidates(request: &PeerRequest) -> Result<Description, ConnectError> 
     let mut description = parse_blob(&request.ice_message)?;
     let datagrams = request.extension.as_ref().and_then(|extension| extension.datagrams.as_deref());
     if let Some(datagrams) = datagrams {
+        let known = description.candidates.clone();
         let more = |candidate: &Candidate| {
-            candidate.transport == Transport::Udp || candidate.kind != CandidateKind::Host
+            let place = (candidate.transport, candidate.address);
+            !known.iter().any(|known| (known.transport, known.address) == place)
         };
         description.candidates.extend(parse_blob(datagrams)?.candidates.into_iter().filter(more));
     }

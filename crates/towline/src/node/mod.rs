@@ -42,7 +42,7 @@ use crate::error::{ChannelError, CloseReason, ConnectError, StartError};
 use crate::event::Event;
 use crate::info::ConnectionInfo;
 use crate::path::PathOptions;
-use crate::reach::Means;
+use crate::reach::{Means, listen};
 use crate::report::Report;
 use crate::signal::{Signalling, Treated};
 
@@ -110,6 +110,7 @@ impl Node {
         let options =
             towline_tls::Options { native_dialect: config.native_dialect, ..towline_tls::Options::default() };
         let tls = towline_tls::Config::new(&identity, options)?;
+        let listeners = listen(net.as_ref(), &config.reach.tcp_ports, config.addresses)?;
         let dht = Dht::start(Arc::clone(&net), config.dht.clone(), Some(Arc::clone(&identity))).await?;
         let treated = Treated::load(&net, &config).await;
         let (events, _) = broadcast::channel(EVENT_QUEUE);
@@ -129,7 +130,7 @@ impl Node {
             targets: SharedTargets::new(config.limits.targets),
         };
         let incoming_queue = config.limits.incoming_queue.max(1);
-        let means = Arc::new(Means::start(&net, &config.reach, &mut tasks));
+        let means = Arc::new(Means::start(&net, &config.reach, listeners, &mut tasks));
         if let Some(mapper) = means.mapper() {
             tasks.spawn(doorway::keep(mapper.clone(), dht.clone()));
         }

@@ -30,6 +30,12 @@ pub struct Reach {
     /// every TURN client begins with: a datagram each way, or a connection that is closed after it. So relays learn that this device
     /// is there, and from where.
     pub relays: Vec<Relay>,
+    /// TCP ports at which peers connect to this device, beside the one that each attempt takes for itself; at most eight. With 443 it is
+    /// met by devices whose network lets nothing out but TCP to that port, if it has a public address, or a NAT before it that keeps
+    /// ports or opens this one on request; to the rest of the world it looks like a server that hangs up. Below 1024 peers try
+    /// none but 443. [`Node::start`](crate::Node::start) fails if one of them cannot be had
+    /// ([`ListenError`](crate::ListenError)). Default: none.
+    pub tcp_ports: Vec<u16>,
     /// Certificates in DER that vouch for relays spoken to on TLS, beside those of the system. Default: none.
     pub relay_roots: Vec<Vec<u8>>,
     /// Ask the router to let peers in, and what comes for the DHT, by PCP, NAT-PMP and UPnP at once. Default: off;

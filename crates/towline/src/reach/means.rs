@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use towline_ice::gather::Via;
-use towline_net::Net;
+use towline_net::{Net, TcpListener};
 use towline_portmap::{PortMapper, Transport};
 use towline_turn_tokio::RelaySocket;
 
+use super::doors::{Door, Doors, View};
 use super::memory::ServerReport;
 use super::punching::Punches;
 use super::questions::Questions;
@@ -21,9 +22,10 @@ use super::{Outside, Reach};
 #[derive(Debug)]
 pub(crate) struct Means {
     net: Arc<dyn Net>,
-    stun: StunServers,
+    stun: Arc<StunServers>,
     relays: Option<Arc<Relays>>,
     mapper: Option<PortMapper>,
+    doors: Option<Doors>,
     punches: Punches,
 }
 
@@ -35,8 +37,14 @@ pub(crate) struct Base {
 }
 
 impl Means {
-    pub(crate) fn start(net: &Arc<dyn Net>, reach: &Reach, tasks: &mut JoinSet<()>) -> Self {
-        let stun = StunServers::start(net, &reach.stun, tasks);
+    /// With these listeners at [`Reach::tcp_ports`] ([`listen`](super::listen)).
+    pub(crate) fn start(
+        net: &Arc<dyn Net>,
+        reach: &Reach,
+        listeners: Vec<Box<dyn TcpListener>>,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let stun = Arc::new(StunServers::start(net, &reach.stun, tasks));
         let relays = (!reach.relays.is_empty())
             .then(|| Arc::new(Relays::new(Arc::clone(net), &reach.relays, reach.relay_roots.clone())));
         if let Some(relays) = &relays {
@@ -45,19 +53,36 @@ impl Means {
         let mapper = reach
             .port_mapping
             .then(|| PortMapper::start(Arc::clone(net), towline_portmap::Options::default()));
-        Self { net: Arc::clone(net), stun, relays, mapper, punches: Punches::default() }
+        let view = |ports: &[u16]| {
+            View::new(Arc::clone(net), ports, Arc::clone(&stun), relays.clone(), mapper.as_ref())
+        };
+        let doors = Doors::open(listeners, view, !reach.stun.is_empty(), tasks);
+        Self { net: Arc::clone(net), stun, relays, mapper, doors, punches: Punches::default() }
     }
 
     /// Begins to find out how `bases` are seen from outside, for the agent with this user name fragment.
     pub(crate) fn begin(&self, bases: &[Base], ufrag: &str) -> Outside {
         let relaying = self.relays.as_ref().map(|relays| Relaying::new(Arc::clone(relays), ufrag));
-        let punches = self.punches.clone();
-        Outside::new(self.questions(bases), relaying, &mappable(bases), self.mapper.as_ref(), punches)
+        let (punches, door, own) = (self.punches.clone(), self.enter(bases, ufrag), self.own(bases));
+        Outside::new(self.questions(&own), relaying, door, &mappable(&own), self.mapper.as_ref(), punches)
     }
 
     /// Begins anew, after the agent was restarted.
     pub(crate) fn begin_anew(&self, outside: &mut Outside, bases: &[Base], ufrag: &str) {
-        outside.begin_anew(self.questions(bases), ufrag, &mappable(bases), self.mapper.as_ref());
+        let (door, own) = (self.enter(bases, ufrag), self.own(bases));
+        outside.begin_anew(self.questions(&own), door, ufrag, &mappable(&own), self.mapper.as_ref());
+    }
+
+    /// The addresses that only this attempt has.
+    fn own(&self, bases: &[Base]) -> Vec<Base> {
+        let common = |base: &&Base| self.doors.as_ref().is_some_and(|doors| doors.has(base));
+        bases.iter().filter(|base| !common(base)).copied().collect()
+    }
+
+    /// A share of the ports common to all.
+    fn enter(&self, bases: &[Base], ufrag: &str) -> Option<Door> {
+        let ips = bases.iter().map(|base| base.address.ip()).collect();
+        self.doors.as_ref().map(|doors| doors.enter(ufrag, ips))
     }
 
     fn questions(&self, bases: &[Base]) -> Option<Questions> {
@@ -66,7 +91,8 @@ impl Means {
             Transport::Tcp => (Via::Tcp, base.address),
         };
         let seen_at: Vec<_> = bases.iter().map(base).collect();
-        Questions::new(&self.net, self.stun.targets(), &seen_at)
+        let spares = self.relays.as_ref().map_or_else(Vec::new, |relays| relays.on_tcp());
+        Questions::new(&self.net, self.stun.targets(), &spares, &seen_at)
     }
 
     /// Who keeps ports of routers, if that is wanted.

@@ -5,6 +5,7 @@
 
 mod config;
 mod dials;
+mod doors;
 mod means;
 mod memory;
 mod outside;
@@ -16,6 +17,8 @@ mod share;
 mod stun;
 
 pub use config::{Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport};
+pub use doors::ListenError;
+pub(crate) use doors::listen;
 pub(crate) use means::{Base, Means};
 pub(crate) use memory::{Outcome, ServerError, ServerKind, ServerReport};
 pub(crate) use outside::{Finding, Outside};

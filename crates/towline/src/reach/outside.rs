@@ -10,10 +10,11 @@ use towline_ice::gather::{NatReport, Via};
 use towline_ice::nat::Mapping;
 use towline_ice::punch::Party;
 use towline_ice::{Candidate, RemotePolicy, TcpType, Transport};
-use towline_net::BoxFuture;
+use towline_net::{BoxFuture, TcpStream};
 use towline_portmap::{MappingState, PortMapper, PortMapping};
 
 use super::RelayPort;
+use super::doors::Door;
 use super::means::Base;
 use super::punching::{Punches, Punching, Seen};
 use super::questions::Questions;
@@ -59,7 +60,7 @@ impl Mappings {
 }
 
 /// How others reach this address through that mapping. One that is behind another router opens nothing to the internet.
-fn candidate(base: Base, mapping: &PortMapping, number: usize) -> Option<Candidate> {
+pub(super) fn mapped_candidate(base: Base, mapping: &PortMapping, number: usize) -> Option<Candidate> {
     let MappingState::Granted(granted) = mapping.state() else { return None };
     let transport = match base.transport {
         towline_portmap::Transport::Udp => Transport::Udp,
@@ -73,6 +74,7 @@ fn candidate(base: Base, mapping: &PortMapping, number: usize) -> Option<Candida
 pub(crate) struct Outside {
     questions: Option<Questions>,
     relaying: Option<Relaying>,
+    door: Option<Door>,
     mappings: Mappings,
     findings: VecDeque<Finding>,
     /// By these the ports that come next are among the findings, or cannot be foretold.
@@ -84,13 +86,14 @@ impl Outside {
     pub(super) fn new(
         questions: Option<Questions>,
         relaying: Option<Relaying>,
+        door: Option<Door>,
         bases: &[Base],
         mapper: Option<&PortMapper>,
         punches: Punches,
     ) -> Self {
         let (mappings, findings) = (Mappings::default(), VecDeque::new());
         let mut outside =
-            Self { questions, relaying, mappings, findings, foretold: BTreeSet::new(), punches };
+            Self { questions, relaying, door, mappings, findings, foretold: BTreeSet::new(), punches };
         outside.map(bases, mapper);
         outside
     }
@@ -122,11 +125,12 @@ impl Outside {
     pub(super) fn begin_anew(
         &mut self,
         questions: Option<Questions>,
+        door: Option<Door>,
         ufrag: &str,
         bases: &[Base],
         mapper: Option<&PortMapper>,
     ) {
-        self.questions = questions;
+        (self.questions, self.door) = (questions, door);
         self.foretold.clear();
         if let Some(relaying) = &mut self.relaying {
             relaying.rename(ufrag);
@@ -135,7 +139,8 @@ impl Outside {
         settling.retain(|(base, _)| bases.contains(base));
         settled.retain(|(base, _)| bases.contains(base));
         let standing = settled.iter().enumerate();
-        let standing = standing.filter_map(|(number, (base, mapping))| candidate(*base, mapping, number));
+        let standing =
+            standing.filter_map(|(number, (base, mapping))| mapped_candidate(*base, mapping, number));
         self.findings.extend(standing.map(Finding::Candidate));
         self.map(bases, mapper);
     }
@@ -158,6 +163,12 @@ impl Outside {
     pub(crate) fn is_done(&self) -> bool {
         self.relaying.as_ref().is_none_or(Relaying::is_settled)
             && self.questions.as_ref().is_none_or(Questions::is_done)
+            && self.door.as_ref().is_none_or(Door::is_settled)
+    }
+
+    /// The next connection at a port common to all attempts that is for this one.
+    pub(crate) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Box<dyn TcpStream>> {
+        self.door.as_mut().map_or(Poll::Pending, |door| door.poll_caller(cx))
     }
 
     /// Something may come so soon that the first words are worth holding back for it.
@@ -173,10 +184,13 @@ impl Outside {
         if let Some(relaying) = &mut self.relaying {
             moved |= relaying.poll(cx, &mut self.findings);
         }
+        if let Some(door) = &mut self.door {
+            moved |= door.poll(cx, &mut self.findings);
+        }
         let Self { mappings: Mappings { settling, settled }, findings, .. } = self;
         settling.retain_mut(|(base, mapping)| {
             let Poll::Ready(mapping) = mapping.as_mut().poll(cx) else { return true };
-            if let Some(candidate) = candidate(*base, &mapping, settled.len()) {
+            if let Some(candidate) = mapped_candidate(*base, &mapping, settled.len()) {
                 findings.push_back(Finding::Candidate(candidate));
                 settled.push((*base, mapping));
             }

@@ -16,7 +16,7 @@ use super::outside::Ask;
 use super::stun::{MAX_TARGETS, StunServer};
 
 /// Connections to servers are kept for this time, as a NAT keeps the mapping as long as there is one: until there is a path, or none.
-const KEEP: Duration = Duration::from_secs(30);
+pub(super) const KEEP: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Questions {
@@ -36,20 +36,24 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// None without anybody to ask.
+    /// None without anybody to ask. The `spares` are asked on TCP if the others do not answer there.
     pub(super) fn new(
         net: &Arc<dyn Net>,
         targets: Vec<(Server, Arc<StunServer>)>,
+        spares: &[SocketAddr],
         bases: &[(Via, SocketAddr)],
     ) -> Option<Self> {
         if targets.is_empty() {
             return None;
         }
         let now = towline_net::now();
-        let config = GatherConfig { max_servers: MAX_TARGETS, ..GatherConfig::default() };
+        let config = GatherConfig { max_servers: MAX_TARGETS + spares.len(), ..GatherConfig::default() };
         let mut gatherer = Gatherer::new(config, now, net.seed());
         for (server, _) in &targets {
             gatherer.add_server(now, *server);
+        }
+        for &address in spares {
+            gatherer.add_spare(now, Server { address, via: Via::Tcp });
         }
         // Datagrams first: they are answered sooner, and the questions are paced.
         for via in [Via::Udp, Via::Tcp] {
@@ -67,6 +71,12 @@ impl Questions {
             seen: BTreeMap::new(),
             closes: Some(now + KEEP),
         })
+    }
+
+    /// Keeps the connections for longer. False if they are closed already.
+    pub(super) fn keep(&mut self, now: Instant) -> bool {
+        self.closes = self.closes.map(|_| now + KEEP);
+        self.closes.is_some()
     }
 
     /// Every server has answered or failed.

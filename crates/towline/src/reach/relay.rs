@@ -8,7 +8,7 @@ mod checks;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -33,8 +33,14 @@ const HEAD_START: u32 = 4;
 const LEAST_HEAD_START: Duration = Duration::from_millis(200);
 /// and one address of a relay before the next.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// Relays that are asked how they see this device where STUN servers are not reached.
+const SPARES: usize = 2;
 /// Longest wait for the addresses of a name.
 const LOOK_UP: Duration = Duration::from_secs(5);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The relays, and what they gave.
 #[derive(Debug)]
@@ -56,6 +62,8 @@ pub(super) struct Relays {
 struct Server {
     relay: Relay,
     memory: Memory,
+    /// Where it was found the last time.
+    found: Mutex<Vec<SocketAddr>>,
     /// What it gave last. Who comes while it is asked waits for the same.
     current: tokio::sync::Mutex<Weak<Hub>>,
 }
@@ -84,6 +92,7 @@ impl Relays {
         let server = |relay: &Relay| Server {
             relay: relay.clone(),
             memory: Memory::new(relay.to_string(), ServerKind::Relay(relay.transport)),
+            found: Mutex::new(relay.server.parse().into_iter().collect()),
             current: tokio::sync::Mutex::default(),
         };
         let servers = relays.iter().take(MAX_RELAYS).map(server).collect();
@@ -99,6 +108,14 @@ impl Relays {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.servers.len()
+    }
+
+    /// Some of those that are spoken to on TCP, as far as it is known where they are: each is a STUN server, too, and its port one
+    /// that the networks of its users let through.
+    pub(super) fn on_tcp(&self) -> Vec<SocketAddr> {
+        let on_tcp = self.servers.iter().filter(|server| server.relay.transport == RelayTransport::Tcp);
+        let found = on_tcp.flat_map(|server| lock(&server.found).clone());
+        found.take(SPARES).collect()
     }
 
     /// Whether it is worth waiting for them: not all failed the last time.
@@ -177,8 +194,7 @@ impl Relays {
     async fn fresh(&self, server: &Server) -> Result<(RelaySocket, Vec<SocketAddr>), ()> {
         let asked = towline_net::now();
         let asking = server.memory.asks(asked);
-        let relay = &server.relay;
-        let allocated = self.at_its_addresses(relay, |at| self.allocate_at(relay, at)).await;
+        let allocated = self.at_its_addresses(server, |at| self.allocate_at(&server.relay, at)).await;
         asking.ends();
         match allocated {
             Ok((socket, addresses)) => {
@@ -200,7 +216,7 @@ impl Relays {
         let granted = Granted { server, ports, over: hub.over(), hub: current.clone() };
         if hub.begins() {
             let relays = Arc::downgrade(self);
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tasks = lock(&self.tasks);
             while tasks.try_join_next().is_some() {}
             tasks.spawn(hub.distribute(move |reason| {
                 if let Some(relays) = relays.upgrade() {
@@ -216,12 +232,13 @@ impl Relays {
     /// The first success at the addresses of a relay.
     async fn at_its_addresses<T, F: Future<Output = Result<T, ServerError>>>(
         &self,
-        relay: &Relay,
+        server: &Server,
         attempt: impl Fn(SocketAddr) -> F,
     ) -> Result<T, ServerError> {
-        let found = tokio::time::timeout(LOOK_UP, self.net.resolve(&relay.server)).await;
+        let found = tokio::time::timeout(LOOK_UP, self.net.resolve(&server.relay.server)).await;
         let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let found = found.map_err(|error| ServerError::NotFound(error.kind()))?;
+        lock(&server.found).clone_from(&found);
         let tries = alternating(found).into_iter().take(AT_ONCE);
         let tries = tries.map(|address| (NEXT_ADDRESS, attempt(address))).collect();
         first_of(tries).await.unwrap_or(Err(ServerError::NotFound(io::ErrorKind::NotFound)))

@@ -13,7 +13,7 @@ use towline_ice::{
     Agent, Candidate, CandidateKind, Description, FailureReason, FailureReport, RemotePolicy, Transport,
     Trickle,
 };
-use towline_net::UdpSocket;
+use towline_net::{TcpStream, UdpSocket};
 
 use super::socket::Socket;
 use super::sockets::Sockets;
@@ -211,6 +211,11 @@ impl Outward {
         datagram: &[u8],
     ) -> bool {
         !self.ended && self.outside.as_mut().is_some_and(|outside| outside.handle(now, local, from, datagram))
+    }
+
+    /// The next connection at a port common to all attempts that is for this one.
+    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Box<dyn TcpStream>> {
+        self.outside.as_mut().map_or(Poll::Pending, |outside| outside.poll_caller(cx))
     }
 
     /// What servers say of us.

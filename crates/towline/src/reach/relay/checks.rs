@@ -101,7 +101,7 @@ impl Relays {
 
     async fn check_one(&self, server: &Server) {
         let begun = towline_net::now();
-        let there = self.at_its_addresses(&server.relay, |at| self.is_there(&server.relay, at)).await;
+        let there = self.at_its_addresses(server, |at| self.is_there(&server.relay, at)).await;
         if !server.is_unused() {
             // Whoever took it into use meanwhile knows better.
             return;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use towline_channeler::{Connection, Route};
 use towline_ice::framing::{PayloadKind, classify, classify_datagram};
 use towline_ice::{Disposition, StreamId};
+use towline_net::TcpStream;
 
 use super::super::stream::{Connected, Stream};
 use super::timed::Timed;
@@ -61,17 +62,25 @@ impl Wires {
             // An error here is that of one connection that vanished; the listener goes on.
             while let Poll::Ready(Ok(io)) = self.listeners[index].poll_accept(cx) {
                 accepted = true;
-                let (local, remote) = (io.local_addr(), io.peer_addr());
-                match self.agent.handle_tcp_accepted(now, local, remote) {
-                    Ok(id) => {
-                        let stream = Stream::accepted(self.number(), io);
-                        self.streams.insert(id, Box::new(stream));
-                    }
-                    Err(reason) => tracing::debug!(%remote, %reason, "connection refused"),
-                }
+                self.let_in(now, io);
             }
         }
+        while let Poll::Ready(io) = self.outward.poll_caller(cx) {
+            accepted = true;
+            self.let_in(now, io);
+        }
         accepted
+    }
+
+    fn let_in(&mut self, now: Instant, io: Box<dyn TcpStream>) {
+        let (local, remote) = (io.local_addr(), io.peer_addr());
+        match self.agent.handle_tcp_accepted(now, local, remote) {
+            Ok(id) => {
+                let stream = Stream::accepted(self.number(), io);
+                self.streams.insert(id, Box::new(stream));
+            }
+            Err(reason) => tracing::debug!(%remote, %reason, "connection refused"),
+        }
     }
 
     fn receive_datagrams(
