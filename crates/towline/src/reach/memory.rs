@@ -53,7 +53,7 @@ pub(crate) struct ServerReport {
     /// When it was asked last, if that is not long ago.
     pub(crate) asked: Option<Instant>,
     /// What came of it, if that still counts; of the time before, as long as there is no answer to the last question. What a relay
-    /// gave counts until it is lost.
+    /// gave counts until it is lost or given back.
     pub(crate) outcome: Option<Outcome>,
     /// How long ago that was.
     pub(crate) age: Option<Duration>,
@@ -172,6 +172,8 @@ struct Known {
     outcome: Option<(Instant, Outcome)>,
     /// The addresses that it gave last.
     relayed: Vec<SocketAddr>,
+    /// What it gave is in use.
+    held: bool,
     /// In a row.
     failures: u32,
 }
@@ -231,9 +233,20 @@ impl Memory {
         known.outcome = Some((now, Outcome::Failed(error)));
     }
 
+    /// What it gave is in use, until it is lost or given back.
+    pub(super) fn held(&self) {
+        self.lock().held = true;
+    }
+
+    /// What it gave is given back.
+    pub(super) fn given_back(&self) {
+        self.lock().held = false;
+    }
+
     /// What it had given is gone. It may be asked for the same at once.
     pub(super) fn lost(&self, now: Instant, reason: Failure) {
         let mut known = self.lock();
+        known.held = false;
         known.failures = 0;
         known.outcome = Some((now, Outcome::Failed(ServerError::Lost(reason))));
     }
@@ -272,9 +285,7 @@ impl Memory {
 
     pub(super) fn report(&self, now: Instant) -> ServerReport {
         let known = self.lock();
-        let gives = |outcome: &Outcome| {
-            matches!((self.kind, outcome), (ServerKind::Relay(_), Outcome::Answered { .. }))
-        };
+        let gives = |outcome: &Outcome| known.held && matches!(outcome, Outcome::Answered { .. });
         let open = known.begun.filter(|_| known.open > 0);
         // What a check has shown says nothing any more once there is a question.
         let answers = |at: Instant, outcome: &Outcome| {
@@ -377,7 +388,10 @@ mod tests {
             (report.asked.is_some(), report.outcome.is_some())
         };
         let later = start + took + COUNTS;
+        relay.held();
         assert_eq!((told(&stun, later), told(&relay, later)), ((false, false), (false, true)));
+        relay.given_back();
+        assert_eq!(told(&relay, later), (false, false), "that it lived then says nothing of now");
         relay.lost(later, Failure::StreamEnded);
         assert_eq!(told(&relay, later), (false, true));
         assert_eq!(told(&relay, later + COUNTS), (false, false));

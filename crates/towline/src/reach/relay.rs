@@ -218,11 +218,16 @@ impl Relays {
             let relays = Arc::downgrade(self);
             let mut tasks = lock(&self.tasks);
             while tasks.try_join_next().is_some() {}
-            tasks.spawn(hub.distribute(move |reason| {
-                if let Some(relays) = relays.upgrade() {
-                    let Server { relay, memory, .. } = &relays.servers[server];
-                    tracing::debug!(%relay, %reason, "the address on the relay is lost");
-                    memory.lost(towline_net::now(), reason);
+            self.servers[server].memory.held();
+            tasks.spawn(hub.distribute(move |lost| {
+                let Some(relays) = relays.upgrade() else { return };
+                let Server { relay, memory, .. } = &relays.servers[server];
+                match lost {
+                    Some(reason) => {
+                        tracing::debug!(%relay, %reason, "the address on the relay is lost");
+                        memory.lost(towline_net::now(), reason);
+                    }
+                    None => memory.given_back(),
                 }
             }));
         }

@@ -133,31 +133,33 @@ impl Hub {
         !self.runs.swap(true, Ordering::Relaxed)
     }
 
-    /// Hands what comes to whom it is for, until the allocation was idle for long, or is lost; `tell` hears of that first.
-    pub(super) async fn distribute(self: Arc<Self>, tell: impl FnOnce(Failure)) {
+    /// Hands what comes to whom it is for, until the allocation was idle for long, or is lost; `tell` hears of that first, and why
+    /// if it is lost.
+    pub(super) async fn distribute(self: Arc<Self>, tell: impl FnOnce(Option<Failure>)) {
         let mut buf = vec![0; MAX_DATAGRAM];
         let mut idle = false;
-        loop {
+        let lost = loop {
             let received = poll_fn(|cx| self.socket.poll_recv(cx, &mut buf));
             match tokio::time::timeout(IDLE / 2, received).await {
                 Ok(Ok(Received { len, from })) => lock(&self.state).deliver(from, &buf[..len]),
                 Ok(Err(_)) => {
-                    if let Ended::Lost(reason) = self.socket.ended().await {
-                        tell(reason);
-                    }
-                    break;
+                    break match self.socket.ended().await {
+                        Ended::Lost(reason) => Some(reason),
+                        Ended::Closed => None,
+                    };
                 }
                 Err(_) => {
                     let mut state = lock(&self.state);
                     let unused = state.users.is_empty();
                     if unused && idle {
                         state.ended = true;
-                        break;
+                        break None;
                     }
                     idle = unused;
                 }
             }
-        }
+        };
+        tell(lost);
         lock(&self.state).ended = true;
         self.over.send_replace(true);
     }
