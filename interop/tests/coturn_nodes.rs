@@ -220,19 +220,13 @@ fn coturn_carries_connections_by_every_transport_and_may_be_restarted() -> Resul
             let begun = Instant::now();
             let node = stage.node(transport, "secret").await?;
             let ready = begun.elapsed();
-            // Those that a connection to the server carries notice its end; datagrams do not.
-            if transport == RelayTransport::Tls {
-                transfer(&stage, &node, 1_000_000, async { Ok(()) }).await?;
-            } else {
-                let restart = async {
-                    server.take().context("it runs")?.kill().await?;
-                    server = Some(stage.coturn().await?);
-                    Ok(())
-                };
-                transfer(&stage, &node, 2_000_000, restart)
-                    .await
-                    .with_context(|| format!("{transport:?}"))?;
-            }
+            // Who is connected to the server notices its end; who sends datagrams does not.
+            let restart = async {
+                server.take().context("it runs")?.kill().await?;
+                server = Some(stage.coturn().await?);
+                Ok(())
+            };
+            transfer(&stage, &node, 2_000_000, restart).await.with_context(|| format!("{transport:?}"))?;
             node.shutdown().await;
             println!("{transport:?}: {:?}, of which {ready:?} until Alice was found", begun.elapsed());
         }
