@@ -4,6 +4,7 @@
 //! * [`PyOpendht`]: a node of the newest OpenDHT, by the Python package's bindings (`peers/opendht_peer.py`).
 //! * [`jami::Jamid`]: Debian's Jami daemon, over D-Bus.
 //! * [`Coturn`]: Debian's `turnserver`, by its command line.
+//! * [`HomeRouter`]: Debian's `miniupnpd` on a host that translates addresses.
 //!
 //! Every wait has a deadline and fails with the last lines the program printed. A program ends with the object
 //! that holds it, and also when the test process dies: each of them stops at the end of its standard input.
@@ -15,6 +16,7 @@ mod coturn;
 mod dhtnode;
 mod eventually;
 pub mod jami;
+mod miniupnpd;
 mod opendht;
 mod ports;
 mod process;
@@ -24,6 +26,7 @@ mod require;
 pub use coturn::{Coturn, CoturnOptions, Place};
 pub use dhtnode::{Dhtnode, PrintedValue};
 pub use eventually::eventually;
+pub use miniupnpd::{HomeRouter, Miniupnpd};
 pub use opendht::{KeyIds, Put, PyOpendht, PyValue};
 pub use ports::free_udp_port;
 pub use process::Process;

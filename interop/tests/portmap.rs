@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use interop::jami::Namespace;
-use interop::{Peer, Process, eventually, require};
-use tokio::process::Command;
+use interop::{HomeRouter, Miniupnpd, Peer, eventually, require};
 use tokio::time::timeout;
 use towline_net::{Net as _, Os, UdpBind};
 use towline_portmap::{Granted, MappingState, Options, PortMapper, PortMapping, Protocol, Transport};
@@ -21,45 +20,7 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(45, 200, 200, 2);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
 
-/// What a home router does by itself: it lets out, and in what was let out.
-const RULES: &str = "
-table inet filter {
-    chain forward {
-        type filter hook forward priority 0; policy drop;
-        ct state established,related accept
-        iifname br0 accept
-        jump miniupnpd
-    }
-    chain miniupnpd { }
-    chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
-    chain prerouting_miniupnpd { }
-    chain postrouting {
-        type nat hook postrouting priority 100;
-        oifname eth0 masquerade
-        jump postrouting_miniupnpd
-    }
-    chain postrouting_miniupnpd { }
-}
-";
-
-const SETTINGS: &str = "
-ext_ifname=eth0
-listening_ip=br0
-http_port=5000
-enable_upnp=yes
-enable_natpmp=yes
-secure_mode=yes
-min_lifetime=120
-max_lifetime=86400
-upnp_table_name=filter
-upnp_nat_table_name=filter
-upnp_forward_chain=miniupnpd
-upnp_nat_chain=prerouting_miniupnpd
-upnp_nat_postrouting_chain=postrouting_miniupnpd
-uuid=1f0c5a9e-0f7f-4f5c-9d7e-2f5b1c3a4d5e
-allow 1024-65535 192.168.77.0/24 1024-65535
-deny 0-65535 0.0.0.0/0 0-65535
-";
+const ROUTER: HomeRouter<'_> = HomeRouter { outside: "eth0", inside: "br0", allowed: "192.168.77.0/24" };
 
 /// The world, a router and the host behind it, which is where the thread of the test is.
 struct Home {
@@ -83,38 +44,18 @@ impl Home {
         }
         world.plug(&router, OUTSIDE, WORLD)?;
         router.plug(&host, HOST, INSIDE)?;
-        std::fs::write(folder.path().join("rules"), RULES)?;
-        std::fs::write(folder.path().join("settings"), SETTINGS)?;
-        let rules = folder.path().join("rules");
-        for words in [
-            vec!["nft", "-f", rules.to_str().context("a path")?],
-            vec!["sysctl", "-qw", "net.ipv4.ip_forward=1"],
-        ] {
-            let output = router.command().args(&words).output()?;
-            ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
+        ROUTER.set_up(&router, folder.path())?;
         host.enter()?;
         Ok(Self { world, router, _host: host, folder, program })
     }
 
-    async fn miniupnpd(&self) -> Result<Process> {
-        let mut command = self.router.command();
-        command.arg(&self.program).args(["-d", "-f"]).arg(self.folder.path().join("settings"));
-        command.arg("-P").arg(self.folder.path().join("pid"));
-        let mut process = Process::start("miniupnpd", Command::from(command))?;
-        process.expect("that it listens", LIMIT, |line| line.contains("Listening for").then_some(())).await?;
-        Ok(process)
+    fn miniupnpd(&self, router: HomeRouter<'_>) -> Result<Miniupnpd> {
+        router.open(&self.router, &self.program, self.folder.path())
     }
 
     /// The router's rules for mappings.
-    fn rules(&self) -> Result<String> {
-        let output = self
-            .router
-            .command()
-            .args(["nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd"])
-            .output()?;
-        ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    fn rules(&self) -> Result<Vec<String>> {
+        HomeRouter::opened(&self.router)
     }
 
     /// Says `hello` from the world to where a mapping leads.
@@ -151,7 +92,7 @@ fn behind_a_router<F: Future<Output = Result<()>>>(
 #[test]
 fn miniupnpd_opens_ports_by_each_protocol() -> Result<()> {
     behind_a_router(async |home| {
-        let _router = home.miniupnpd().await?;
+        let _router = home.miniupnpd(ROUTER)?;
         for protocol in Protocol::ALL {
             let options = Options { protocols: vec![protocol], ..Options::default() };
             let mapper = PortMapper::start(Arc::new(Os), options);
@@ -177,7 +118,7 @@ fn miniupnpd_opens_ports_by_each_protocol() -> Result<()> {
             // Given back, nobody gets through any more.
             mapper.shutdown().await;
             let rules = home.rules()?;
-            ensure!(!rules.contains("dnat"), "{protocol}: {rules}");
+            ensure!(rules.is_empty(), "{protocol}: {rules:?}");
             ensure!(home.hello("tcp", &by_tcp).is_err(), "{protocol}: it is still open");
         }
         Ok(())
@@ -187,7 +128,7 @@ fn miniupnpd_opens_ports_by_each_protocol() -> Result<()> {
 #[test]
 fn miniupnpd_is_asked_by_all_protocols_at_once_and_may_be_killed() -> Result<()> {
     behind_a_router(async |home| {
-        let router = home.miniupnpd().await?;
+        let router = home.miniupnpd(ROUTER)?;
         let mapper = PortMapper::start(Arc::new(Os), Options::default());
         let mut mapping = mapper.map(Transport::Tcp, 4222);
         let first = granted(&mut mapping).await?;
@@ -200,13 +141,13 @@ fn miniupnpd_is_asked_by_all_protocols_at_once_and_may_be_killed() -> Result<()>
         .await?;
         // One mapping, whoever else answered.
         let rules = home.rules()?;
-        ensure!(rules.matches("dnat").count() == 1, "{rules}");
+        ensure!(rules.len() == 1, "{rules:?}");
         drop(router);
         // Without the router, giving back takes a second and no more.
         timeout(Duration::from_secs(10), mapper.shutdown()).await.context("the shutdown")?;
         drop(mapping);
 
-        let _router = home.miniupnpd().await?;
+        let _router = home.miniupnpd(ROUTER)?;
         let mapper = PortMapper::start(Arc::new(Os), Options::default());
         let again = granted(&mut mapper.map(Transport::Tcp, 4222)).await?;
         ensure!(again.external == first.external, "{again:?} after {first:?}");
@@ -218,9 +159,7 @@ fn miniupnpd_is_asked_by_all_protocols_at_once_and_may_be_killed() -> Result<()>
 #[test]
 fn a_refusal_of_miniupnpd_is_quoted() -> Result<()> {
     behind_a_router(async |home| {
-        let strict = SETTINGS.replace("192.168.77.0/24", "192.168.99.0/24");
-        std::fs::write(home.folder.path().join("settings"), strict)?;
-        let _router = home.miniupnpd().await?;
+        let _router = home.miniupnpd(HomeRouter { allowed: "192.168.99.0/24", ..ROUTER })?;
         let mapper = PortMapper::start(
             Arc::new(Os),
             Options { protocols: vec![Protocol::Upnp], ..Options::default() },

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "what is measured is said")]
 
 mod flow;
+mod mapped;
 mod matrix;
 mod moves;
 mod rig;

@@ -28,6 +28,8 @@ pub(crate) struct Network {
     world: Namespace,
     program: PathBuf,
     pub(crate) devices: [Device; 2],
+    /// Whether devices ask the station at which addresses they are seen.
+    pub(crate) stun: bool,
     files: TempDir,
     lines: usize,
 }
@@ -59,7 +61,7 @@ impl Network {
         let devices = ["alice", "bob"].map(|name| device(&program, files.path().join(name)));
         let [alice, bob] = devices;
         let devices = [alice?, bob?];
-        Ok(Self { programs: Vec::new(), station, world, program, devices, files, lines: 0 })
+        Ok(Self { programs: Vec::new(), station, world, program, devices, stun: true, files, lines: 0 })
     }
 
     /// Starts a DHT node and a relay at the station, which know nothing of what was before.
@@ -97,7 +99,10 @@ impl Network {
         let mut command = site.home.command();
         command.arg(&self.program).args(words).args(["--json", "--home"]).arg(&device.folder);
         let [one, other] = STATION;
-        command.args(["--bootstrap", &format!("{one}:4222"), "--stun", one, "--stun", other]);
+        command.args(["--bootstrap", &format!("{one}:4222")]);
+        if self.stun {
+            command.args(["--stun", one, "--stun", other]);
+        }
         command.env_remove("TOWLINE_HOME").env_remove("TOWLINE_LOG");
         command
     }

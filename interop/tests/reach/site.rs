@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context as _, Error, Result};
 use interop::jami::Namespace;
+use interop::{HomeRouter, Miniupnpd, Peer};
 use towline_emulator::towline_nat::{Config, Rules};
 use towline_emulator::{Router, Running, Wire};
 
@@ -20,6 +21,8 @@ pub(crate) enum Kind {
     PortRestricted,
     /// The kernel's `masquerade`.
     Kernel,
+    /// The same with Debian's `miniupnpd`, which opens ports to whoever asks.
+    Mapping,
     /// Another port for each destination, one after the other.
     Sequential,
     /// Another port for each destination, by chance.
@@ -40,7 +43,7 @@ impl Kind {
         let firewall =
             |rules| vec![(Some(Config::port_restricted_cone()), Some(Rules { inbound: None, ..rules }))];
         match self {
-            Self::Kernel => Vec::new(),
+            Self::Kernel | Self::Mapping => Vec::new(),
             Self::Open => vec![(None, None)],
             Self::FullCone => nat(Config::full_cone()),
             Self::PortRestricted => nat(Config::port_restricted_cone()),
@@ -53,6 +56,9 @@ impl Kind {
     }
 }
 
+/// A router with the NAT of the kernel.
+const ROUTER: HomeRouter<'_> = HomeRouter { outside: "world", inside: "home", allowed: "192.168.1.0/24" };
+
 /// Wires of this process, for names of their devices.
 static WIRES: AtomicUsize = AtomicUsize::new(0);
 
@@ -63,6 +69,8 @@ pub(crate) struct Site {
     pub(crate) home: Namespace,
     /// The emulators before it, as they were built; the kernel's NAT is on a host of its own.
     pub(crate) wires: Vec<Running>,
+    // Programs end before what they run in.
+    upnp: Vec<Miniupnpd>,
     /// Hosts on the way.
     between: Vec<Namespace>,
     /// How each interface leads out.
@@ -82,7 +90,8 @@ pub(crate) struct Line<'a> {
 impl Line<'_> {
     /// Its public address.
     fn outside(&self) -> String {
-        format!("203.0.113.{}", self.number % 250 + 1)
+        // One that `miniupnpd` takes to be of the internet.
+        format!("45.200.200.{}", self.number % 250 + 1)
     }
 
     /// The device in the world that leads to it.
@@ -95,15 +104,15 @@ impl Site {
     /// A host without interfaces.
     pub(crate) fn new(line: Line<'_>) -> Result<Self> {
         let home = Namespace::new(&format!("home{}", line.number), line.files)?;
-        Ok(Self { home, wires: Vec::new(), between: Vec::new(), ways: Vec::new() })
+        Ok(Self { home, wires: Vec::new(), upnp: Vec::new(), between: Vec::new(), ways: Vec::new() })
     }
 
     /// Another interface, which leads to the world through this and is preferred to those before.
     pub(crate) fn attach(&mut self, kind: Kind, line: Line<'_>) -> Result<()> {
         let interface = self.ways.len();
         let private = format!("192.168.{}", interface + 1);
-        let gateway = if kind == Kind::Kernel {
-            self.behind_kernel(line)?;
+        let gateway = if matches!(kind, Kind::Kernel | Kind::Mapping) {
+            self.behind_kernel(kind, line)?;
             format!("via {private}.1")
         } else {
             self.behind_emulators(kind, line)?;
@@ -130,6 +139,11 @@ impl Site {
         let new = format!("ip addr flush dev {device}; ip addr add {address}/24 dev {device}");
         // The way out is forgotten with the last address.
         self.home.shell(&format!("{new}; ip route replace {}", self.ways[interface]))
+    }
+
+    /// The ports that the first router has opened to those who asked.
+    pub(crate) fn opened(&self) -> Result<Vec<String>> {
+        HomeRouter::opened(self.between.first().context("a router")?)
     }
 
     /// Takes an interface down. Its address stays.
@@ -183,7 +197,7 @@ impl Site {
         Ok(())
     }
 
-    fn behind_kernel(&mut self, line: Line<'_>) -> Result<()> {
+    fn behind_kernel(&mut self, kind: Kind, line: Line<'_>) -> Result<()> {
         let router = Namespace::new(&format!("router{}", line.number), line.files)?;
         for (side, near, far) in [(&self.home, "eth0", "home"), (line.world, &*line.device(), "world")] {
             side.ip(&format!("link add {near} type veth peer name other"))?;
@@ -194,14 +208,16 @@ impl Site {
         router.ip("addr add 192.168.1.1/24 dev home")?;
         router.ip(&format!("addr add {}/32 dev world", line.outside()))?;
         router.ip("route add default via 198.51.100.254 dev world onlink")?;
+        ROUTER.set_up(&router, line.files)?;
         // As home routers have it, strangers are dropped: those that are let in and find nobody count as connections, and take the
         // port from the one inside that is about to speak with them.
-        let rules = "echo 1 > /proc/sys/net/ipv4/ip_forward; nft add table ip nat; \
-                     nft 'add chain ip nat post { type nat hook postrouting priority 100; }'; \
-                     nft add rule ip nat post oifname world masquerade; \
-                     nft 'add chain ip nat in { type filter hook input priority 0; }'; \
-                     nft add rule ip nat in iifname world ct state new drop";
+        let rules = "nft 'add chain inet filter input { type filter hook input priority 0; }'; \
+                     nft add rule inet filter input iifname world ct state new drop";
         router.shell(rules)?;
+        if kind == Kind::Mapping {
+            let program = Peer::Miniupnpd.find().map_err(Error::msg)?;
+            self.upnp.push(ROUTER.open(&router, &program, line.files)?);
+        }
         self.between.push(router);
         Ok(())
     }
