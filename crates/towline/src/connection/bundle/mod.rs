@@ -57,9 +57,6 @@ const MOST_SHARE: usize = 64 * 1024;
 const GROWN_SHARE: usize = 256 * 1024;
 /// A channel may have this part of what it received so far in hand.
 const GROWTH: u64 = 16;
-/// What came in so many portions was a flow; it is made sure that it has ended, and not its path, after this silence.
-const FLOW: u32 = 32;
-const LULL: Duration = Duration::from_secs(1);
 
 /// Bounds of what the transport does not bound itself.
 #[derive(Debug, Clone)]
@@ -536,12 +533,6 @@ impl Bundle {
     fn silence(&self) -> Option<Instant> {
         let KeepAlive { interval, timeout } = self.bounds.keep_alive?;
         Some(self.heard + interval + if self.asked { timeout } else { Duration::ZERO })
-    }
-
-    /// When a flow that has come to an end is looked into. Who only receives has nothing on its way that would be missed: a path
-    /// that broke looks to it like a peer that has said all.
-    fn lull(&self) -> Option<Instant> {
-        (self.came >= FLOW && !self.links.silent).then(|| self.heard + LULL)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -23,6 +23,9 @@ use crate::tokens::Tokens;
 
 /// Silence of all links after which others are looked for. They have missed a timeout already, which knows of queues on the way.
 const GRACE: Duration = Duration::from_secs(1);
+/// What came in so many portions was a flow; it is made sure that it has ended, and not its path, after this silence.
+const FLOW: u32 = 32;
+const LULL: Duration = Duration::from_secs(1);
 /// The shortest time between two restarts that this side begins; while nothing works it doubles with each, up to
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -124,6 +127,12 @@ impl Bundle {
             self.moves.drift(now, self.moves.limit);
         }
         self.moves.restart_soon(now);
+    }
+
+    /// When a flow that has come to an end is looked into. Who only receives has nothing on its way that would be missed: a path
+    /// that broke looks to it like a peer that has said all.
+    pub(super) fn lull(&self) -> Option<Instant> {
+        (self.came >= FLOW && !self.links.silent).then(|| self.heard + LULL)
     }
 
     /// Nobody answered the question whether the peer that ended a path is still there.
