@@ -106,6 +106,26 @@ fn who_listens_there_is_met_from_where_only_the_web_is_reached() {
     }
 }
 
+/// A relay at the port of the web says how both are seen, if it is all that they name.
+#[test]
+fn a_relay_alone_tells_two_of_the_web_their_addresses() {
+    story(10, async |world| {
+        let scene = Scene::new(world).await;
+        let mut nodes = Vec::new();
+        for (number, name) in ["alice", "bob"].into_iter().enumerate() {
+            let site = scene.lab.world.site(name, scene.lab.internet, Place::WebOnly);
+            let reach = Reach { stun: Vec::new(), ..scene.reach(&[WEB]) };
+            let config = scene.lab.config().with_reach(reach);
+            let node = scene.lab.node_on(&site.host, identity(number), config).await;
+            node.registered().await;
+            nodes.push(node);
+        }
+        let (link, took) = meet(&nodes[0], &nodes[1]).await;
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(link.path.remote.port(), WEB, "{link:#?}");
+    });
+}
+
 /// A NAT that gives another port than 443 leaves no way, unless the router opens this one on request.
 #[test]
 fn a_nat_that_changes_ports_needs_a_router_that_opens_one() {

@@ -56,7 +56,8 @@ impl Means {
         let view = |ports: &[u16]| {
             View::new(Arc::clone(net), ports, Arc::clone(&stun), relays.clone(), mapper.as_ref())
         };
-        let doors = Doors::open(listeners, view, !reach.stun.is_empty(), tasks);
+        let asks = !reach.stun.is_empty() || relays.is_some();
+        let doors = Doors::open(listeners, view, asks, tasks);
         Self { net: Arc::clone(net), stun, relays, mapper, doors, punches: Punches::default() }
     }
 

@@ -36,14 +36,14 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// None without anybody to ask. The `spares` are asked on TCP if the others do not answer there.
+    /// None without anybody to ask. The `spares` are asked on TCP if the others do not answer there, and at once if there are none.
     pub(super) fn new(
         net: &Arc<dyn Net>,
         targets: Vec<(Server, Arc<StunServer>)>,
         spares: &[SocketAddr],
         bases: &[(Via, SocketAddr)],
     ) -> Option<Self> {
-        if targets.is_empty() {
+        if targets.is_empty() && spares.is_empty() {
             return None;
         }
         let now = towline_net::now();
