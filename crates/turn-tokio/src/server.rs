@@ -362,6 +362,8 @@ fn admit(shared: &Arc<Shared>, tcp: Box<dyn TcpStream>, tls: Option<TlsAcceptor>
         carried.settle(&mut state);
     });
     state.streams.insert(id, (queue, task.abort_handle()));
+    // Another may have to go.
+    shared.settle(&mut state);
     shared.timer.notify_one();
 }
 

@@ -456,30 +456,48 @@ fn streams_that_end_idle_or_misbehave_are_closed() {
     let stream = |config: &mut Config| config.transport = ServerTransport::Tcp;
     let mut ann = world.user("203.0.113.7:1", stream);
     world.settle(&mut [&mut ann]);
-    let (Some(idle), Some(rude)) = (
-        world.server.handle_accepted(world.now, addr("203.0.113.8:1")),
-        world.server.handle_accepted(world.now, addr("203.0.113.8:2")),
-    ) else {
-        panic!("two more")
-    };
-    assert_eq!(world.server.handle_accepted(world.now, addr("203.0.113.8:3")), None);
+    let [first, rude, idle] = ["203.0.113.8:1", "203.0.113.8:2", "203.0.113.8:3"]
+        .map(|from| world.server.handle_accepted(world.now, addr(from)).unwrap());
+    world.settle(&mut [&mut ann]);
+    assert_eq!(world.closed, [first], "it gives way");
     world.arrives(Via::Stream(rude), b"\x80GET / HTTP/1.1");
     world.settle(&mut [&mut ann]);
-    assert_eq!(world.closed, [rude]);
+    assert_eq!(world.closed, [first, rude]);
     world.pass(Duration::from_secs(31), &mut [&mut ann]);
-    assert_eq!(world.closed, [rude, idle]);
+    assert_eq!(world.closed, [first, rude, idle]);
     // One that is no longer refreshed goes with its allocation.
     let Some(silent) = world.server.handle_accepted(world.now, addr("203.0.113.8:4")) else { panic!("room") };
     let mut ben = world.user_on(Via::Stream(silent), stream);
     world.settle(&mut [&mut ann, &mut ben]);
     assert_eq!(world.server.allocations(), 2);
     world.pass(Duration::from_mins(11), &mut [&mut ann]);
-    assert_eq!((&world.closed[2..], world.server.allocations()), (&[silent][..], 1));
+    assert_eq!((&world.closed[3..], world.server.allocations()), (&[silent][..], 1));
     let Via::Stream(anns) = ann.via else { panic!("a stream") };
     world.server.handle_stream_end(anns);
     world.settle(&mut [&mut ann]);
     assert!(world.sockets.is_empty() && world.server.allocations() == 0);
     assert!(matches!(world.log.last(), Some(ServerEvent::Released { .. })));
+}
+
+#[test]
+fn one_stranger_with_many_streams_keeps_nobody_out() {
+    let mut world = World::new(|config| config.streams = 4);
+    let patient = world.server.handle_accepted(world.now, addr("203.0.113.7:1")).unwrap();
+    for port in 1..100 {
+        let from = std::net::SocketAddr::new(addr("203.0.113.8:1").ip(), port);
+        assert!(world.server.handle_accepted(world.now, from).is_some());
+    }
+    world.settle(&mut []);
+    assert_eq!((world.closed.len(), world.closed.contains(&patient)), (96, false));
+    let mut ann = world.user_on(Via::Stream(patient), |config| config.transport = ServerTransport::Tcp);
+    world.settle(&mut [&mut ann]);
+    assert_eq!(world.server.allocations(), 1);
+    // Who has an allocation does not give way.
+    let mut world = World::new(|config| config.streams = 1);
+    let mut ben = world.user("203.0.113.7:1", |config| config.transport = ServerTransport::Tcp);
+    world.settle(&mut [&mut ben]);
+    assert_eq!(world.server.handle_accepted(world.now, addr("203.0.113.8:1")), None);
+    assert!(world.closed.is_empty());
 }
 
 /// Requests made by hand, from a client of RFC 5389 that knows nothing of password algorithms.

@@ -52,7 +52,7 @@ pub struct ServerConfig {
     pub channels: usize,
     /// What one user may send and receive together, in bytes per second; more is lost. Default: 12.5 MB/s (100 Mbit/s).
     pub bytes_per_second: u64,
-    /// Streams (TCP, TLS) at one time. Default: 1,000.
+    /// Streams (TCP, TLS) at one time; one more takes the place of one without an allocation. Default: 1,000.
     pub streams: usize,
     /// A stream without an allocation is closed after this. Default: 30 s.
     pub stream_patience: Duration,

@@ -8,8 +8,9 @@ mod quota;
 mod relaying;
 mod requests;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -199,10 +200,13 @@ impl Server {
         self.core.message(now, Via::Datagram { listener, from }, from, framed)
     }
 
-    /// A client connected; nothing, if there are too many: then close the stream.
+    /// A client connected. If there are too many, one that has no allocation gives way; nothing, if all have one: then close the
+    /// stream.
     pub fn handle_accepted(&mut self, now: Instant, from: SocketAddr) -> Option<StreamId> {
         if self.streams.len() >= self.core.config.streams {
-            return None;
+            let other = self.core.gives_way()?;
+            self.streams.remove(&other);
+            self.core.close_stream(other);
         }
         let id = StreamId(self.core.next_id());
         self.streams.insert(id, Splitter::with_limit(self.core.config.max_message));
@@ -304,6 +308,19 @@ impl Core {
         }
     }
 
+    // Among the streams without an allocation: of the network that has most of them, the one that has waited longest. So whoever
+    // takes all places by himself keeps nobody out.
+    fn gives_way(&self) -> Option<StreamId> {
+        let mut crowds = BTreeMap::new();
+        for (id, from) in &self.stream_clients {
+            if !self.by_via.contains_key(&Via::Stream(*id)) {
+                // They are numbered as they come.
+                crowds.entry(network(from.ip())).or_insert((0_usize, Reverse(*id))).0 += 1;
+            }
+        }
+        crowds.into_values().max().map(|(_, Reverse(oldest))| oldest)
+    }
+
     fn close_stream(&mut self, stream: StreamId) {
         self.forget_stream(stream);
         self.actions.push_back(ServerAction::CloseStream(stream));
@@ -350,5 +367,13 @@ impl Core {
 
     fn keep(&mut self, now: Instant, id: AllocationId, lifetime: Duration) {
         self.timers.set(Timer::Allocation(id), now + lifetime);
+    }
+}
+
+// Who has an address of IPv6 has a whole network.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
