@@ -41,6 +41,11 @@ impl Dials {
         Self { net, lines: BTreeMap::new() }
     }
 
+    /// Whether there is no connection, and none is being opened.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     pub(super) fn connect(&mut self, question: QuestionId, local: SocketAddr, remote: SocketAddr) {
         let connecting = self.net.connect_tcp(remote, TcpConnect { local: Some(local), timeout: CONNECT });
         self.lines.insert(question, Line::Connecting(connecting));

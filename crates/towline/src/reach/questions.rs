@@ -73,8 +73,11 @@ impl Questions {
         })
     }
 
-    /// Keeps the connections for longer. False if they are closed already.
+    /// Keeps the connections for longer. False if none is left: what was seen by them may not be so any more.
     pub(super) fn keep(&mut self, now: Instant) -> bool {
+        if self.gatherer.is_done() && self.dials.is_empty() {
+            return false;
+        }
         self.closes = self.closes.map(|_| now + KEEP);
         self.closes.is_some()
     }
@@ -200,5 +203,40 @@ impl Questions {
             self.closes = None;
             self.gatherer.finish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use towline_lab::{Link, World, run};
+
+    use super::*;
+
+    #[test]
+    fn connections_that_are_gone_are_not_kept() {
+        run(1, async |world: World| {
+            let internet = world.internet();
+            let [device, server] = ["device", "server"].map(|name| {
+                let host = world.host(name);
+                host.attach(internet, Link::delay(Duration::from_millis(10)));
+                host
+            });
+            // Nobody listens there.
+            let (at, base) = (SocketAddr::new(server.ipv4(), 443), SocketAddr::new(device.ipv4(), 4000));
+            let net: Arc<dyn Net> = Arc::new(device);
+            let mut questions = Questions::new(&net, Vec::new(), &[at], &[(Via::Tcp, base)]).unwrap();
+            assert!(questions.keep(towline_net::now()), "it is being connected");
+            while !questions.is_done() {
+                while questions.poll_ask().is_some() {}
+                poll_fn(|cx| Poll::Ready(questions.poll(cx, towline_net::now()))).await;
+                towline_net::sleep_until(towline_net::now() + Duration::from_millis(10)).await;
+                questions.handle_timeout(towline_net::now());
+            }
+            while questions.poll_ask().is_some() {}
+            assert!(!questions.keep(towline_net::now()));
+        });
     }
 }
