@@ -102,8 +102,10 @@ impl View {
     fn enter(&mut self, now: Instant, ips: Vec<IpAddr>, shared: &Shared) {
         let same = self.ips == ips;
         let standing = self.questions.as_mut().is_some_and(|questions| same && questions.keep(now));
-        let recent = self.questions.is_some() && self.again.is_some_and(|again| now < again);
-        let known = same && recent && !lock(shared).seen.is_empty();
+        let recent = self.again.is_some_and(|again| now < again);
+        // Also if none of it is worth telling, as behind a NAT that gives other ports.
+        let answered = |questions: &Questions| !questions.gatherer.observations(Via::Tcp).is_empty();
+        let known = same && recent && self.questions.as_ref().is_some_and(answered);
         if standing || known {
             if standing {
                 self.again = Some(now + KEEP + REST);
