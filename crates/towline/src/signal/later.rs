@@ -87,6 +87,13 @@ impl Further {
         Self { trickle, restart: Some(Restart { round, password }), party: None, plight: None }
     }
 
+    /// What is said of a description beside the description: a restart can have more in one value with it.
+    pub(crate) fn beside(&self) -> Self {
+        let Trickle { ufrag, end, .. } = &self.trickle;
+        let trickle = Trickle { ufrag: ufrag.clone(), candidates: Vec::new(), end: *end };
+        Self { trickle, restart: None, party: self.party, plight: None }
+    }
+
     /// The round and the description, if it is of a restart and its credentials may be some.
     pub(crate) fn into_restart(self) -> Option<(u32, Description)> {
         let Restart { round, password } = self.restart?;
@@ -246,8 +253,11 @@ mod tests {
             assert_eq!(LaterCandidates::decode(&told.encode()).unwrap().plight, plight);
         }
         let LaterCandidates { trickle, restart: of, party, .. } = restart();
-        let (round, description) =
-            Further { trickle, restart: of, party, plight: None }.into_restart().unwrap();
+        let further = Further { trickle, restart: of, party, plight: None };
+        let beside = further.beside();
+        assert_eq!((beside.trickle.ufrag.as_str(), beside.trickle.end), ("frag", true));
+        assert_eq!((beside.party, beside.restart), (sample().party, None));
+        let (round, description) = further.into_restart().unwrap();
         assert_eq!((round, description.credentials.ufrag()), (3, "frag"));
         assert!(!format!("{:?}", restart()).contains("secret"), "a password must not reach a log");
     }

@@ -278,7 +278,10 @@ impl Wires {
                 self.journal.told(plight);
             }
             if further.restart.is_some() {
+                // Its sender puts what it found out meanwhile into the same value.
+                let beside = Box::new(further.beside());
                 self.outward.note_restart(*further);
+                self.take_further(now, beside);
             } else {
                 self.take_further(now, further);
             }
