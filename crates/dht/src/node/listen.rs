@@ -26,6 +26,10 @@ const RENEW: Duration = Duration::from_secs(20);
 const RENEW_STABLE: Duration = Duration::from_secs(290);
 /// Shortest time between two rounds of subscribing anew everywhere: what makes us do it comes from others.
 const ANEW_PAUSE: Duration = Duration::from_secs(5);
+/// So many rounds may follow upon each other so; in the long run there is one in this time. Those that listened before stay with
+/// the nodes for minutes, each with its own pushes, and one node that lies about our address is enough to make us go on.
+const ANEW_BURST: u32 = 12;
+const ANEW_PERIOD: Duration = Duration::from_mins(1);
 /// Protocol version we ask for: pushes are requests, and repeated until we answer.
 const VERSION: u32 = 1;
 
@@ -158,7 +162,9 @@ impl Node {
     /// behind a router that has restarted, and nobody has told. What is pushed to the old one is lost, until listens are
     /// renewed in their turn. The engine does so by itself when answers show it; this is for who has other signs.
     pub fn listen_anew(&mut self, now: Instant) {
-        let earliest = self.subscribed_anew.map_or(now, |last| last + ANEW_PAUSE).max(now);
+        let pause = self.subscribed_anew.map(|last| last + ANEW_PAUSE);
+        let share = self.anew_until.and_then(|until| until.checked_sub(ANEW_PERIOD * (ANEW_BURST - 1)));
+        let earliest = [pause, share].into_iter().flatten().fold(now, Instant::max);
         self.timers.set_sooner(Timer::ListenAnew, earliest);
     }
 
@@ -166,6 +172,7 @@ impl Node {
     pub(super) fn subscribe_anew(&mut self, now: Instant) {
         tracing::debug!("all subscriptions are made anew");
         self.subscribed_anew = Some(now);
+        self.anew_until = Some(self.anew_until.map_or(now, |until| until.max(now)) + ANEW_PERIOD);
         for (key, search) in self.searches.iter_mut().filter(|(_, search)| !search.subscriptions.is_empty()) {
             for member in &mut search.members {
                 for listening in std::mem::take(&mut member.listens).into_values() {

@@ -116,6 +116,8 @@ pub struct Node {
     sockets: BTreeMap<u32, Socket>,
     /// When all subscriptions were last made anew.
     subscribed_anew: Option<Instant>,
+    /// Until when those rounds would have lasted at the pace of the long run.
+    anew_until: Option<Instant>,
     store: Store,
     tokens: Tokens,
     rates: RateLimiter,
@@ -151,6 +153,7 @@ impl Node {
             next_subscription: 1,
             sockets: BTreeMap::new(),
             subscribed_anew: None,
+            anew_until: None,
             store: Store::new(limits.store),
             tokens: Tokens::new(now, rng.random()),
             rates: RateLimiter::new(limits.rates),

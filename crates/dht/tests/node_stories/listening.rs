@@ -1,5 +1,7 @@
 //! Listening: what comes, changes and goes.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -289,6 +291,26 @@ fn listening_anew_rests_in_between() {
     }
     let listens = sim.requests(|request| matches!(request, Request::Listen { .. })).len();
     assert_eq!(listens, 8, "at once and after five seconds, at four nodes each");
+}
+
+/// A node that lies about our address with each answer goes on for as long as it lives.
+#[test]
+fn listening_anew_is_rare_in_the_long_run() {
+    let mut sim = Sim::network(37, 20);
+    sim.listen(2, key("here"));
+    sim.run(secs(1));
+    sim.log = Some(Vec::new());
+    for _ in 0..600 {
+        sim.with(2, Node::listen_anew);
+        sim.run(secs(1));
+    }
+    let sockets = RefCell::new(BTreeSet::new());
+    sim.requests(
+        |request| matches!(request, Request::Listen { socket, .. } if sockets.borrow_mut().insert(*socket)),
+    );
+    let sockets = sockets.into_inner();
+    // Twelve rounds, ten more in ten minutes, and some room for nodes that come to be near meanwhile.
+    assert!((48..=110).contains(&sockets.len()), "{} subscriptions", sockets.len());
 }
 
 #[test]
