@@ -497,7 +497,8 @@ impl Bundle {
         // What came before is still to be heard. Streams tell of their end, and a dial can begin at once; whether datagrams
         // still arrive is for the transport to find out.
         match self.wires.failure() {
-            Some(failure) if !received && !moved && self.is_lost() => Err(failure),
+            Some(_) if self.is_lost() && (received || moved) => Ok(true),
+            Some(failure) if self.is_lost() => Err(failure),
             _ => Ok(moved || self.wires.has_more()),
         }
     }

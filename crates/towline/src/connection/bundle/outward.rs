@@ -378,6 +378,8 @@ impl Wires {
         match self.agent.add_trickle(now, trickle) {
             Ok(refused) => {
                 self.outward.hear(now, None, last);
+                // It may be all that was waited for.
+                self.more |= last;
                 if relays > refused.iter().map(|(candidate, _)| candidate).filter(is_relay).count() {
                     self.on_relay_of_peer();
                 }

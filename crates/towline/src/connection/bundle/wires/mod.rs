@@ -129,7 +129,7 @@ pub(crate) struct Wires {
     /// Something came from the peer since this was last asked.
     heard: bool,
     /// See [`Wires::has_more`].
-    more: bool,
+    pub(super) more: bool,
     /// Where the attempt writes down how things look.
     pub(in crate::connection::bundle) journal: Arc<Journal>,
     /// Something has happened since it was last written down.

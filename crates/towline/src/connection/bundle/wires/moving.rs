@@ -116,6 +116,8 @@ impl Wires {
         self.agent.remove_reflexive(now);
         self.agent.restart(now);
         self.outward.begin_anew(&mut self.agent);
+        // There are listeners and questions that nobody has polled yet.
+        self.more = true;
         self.act();
         self.agent.local_description()
     }
