@@ -552,7 +552,7 @@ impl Bundle {
         self.tend_moves(now);
         if self.lull().is_some_and(|at| at <= now) {
             self.came = 0;
-            self.control.say(&Message::Ping(u64::MAX));
+            self.look_in();
         }
         if self.silence().is_some_and(|at| at <= now) {
             if self.asked {
@@ -561,7 +561,7 @@ impl Bundle {
                 self.bounds.keep_alive = None;
             } else {
                 self.asked = true;
-                self.control.say(&Message::Ping(u64::MAX));
+                self.look_in();
             }
         }
     }

@@ -135,6 +135,14 @@ impl Bundle {
         (self.came >= FLOW && !self.links.silent).then(|| self.heard + LULL)
     }
 
+    /// Asks for a sign of life that nobody waits for. It has a number as all have: an answer to it that is still under way
+    /// answers no question that is asked later.
+    pub(super) fn look_in(&mut self) {
+        if self.control.say(&Message::Ping(self.next_ping)) {
+            self.next_ping += 1;
+        }
+    }
+
     /// Nobody answered the question whether the peer that ended a path is still there.
     pub(super) fn on_doubt(&mut self, now: Instant) {
         let limit = if self.moves.last.is_some_and(|last| now < last + self.moves.limit) {
