@@ -167,7 +167,6 @@ impl Shaking {
                 },
             };
             let mut moved = wires.poll_packets(cx, now, &mut take);
-            let timeouts = [wires.poll_timeout(), inner.as_mut().and_then(Connection::poll_timeout)];
             if wires.poll_timeout().is_some_and(|at| at <= now) {
                 wires.handle_timeout(now);
                 moved = true;
@@ -193,6 +192,8 @@ impl Shaking {
                 }
             }
             moved |= wires.poll_streams(cx);
+            // Behind all that sets timers, as what was just sent does.
+            let timeouts = [wires.poll_timeout(), inner.as_mut().and_then(Connection::poll_timeout)];
             if let Some(at) = timeouts.into_iter().flatten().min() {
                 if timer.deadline().into_std() != at {
                     timer.as_mut().reset(at.into());

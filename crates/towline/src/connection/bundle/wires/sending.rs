@@ -33,8 +33,6 @@ impl Wires {
         for (transmit, payload) in std::mem::take(&mut self.held) {
             if self.send_datagrams(cx, &transmit, &payload) {
                 inner.set_ready(transmit.route, true);
-                // What leaves now sets timers that the task has not seen.
-                cx.waker().wake_by_ref();
             } else {
                 self.held.push((transmit, payload));
             }
