@@ -494,7 +494,7 @@ fn follow(
             }
             let Further { trickle, restart, party, plight } = *further;
             if restart.is_some() {
-                // Nothing of the connection works. The answer comes by the DHT, which may not know that we are elsewhere.
+                // The connection may not work any more. The answer comes by the DHT then, which may not know that we are elsewhere.
                 let _ = ctx.dht.listen_anew().await;
             }
             let later = LaterCandidates { id, by_dialler, trickle, restart, party, plight };

@@ -15,7 +15,7 @@ use super::timed::Timed;
 use super::{Handle, Wires};
 use crate::error::CloseReason;
 
-/// Batches of datagrams that are received from one socket before others get their turn.
+/// Batches of datagrams that are received from one socket, and reads from one stream, before others get their turn.
 const TURN: usize = 16;
 
 impl Wires {
@@ -149,17 +149,18 @@ impl Wires {
                 return true;
             }
         }
-        let mut received = false;
+        let mut reads = 0;
         let end = loop {
             match stream.poll_fill(cx) {
-                Poll::Pending => return received,
+                Poll::Pending => return reads > 0,
                 Poll::Ready(Ok(Some(much))) => {
-                    received = true;
+                    reads += 1;
                     *heard |= stream.proven;
                     if take_frames(agent, now, id, stream, handle).is_err() {
                         break CloseReason::Transport(io::ErrorKind::InvalidData);
                     }
-                    if much {
+                    // Who sends little by little, but as fast as it is read, must not hold up the others either.
+                    if much || reads == TURN {
                         *more = true;
                         return true;
                     }
