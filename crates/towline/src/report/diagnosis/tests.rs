@@ -246,7 +246,7 @@ fn a_relay_of_a_family_that_is_missing_here_is_not_blamed() {
         assert_eq!(diagnose(&evidence), [Cause::RelayDown { relay }]);
         // Nor where there is no path: it would not have been one.
         let there = Families { v4: v6, v6: v4, public: 1, ..Families::default() };
-        let apart = Evidence { there, here, ..behind_nat(vec![silent]) };
+        let apart = Evidence { here, there, ..behind_nat(vec![silent]) };
         assert_eq!(diagnose(&apart), [Cause::NoCommonFamily]);
     }
 }
