@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -163,6 +164,21 @@ fn accounts_as_the_readme_of_the_program_says() {
     alice.run(&line("towline account export"));
     assert!(alice.run(&line("towline account import")).contains("with 1 contact"));
 
+    // The port of the web is not for tests, nor for everybody.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let receive = line("towline receive").replace("ACCOUNT", &of_alice).replace("443", &port.to_string());
+    let at_port = bob.start(&receive);
+    let deadline = Instant::now() + DEADLINE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens at the port that was asked for");
+        std::thread::yield_now();
+    }
+    let second = alice.shell(&receive).output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(6), "another program listens there: {said}");
+    assert!(said.contains(&port.to_string()), "{said}");
+    drop(at_port);
+
     let here = |line: String| line.replace("203.0.113.5", "127.0.0.1").replace("0.0.0.0:443", "127.0.0.1:0");
     let (certificate, relay) = (here(line("openssl req")), here(line("towline relay")));
     if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok() {
@@ -173,7 +189,7 @@ fn accounts_as_the_readme_of_the_program_says() {
         std::fs::write(alice.directory.join("fullchain.pem"), made.cert.pem()).unwrap();
         std::fs::write(alice.directory.join("privkey.pem"), made.signing_key.serialize_pem()).unwrap();
     }
-    // The ports of TURN, and of the web, are not for tests.
+    // Nor is that of TURN.
     let mut relay = alice.start(&(relay + " --listen 127.0.0.1:0"));
     let mut said = BufReader::new(relay.0.stdout.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().ends_with(" on TLS")));
