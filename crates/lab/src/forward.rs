@@ -82,7 +82,8 @@ impl State {
                     let news =
                         Packet::new(packet.to, packet.from, Body::Unreachable(packet.quoted_transport()));
                     let at = self.now() + NEIGHBOUR_TIMEOUT;
-                    self.queue.push(at, Happening::AtHost { node, packet: news });
+                    // A router tells who sent it, through its own box.
+                    self.queue.push(at, Happening::AtPort { port: from, packet: news });
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -92,6 +92,30 @@ fn who_knocks_is_told_as_the_box_has_it() {
     let (took, why) = with(Refusal::Late(6 * S));
     assert!(took > 6 * S && took < 7 * S && why == ErrorKind::HostUnreachable, "{took:?} {why:?}");
     assert_eq!(with(Refusal::Silent), (20 * S, ErrorKind::TimedOut));
+}
+
+/// A router that finds nobody at an address in one of its networks says so to the sender, through its own box.
+#[test]
+fn who_connects_through_a_router_to_nobody_is_told() {
+    run(1, async |world| {
+        let options = TcpConnect { timeout: 20 * S, ..TcpConnect::default() };
+        let unreachable = async |from: &Host, to: SocketAddr| {
+            let start = Instant::now();
+            let error = from.connect_tcp(to, options.clone()).await.unwrap_err();
+            let took = start.elapsed();
+            assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{to} after {took:?}");
+            assert!(took > 2 * S && took < 4 * S, "{took:?}");
+        };
+        // Outside of the first router is the network of the carrier.
+        let pair = world.behind(Place::DoubleNat, Config::full_cone());
+        let IpAddr::V4(home) = pair.a.gateways[0].router.addresses()[0] else { panic!("it has IPv4 only") };
+        let [a, b, c, _] = home.octets();
+        unreachable(&pair.a.host, ([a, b, c, 200], 9).into()).await;
+        // Inside of the other one is a host that has gone since.
+        let (_kept, seen) = known(&pair, &pair.b, (pair.b.host.ipv4(), 7000).into()).await;
+        pair.b.host.unplug(LINE);
+        unreachable(&pair.rendezvous, seen).await;
+    });
 }
 
 #[test]
