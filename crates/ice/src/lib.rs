@@ -25,7 +25,7 @@ pub use blob::{BlobError, Description, ParsedBlob, SkipReason, SkippedLine};
 pub use candidate::{Candidate, CandidateKind, Foundation, TcpType, Transport, host_candidates};
 pub use config::{Config, Consent, Paths, TargetLimits};
 pub use credentials::{Credentials, CredentialsError};
-pub use policy::{CandidateRefused, RemotePolicy, WEB_PORT};
+pub use policy::{CandidateRefused, RemotePolicy, WEB_PORT, network};
 pub use preference::Preference;
 pub use report::{ConnectError, FailureReason, FailureReport, PairError, PairReport, PairState, Report};
 pub use trickle::{Trickle, TrickleError};

@@ -3,7 +3,7 @@
 //! The list comes from an authenticated peer, yet it can name any address: without a filter a peer makes us connect to
 //! third parties or to the services of our own network.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::addr::{is_broadcast, is_link_local, is_private};
 use crate::candidate::{Candidate, CandidateKind, TcpType, Transport};
@@ -11,6 +11,15 @@ use crate::candidate::{Candidate, CandidateKind, TcpType, Transport};
 /// The port of the web, to which nearly every network lets TCP through: a device that listens there is reached from networks that let
 /// nothing else out.
 pub const WEB_PORT: u16 = 443;
+
+/// Whose address this is, as far as addresses tell one host from another: one of IPv4 is a host, and who has one of IPv6 has a network
+/// of 64 bits. Bounds for strangers count by it.
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// The filter on remote candidates. The default suits LAN and loopback use.
 ///
@@ -184,5 +193,14 @@ mod tests {
             assert_eq!(policy.admits(&passive(address)), Err(reason), "{address}");
         }
         assert_eq!(policy.admits(&passive("192.0.2.1:5000")), Ok(()));
+    }
+
+    #[test]
+    fn one_of_ipv6_counts_as_its_network() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
     }
 }

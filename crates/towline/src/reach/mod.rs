@@ -18,7 +18,7 @@ mod stun;
 
 pub use config::{Reach, Relay, RelaySecret, RelaySyntaxError, RelayTransport};
 pub use doors::ListenError;
-pub(crate) use doors::listen;
+pub(crate) use doors::{Caller, listen};
 pub(crate) use means::{Base, Means};
 pub(crate) use memory::{Outcome, ServerError, ServerKind, ServerReport};
 pub(crate) use outside::{Finding, Outside};

@@ -10,11 +10,11 @@ use towline_ice::gather::{NatReport, Via};
 use towline_ice::nat::Mapping;
 use towline_ice::punch::Party;
 use towline_ice::{Candidate, RemotePolicy, TcpType, Transport};
-use towline_net::{BoxFuture, TcpStream};
+use towline_net::BoxFuture;
 use towline_portmap::{MappingState, PortMapper, PortMapping};
 
 use super::RelayPort;
-use super::doors::Door;
+use super::doors::{Caller, Door};
 use super::means::Base;
 use super::punching::{Punches, Punching, Seen};
 use super::questions::Questions;
@@ -167,7 +167,7 @@ impl Outside {
     }
 
     /// The next connection at a port common to all attempts that is for this one.
-    pub(crate) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Box<dyn TcpStream>> {
+    pub(crate) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Caller> {
         self.door.as_mut().map_or(Poll::Pending, |door| door.poll_caller(cx))
     }
 

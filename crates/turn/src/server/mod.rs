@@ -10,12 +10,13 @@ mod requests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use towline_ice::network;
 use towline_ice::stun::{Framed, Splitter};
 
 use allocation::{Allocation, AllocationId, Relay};
@@ -367,13 +368,5 @@ impl Core {
 
     fn keep(&mut self, now: Instant, id: AllocationId, lifetime: Duration) {
         self.timers.set(Timer::Allocation(id), now + lifetime);
-    }
-}
-
-// Who has an address of IPv6 has a whole network.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }

@@ -13,13 +13,13 @@ use towline_ice::{
     Agent, Candidate, CandidateKind, Description, FailureReason, FailureReport, RemotePolicy, Transport,
     Trickle,
 };
-use towline_net::{TcpStream, UdpSocket};
+use towline_net::UdpSocket;
 
 use super::socket::Socket;
 use super::sockets::Sockets;
 use super::wires::Wires;
 use crate::path::bases;
-use crate::reach::{Finding, Means, Outside, Punching, RelayPort};
+use crate::reach::{Caller, Finding, Means, Outside, Punching, RelayPort};
 use crate::signal::{Further, Plight};
 
 /// The sockets that one connection has on relays, those that are lost included.
@@ -214,7 +214,7 @@ impl Outward {
     }
 
     /// The next connection at a port common to all attempts that is for this one.
-    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Box<dyn TcpStream>> {
+    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Caller> {
         self.outside.as_mut().map_or(Poll::Pending, |outside| outside.poll_caller(cx))
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Stream {
     pub(super) number: u32,
     /// The peer has proved itself on it: frames that are no STUN are packets of the transport.
     pub(super) proven: bool,
+    /// Read by somebody else, and not looked at here yet.
+    first: Vec<u8>,
     input: BytesMut,
     /// How much room the next read gets.
     read_size: usize,
@@ -84,6 +86,7 @@ impl Stream {
             state,
             number,
             proven: false,
+            first: Vec::new(),
             input: BytesMut::new(),
             read_size: READ_MIN,
             output: Vec::new(),
@@ -97,8 +100,9 @@ impl Stream {
         Self::new(State::Connecting(connecting), number)
     }
 
-    pub(super) fn accepted(number: u32, io: Box<dyn TcpStream>) -> Self {
-        Self::new(State::Open(io), number)
+    /// `first`: what was read from it already.
+    pub(super) fn accepted(number: u32, io: Box<dyn TcpStream>, first: Vec<u8>) -> Self {
+        Self { first, ..Self::new(State::Open(io), number) }
     }
 
     /// Moves a connection that is being made on.
@@ -155,6 +159,10 @@ impl Stream {
     /// once: the end behind a failed write is that failure.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<bool>>> {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
+        if !self.first.is_empty() {
+            self.input.extend_from_slice(&std::mem::take(&mut self.first));
+            return Poll::Ready(Ok(Some(false)));
+        }
         if self.input.capacity() == 0 {
             self.input = INPUT.take();
         }
@@ -262,7 +270,7 @@ mod tests {
     #[test]
     fn the_end_behind_a_failed_write_is_that_failure() {
         let mut cx = Context::from_waker(noop_waker_ref());
-        let mut stream = Stream::accepted(0, Box::new(Dead));
+        let mut stream = Stream::accepted(0, Box::new(Dead), Vec::new());
         assert!(matches!(stream.poll_fill(&mut cx), Poll::Ready(Ok(None))), "the end alone");
         stream.push(&mut vec![0; 100]);
         assert!(stream.poll_write(&mut cx).is_ready());

@@ -5,7 +5,6 @@
 //! with bounds of his own (`reception.rs`). How a port is seen from outside is found out once for all (`view.rs`): two connections
 //! from one port to one server cannot be.
 
-mod begun;
 mod reception;
 mod view;
 
@@ -142,8 +141,16 @@ struct Guest {
     /// The user name fragment of its agent.
     ufrag: String,
     /// Who has asked for it.
-    arrived: VecDeque<Box<dyn TcpStream>>,
+    arrived: VecDeque<Caller>,
     reader: Option<Waker>,
+}
+
+/// A connection whose first check asks for one of the attempts.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) io: Box<dyn TcpStream>,
+    /// What was read from it: the check, and what came with it.
+    pub(crate) first: Vec<u8>,
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, State> {
@@ -237,10 +244,10 @@ impl State {
     }
 
     /// Hands a connection to whom its first check asks for. False, and it is closed, if that is nobody, or busy.
-    fn hand_over(&mut self, ufrag: &[u8], stream: Box<dyn TcpStream>) -> bool {
+    fn hand_over(&mut self, ufrag: &[u8], caller: Caller) -> bool {
         let wanted = self.guests.values_mut().find(|guest| guest.ufrag.as_bytes() == ufrag);
         let Some(guest) = wanted.filter(|guest| guest.arrived.len() < MAX_ARRIVED) else { return false };
-        guest.arrived.push_back(stream);
+        guest.arrived.push_back(caller);
         if let Some(reader) = guest.reader.take() {
             reader.wake();
         }
@@ -277,8 +284,8 @@ impl Door {
         findings.len() > before
     }
 
-    /// The next connection whose first check is for this attempt; its bytes are read again from the beginning.
-    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Box<dyn TcpStream>> {
+    /// The next connection whose first check is for this attempt.
+    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Caller> {
         let mut state = lock(&self.shared);
         let Some(guest) = state.guests.get_mut(&self.id) else { return Poll::Pending };
         guest.reader = Some(cx.waker().clone());

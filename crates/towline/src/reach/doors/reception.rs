@@ -6,20 +6,19 @@
 //! gets by even while others hold every place: nobody is kept out by those who came before.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut as _, Bytes};
+use bytes::BufMut as _;
 use tokio_util::io::poll_read_buf;
-use towline_ice::framing;
 use towline_ice::stun::{BINDING, Class, Message};
+use towline_ice::{framing, network};
 use towline_net::{TcpListener, TcpStream};
 
-use super::begun::Begun;
 use super::view::View;
-use super::{Shared, lock};
+use super::{Caller, Shared, lock};
 
 /// How long a stranger has for his first check.
 const FIRST: Duration = Duration::from_secs(5);
@@ -119,7 +118,7 @@ impl Reception {
             match listener.poll_accept(cx) {
                 Poll::Ready(Ok(io)) => {
                     accepted = true;
-                    let from = source(io.peer_addr().ip());
+                    let from = network(io.peer_addr().ip());
                     make_room(&mut self.strangers, from);
                     self.strangers.push(Stranger { io, from, until: now + FIRST, read: Vec::new() });
                 }
@@ -146,8 +145,7 @@ impl Reception {
             let remote = io.peer_addr();
             match outcome {
                 Outcome::Asks(ufrag) => {
-                    let stream = Box::new(Begun::new(Bytes::from(read), io));
-                    if !lock(&self.shared).hand_over(&ufrag, stream) {
+                    if !lock(&self.shared).hand_over(&ufrag, Caller { io, first: read }) {
                         tracing::debug!(%remote, "a check for nobody here");
                     }
                 }
@@ -188,14 +186,6 @@ fn judge(read: &[u8]) -> Option<Outcome> {
     // Whether he knows the password, too, is for the agent to see.
     let ufrag = check.and_then(|check| check.username?.split(|byte| *byte == b':').next());
     Some(ufrag.map_or(Outcome::Leaves, |ufrag| Outcome::Asks(ufrag.to_vec())))
-}
-
-/// The address that counts: who has one of IPv6 has a whole network.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 /// So that one more may come from there.
@@ -252,14 +242,5 @@ mod tests {
         ] {
             assert!(matches!(judge(bad), Some(Outcome::Leaves)), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn one_of_ipv6_counts_as_its_network() {
-        let of = |text: &str| source(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
     }
 }

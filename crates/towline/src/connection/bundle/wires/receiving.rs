@@ -8,12 +8,12 @@ use std::time::Instant;
 use towline_channeler::{Connection, Route};
 use towline_ice::framing::{PayloadKind, classify, classify_datagram};
 use towline_ice::{Disposition, StreamId};
-use towline_net::TcpStream;
 
 use super::super::stream::{Connected, Stream};
 use super::timed::Timed;
 use super::{Handle, Wires};
 use crate::error::CloseReason;
+use crate::reach::Caller;
 
 /// Batches of datagrams that are received from one socket, and reads from one stream, before others get their turn.
 const TURN: usize = 16;
@@ -62,21 +62,21 @@ impl Wires {
             // An error here is that of one connection that vanished; the listener goes on.
             while let Poll::Ready(Ok(io)) = self.listeners[index].poll_accept(cx) {
                 accepted = true;
-                self.let_in(now, io);
+                self.let_in(now, Caller { io, first: Vec::new() });
             }
         }
-        while let Poll::Ready(io) = self.outward.poll_caller(cx) {
+        while let Poll::Ready(caller) = self.outward.poll_caller(cx) {
             accepted = true;
-            self.let_in(now, io);
+            self.let_in(now, caller);
         }
         accepted
     }
 
-    fn let_in(&mut self, now: Instant, io: Box<dyn TcpStream>) {
+    fn let_in(&mut self, now: Instant, Caller { io, first }: Caller) {
         let (local, remote) = (io.local_addr(), io.peer_addr());
         match self.agent.handle_tcp_accepted(now, local, remote) {
             Ok(id) => {
-                let stream = Stream::accepted(self.number(), io);
+                let stream = Stream::accepted(self.number(), io, first);
                 self.streams.insert(id, Box::new(stream));
             }
             Err(reason) => tracing::debug!(%remote, %reason, "connection refused"),
