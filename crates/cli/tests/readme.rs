@@ -166,7 +166,7 @@ fn accounts_as_the_readme_of_the_program_says() {
 
     // The port of the web is not for tests, nor for everybody.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let receive = line("towline receive").replace("ACCOUNT", &of_alice).replace("443", &port.to_string());
+    let receive = line("towline receive").replace("443", &port.to_string()).replace("ACCOUNT", &of_alice);
     let at_port = bob.start(&receive);
     let deadline = Instant::now() + DEADLINE;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {

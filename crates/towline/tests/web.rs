@@ -175,13 +175,14 @@ fn several_come_through_one_door_at_once() {
             others.push(scene.device(number, place, &[]).await.0);
         }
         let mut channels = accepted(&bob);
-        let (a, b, c) = tokio::join!(
+        let mut theirs = accepted(&others[2]);
+        let (a, b, (mut here, mut there)) = tokio::join!(
             others[0].connect(bob.device(), "one"),
             others[1].connect(bob.device(), "two"),
             // It dials as well.
-            bob.connect(others[2].device(), "three"),
+            connected(&bob, &others[2], "three", &mut theirs),
         );
-        drop(c);
+        transfer(&mut here, &mut there, 300_000).await;
         let mut ends = [a.unwrap(), b.unwrap()];
         for _ in 0..2 {
             let mut far = channels.recv().await.unwrap();
@@ -274,6 +275,7 @@ fn who_says_nothing_keeps_nobody_out() {
         let (_, took) = meet(&alice, &bob).await;
         assert!(took < Duration::from_secs(5), "{took:?}");
         for task in crowd {
+            assert!(!task.is_finished(), "it went on until the end");
             task.abort();
         }
         pass(PATIENCE + Duration::from_millis(100)).await;
