@@ -34,19 +34,6 @@ impl Network {
         };
         prefix.expect("an address is longer than its prefix")
     }
-
-    /// One of its addresses: the first that a host can have, so that this host's is a loopback address.
-    fn address(self) -> IpAddr {
-        match self {
-            Self::V4([a, b, c]) => IpAddr::from([a, b, c, 1]),
-            Self::V6(prefix) => {
-                let mut octets = [0; 16];
-                octets[..prefix.len()].copy_from_slice(&prefix);
-                octets[15] = 1;
-                IpAddr::from(octets)
-            }
-        }
-    }
 }
 
 impl ReportedAddresses {
@@ -58,7 +45,7 @@ impl ReportedAddresses {
     /// The node at `voter` says it sees us at `seen`. Unspecified and multicast addresses are no answer. True if the same
     /// voter, as far as it is remembered, saw us elsewhere before.
     pub fn report(&mut self, voter: IpAddr, seen: IpAddr) -> bool {
-        let seen = seen.to_canonical();
+        let (voter, seen) = (voter.to_canonical(), seen.to_canonical());
         if seen.is_unspecified() || seen.is_multicast() {
             return false;
         }
@@ -91,9 +78,9 @@ impl ReportedAddresses {
         self.ranking(v6).first().map(|(seen, _)| *seen)
     }
 
-    /// Votes that fit, by an address of the network that gave them and the address it sees.
+    /// Votes that fit, by the address that gave them and the address it sees.
     pub(crate) fn count(&self, fits: impl Fn(IpAddr, IpAddr) -> bool) -> usize {
-        self.votes.iter().filter(|(network, vote)| fits(network.address(), vote.seen)).count()
+        self.votes.values().filter(|vote| fits(vote.voter, vote.seen)).count()
     }
 
     /// Forgets all votes: after the network has changed.

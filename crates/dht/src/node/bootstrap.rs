@@ -74,8 +74,8 @@ impl Node {
     /// Something is to be looked for: while nobody is known, in no family, that does not wait for the next round.
     pub(super) fn bootstrap_wanted(&mut self, now: Instant, family: Family) {
         let known = |family: Family| {
-            let counts = self.counts(now, family);
-            counts.good + counts.dubious > 0
+            let net = &self.nets[family];
+            net.table.nodes().filter_map(|id| net.peers.get(id)).any(|peer| !peer.is_expired())
         };
         if self.families().into_iter().any(known) {
             return;

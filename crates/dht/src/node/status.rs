@@ -48,7 +48,7 @@ impl Node {
         }
     }
 
-    pub(super) fn counts(&self, now: Instant, family: Family) -> NodeCounts {
+    fn counts(&self, now: Instant, family: Family) -> NodeCounts {
         let net = &self.nets[family];
         let mut counts =
             NodeCounts { known: net.peers.len(), depth: net.table.depth(), ..NodeCounts::default() };
