@@ -167,7 +167,7 @@ impl Outside {
     }
 
     /// The next connection at a port common to all attempts that is for this one.
-    pub(crate) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Caller> {
+    pub(crate) fn poll_caller(&mut self, cx: &mut Context<'_>) -> Poll<Caller> {
         self.door.as_mut().map_or(Poll::Pending, |door| door.poll_caller(cx))
     }
 

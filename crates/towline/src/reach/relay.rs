@@ -8,7 +8,7 @@ mod checks;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -20,7 +20,7 @@ use towline_turn::{Config, Failure, Family, Refusal, Relay as Relayed, ServerTra
 use towline_turn_tokio::{AllocateError, Options, RelaySocket, Roots};
 
 use super::memory::{Memory, Promise, ServerError, ServerKind, ServerReport};
-use super::share::{Hub, RelayPort};
+use super::share::{Hub, RelayPort, lock};
 use super::{Relay, RelayTransport};
 
 /// Relays that count; further ones are not asked.
@@ -37,10 +37,6 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 const SPARES: usize = 2;
 /// Longest wait for the addresses of a name.
 const LOOK_UP: Duration = Duration::from_secs(5);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The relays, and what they gave.
 #[derive(Debug)]

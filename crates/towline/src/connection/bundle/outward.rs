@@ -214,7 +214,7 @@ impl Outward {
     }
 
     /// The next connection at a port common to all attempts that is for this one.
-    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Caller> {
+    pub(super) fn poll_caller(&mut self, cx: &mut Context<'_>) -> Poll<Caller> {
         self.outside.as_mut().map_or(Poll::Pending, |outside| outside.poll_caller(cx))
     }
 

@@ -11,9 +11,10 @@ mod view;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use towline_ice::candidate::priority;
 use towline_ice::{Candidate, CandidateKind, TcpType, Transport, WEB_PORT};
@@ -21,6 +22,7 @@ use towline_net::{Net, TcpListener, TcpStream};
 
 use super::Base;
 use super::outside::Finding;
+use super::share::lock;
 use crate::path::HostAddresses;
 use reception::Reception;
 pub(super) use view::View;
@@ -141,8 +143,9 @@ struct Guest {
     /// The user name fragment of its agent.
     ufrag: String,
     /// Who has asked for it.
-    arrived: VecDeque<Caller>,
-    reader: Option<Waker>,
+    callers: mpsc::Sender<Caller>,
+    /// That there is something new in what is common, once for all that is.
+    news: mpsc::Sender<()>,
 }
 
 /// A connection whose first check asks for one of the attempts.
@@ -151,10 +154,6 @@ pub(crate) struct Caller {
     pub(crate) io: Box<dyn TcpStream>,
     /// What was read from it: the check, and what came with it.
     pub(crate) first: Vec<u8>,
-}
-
-fn lock(shared: &Shared) -> MutexGuard<'_, State> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Doors {
@@ -189,13 +188,17 @@ impl Doors {
         let mut state = lock(&self.shared);
         let id = state.next;
         state.next += 1;
-        let guest = Guest { ufrag: ufrag.to_owned(), arrived: VecDeque::new(), reader: None };
-        state.guests.insert(id, guest);
+        let (callers, its_callers) = mpsc::channel(MAX_ARRIVED);
+        let (news, its_news) = mpsc::channel(1);
+        state.guests.insert(id, Guest { ufrag: ufrag.to_owned(), callers, news });
         state.settled = !self.asks;
         state.entered = Some(ips);
         let round = state.round;
         state.wake_reception();
-        Door { shared: Arc::clone(&self.shared), id, hosts, round, told: 0 }
+        // What is known already is news to it.
+        state.tell_guests();
+        let shared = Arc::clone(&self.shared);
+        Door { shared, id, callers: its_callers, news: its_news, hosts, round, told: 0 }
     }
 }
 
@@ -213,11 +216,10 @@ impl State {
         }
     }
 
-    fn wake_guests(&mut self) {
-        for guest in self.guests.values_mut() {
-            if let Some(reader) = guest.reader.take() {
-                reader.wake();
-            }
+    fn tell_guests(&self) {
+        for guest in self.guests.values() {
+            // Who has not heard of the last news will see these with them.
+            let _ = guest.news.try_send(());
         }
     }
 
@@ -234,24 +236,19 @@ impl State {
         }
         let behind = candidate.priority.saturating_sub(u32::from(BEHIND) << 8);
         self.seen.push(Candidate { priority: behind, ..candidate });
-        self.wake_guests();
+        self.tell_guests();
     }
 
     fn settle(&mut self) {
         if !std::mem::replace(&mut self.settled, true) {
-            self.wake_guests();
+            self.tell_guests();
         }
     }
 
     /// Hands a connection to whom its first check asks for. False, and it is closed, if that is nobody, or busy.
-    fn hand_over(&mut self, ufrag: &[u8], caller: Caller) -> bool {
-        let wanted = self.guests.values_mut().find(|guest| guest.ufrag.as_bytes() == ufrag);
-        let Some(guest) = wanted.filter(|guest| guest.arrived.len() < MAX_ARRIVED) else { return false };
-        guest.arrived.push_back(caller);
-        if let Some(reader) = guest.reader.take() {
-            reader.wake();
-        }
-        true
+    fn hand_over(&self, ufrag: &[u8], caller: Caller) -> bool {
+        let wanted = self.guests.values().find(|guest| guest.ufrag.as_bytes() == ufrag);
+        wanted.is_some_and(|guest| guest.callers.try_send(caller).is_ok())
     }
 }
 
@@ -260,6 +257,9 @@ impl State {
 pub(super) struct Door {
     shared: Shared,
     id: u64,
+    /// These are looked at with every packet of a connection: what is common is locked only when there is news of it.
+    callers: mpsc::Receiver<Caller>,
+    news: mpsc::Receiver<()>,
     hosts: Vec<Candidate>,
     round: u64,
     /// How many of the round's addresses have been told.
@@ -268,28 +268,26 @@ pub(super) struct Door {
 
 impl Door {
     /// Takes in how the ports are seen by now. True if there was anything.
-    pub(super) fn poll(&mut self, cx: &Context<'_>, findings: &mut VecDeque<Finding>) -> bool {
-        let mut state = lock(&self.shared);
-        if let Some(guest) = state.guests.get_mut(&self.id) {
-            guest.reader = Some(cx.waker().clone());
-        }
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, findings: &mut VecDeque<Finding>) -> bool {
+        let Poll::Ready(Some(())) = self.news.poll_recv(cx) else { return false };
+        let state = lock(&self.shared);
         if self.round != state.round {
             (self.round, self.told) = (state.round, 0);
         }
         let seen = state.seen.get(self.told..).unwrap_or_default();
         let found = self.hosts.drain(..).chain(seen.iter().cloned());
-        let before = findings.len();
         findings.extend(found.map(Finding::Candidate));
         self.told = state.seen.len();
-        findings.len() > before
+        // The next news wakes only who has looked for them.
+        true
     }
 
     /// The next connection whose first check is for this attempt.
-    pub(super) fn poll_caller(&mut self, cx: &Context<'_>) -> Poll<Caller> {
-        let mut state = lock(&self.shared);
-        let Some(guest) = state.guests.get_mut(&self.id) else { return Poll::Pending };
-        guest.reader = Some(cx.waker().clone());
-        guest.arrived.pop_front().map_or(Poll::Pending, Poll::Ready)
+    pub(super) fn poll_caller(&mut self, cx: &mut Context<'_>) -> Poll<Caller> {
+        match self.callers.poll_recv(cx) {
+            Poll::Ready(Some(caller)) => Poll::Ready(caller),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Nobody is left who could tell more.
