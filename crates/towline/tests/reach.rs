@@ -14,6 +14,7 @@ use common::{Lab, accepted, bytes, connected, identity, link, pass, story, trans
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use towline::net::{Net as _, now};
 use towline::{LinkInfo, Node, PathKind, Reach, Use};
+use towline_lab::towline_nat::{Mapped, Transport};
 use towline_lab::{Link, Middlebox, NatBox, Packet, Place, Site, Verdict, Way, World};
 
 /// A network with a server that tells addresses and relays.
@@ -322,7 +323,9 @@ fn a_router_that_opens_ports_spares_servers_and_relays() {
         let connection = alice.connection(bob.device()).unwrap();
         let links = connection.links().await;
         assert!(links.iter().any(|link| !link.kind.is_relayed() && link.purpose == Use::Data), "{links:#?}");
-        assert!(leased() > 0);
+        // The DHT has but one, which is UDP.
+        let by_tcp = |mapped: &Mapped| mapped.lease.is_some() && mapped.transport == Transport::Tcp;
+        assert!(leased() > 1 && router.mappings().iter().any(by_tcp));
         alice.shutdown().await;
         assert_eq!(leased(), 0, "what was opened is closed by the end of the shutdown");
     });

@@ -299,8 +299,8 @@ impl Cause {
                 "Let UDP out in the firewall here, or configure a relay that is spoken to over TCP."
             }
             Self::OnlyWebHere => {
-                "Let the other device listen on TCP port 443 (`--tcp-port 443`), configure a relay that listens there, or use another \
-                 network."
+                "Let the other device listen on TCP port 443 (`--tcp-port 443`), which its NAT has to keep or its router to open, \
+                 configure a relay that listens there, or use another network."
             }
             Self::PortalHere => "Log in to this network with a browser, then try again.",
             Self::RejectedHere => "Look at the firewall and the routes of this device and its network.",
@@ -363,8 +363,8 @@ impl Cause {
                 "Let UDP out in the firewall there, or configure on both sides a relay that is spoken to over TCP."
             }
             Self::OnlyWebThere => {
-                "Let this device listen on TCP port 443 (`--tcp-port 443`), configure on both sides a relay that listens there, or use \
-                 another network there."
+                "Let this device listen on TCP port 443 (`--tcp-port 443`), which its NAT has to keep or its router to open, \
+                 configure on both sides a relay that listens there, or use another network there."
             }
             Self::SilentThere => "See whether the program there still runs, and what its firewall lets in.",
             Self::RelayThere => "The relay of the device has to be looked at, on its side.",
