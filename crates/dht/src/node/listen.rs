@@ -1,6 +1,7 @@
 //! Listens: the four nearest nodes tell us what comes and goes at a key (`dht.md` 2.10).
 
 mod known;
+mod rounds;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use self::known::Known;
+pub(super) use self::rounds::Rounds;
 use super::Node;
 use super::address::same_endpoint;
 use super::event::{Event, OpId};
@@ -24,12 +26,6 @@ use crate::{InfoHash, Query, Request, Token, Value};
 const RENEW: Duration = Duration::from_secs(20);
 /// The same for a node that can be reached at any time.
 const RENEW_STABLE: Duration = Duration::from_secs(290);
-/// Shortest time between two rounds of subscribing anew everywhere: what makes us do it comes from others.
-const ANEW_PAUSE: Duration = Duration::from_secs(5);
-/// So many rounds may follow upon each other so; in the long run there is one in this time. Those that listened before stay with
-/// the nodes for minutes, each with its own pushes, and one node that lies about our address is enough to make us go on.
-const ANEW_BURST: u32 = 12;
-const ANEW_PERIOD: Duration = Duration::from_mins(1);
 /// Protocol version we ask for: pushes are requests, and repeated until we answer.
 const VERSION: u32 = 1;
 
@@ -162,17 +158,13 @@ impl Node {
     /// behind a router that has restarted, and nobody has told. What is pushed to the old one is lost, until listens are
     /// renewed in their turn. The engine does so by itself when answers show it; this is for who has other signs.
     pub fn listen_anew(&mut self, now: Instant) {
-        let pause = self.subscribed_anew.map(|last| last + ANEW_PAUSE);
-        let share = self.anew_until.and_then(|until| until.checked_sub(ANEW_PERIOD * (ANEW_BURST - 1)));
-        let earliest = [pause, share].into_iter().flatten().fold(now, Instant::max);
-        self.timers.set_sooner(Timer::ListenAnew, earliest);
+        self.timers.set_sooner(Timer::ListenAnew, self.subscribed.next(now));
     }
 
     /// Nodes tell those that subscribe anew all they have, but not those that renew: so old sockets are left.
     pub(super) fn subscribe_anew(&mut self, now: Instant) {
         tracing::debug!("all subscriptions are made anew");
-        self.subscribed_anew = Some(now);
-        self.anew_until = Some(self.anew_until.map_or(now, |until| until.max(now)) + ANEW_PERIOD);
+        self.subscribed.count(now);
         for (key, search) in self.searches.iter_mut().filter(|(_, search)| !search.subscriptions.is_empty()) {
             for member in &mut search.members {
                 for listening in std::mem::take(&mut member.listens).into_values() {

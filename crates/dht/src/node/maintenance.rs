@@ -192,7 +192,7 @@ impl Node {
             self.dirty.insert(*key);
         }
         self.sockets.retain(|_, socket| matches!(socket, Socket::Local(_)));
-        self.subscribed_anew = Some(now);
+        self.subscribed.note(now);
         self.timers.cancel(Timer::ListenAnew);
         for family in self.families() {
             self.timers.set(Timer::Confirm(family), now);

@@ -114,10 +114,8 @@ pub struct Node {
     next_op: u64,
     next_subscription: u32,
     sockets: BTreeMap<u32, Socket>,
-    /// When all subscriptions were last made anew.
-    subscribed_anew: Option<Instant>,
-    /// Until when those rounds would have lasted at the pace of the long run.
-    anew_until: Option<Instant>,
+    /// When all subscriptions were made anew.
+    subscribed: listen::Rounds,
     store: Store,
     tokens: Tokens,
     rates: RateLimiter,
@@ -152,8 +150,7 @@ impl Node {
             next_op: 1,
             next_subscription: 1,
             sockets: BTreeMap::new(),
-            subscribed_anew: None,
-            anew_until: None,
+            subscribed: listen::Rounds::default(),
             store: Store::new(limits.store),
             tokens: Tokens::new(now, rng.random()),
             rates: RateLimiter::new(limits.rates),
