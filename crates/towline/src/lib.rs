@@ -8,6 +8,7 @@
 //! runs in a simulated network in virtual time.
 
 pub mod account;
+mod alarm;
 mod channel;
 mod config;
 mod connection;

@@ -12,6 +12,7 @@ use towline_net::UdpSocket;
 use towline_portmap::Transport as Mapped;
 
 use super::Gathered;
+use crate::alarm::is_past;
 use crate::reach::{Base, Finding, Means, Outside};
 
 /// Answers of STUN servers are short.
@@ -85,17 +86,12 @@ impl Gathered {
         &mut self,
         cx: &mut Context<'_>,
         outside: &mut Outside,
-        mut timer: Pin<&mut tokio::time::Sleep>,
+        timer: Pin<&mut tokio::time::Sleep>,
     ) -> bool {
         let mut moved = self.exchange(cx, outside);
-        if let Some(at) = outside.poll_timeout() {
-            if timer.deadline().into_std() != at {
-                timer.as_mut().reset(at.into());
-            }
-            if timer.as_mut().poll(cx).is_ready() {
-                outside.handle_timeout(towline_net::now());
-                moved = true;
-            }
+        if outside.poll_timeout().is_some_and(|at| is_past(timer, cx, at)) {
+            outside.handle_timeout(towline_net::now());
+            moved = true;
         }
         moved
     }

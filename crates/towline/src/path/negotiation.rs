@@ -16,6 +16,7 @@ use towline_ice::{
 use towline_net::{BoxFuture, Net, TcpConnect, TcpListener, TcpStream};
 
 use super::{Gathered, Selected, connect_error};
+use crate::alarm::is_past;
 use crate::report::{Journal, View};
 
 /// Bytes read from a stream at once while negotiating: checks are small.
@@ -310,12 +311,7 @@ impl Future for Negotiation {
                     this.agent().handle_timeout(now);
                     moved = true;
                 }
-                Some(at) => {
-                    this.timer.as_mut().reset(at.into());
-                    if this.timer.as_mut().poll(cx).is_ready() {
-                        moved = true;
-                    }
-                }
+                Some(at) => moved |= is_past(this.timer.as_mut(), cx, at),
                 None => {}
             }
             if !moved {

@@ -15,6 +15,7 @@ use towline_identity::{Chain, DeviceId};
 
 use super::wires::{First, Wires};
 use super::{Bounds, Bundle};
+use crate::alarm::is_past;
 use crate::connection::carrier::Carrier;
 use crate::connection::secure::{GRACE, Secured};
 use crate::error::{CloseReason, ConnectError, Step};
@@ -195,10 +196,7 @@ impl Shaking {
             // Behind all that sets timers, as what was just sent does.
             let timeouts = [wires.poll_timeout(), inner.as_mut().and_then(Connection::poll_timeout)];
             if let Some(at) = timeouts.into_iter().flatten().min() {
-                if timer.deadline().into_std() != at {
-                    timer.as_mut().reset(at.into());
-                }
-                moved |= timer.as_mut().poll(cx).is_ready();
+                moved |= is_past(timer.as_mut(), cx, at);
             }
             if !wires.has(*first) {
                 let kind = match wires.failure() {

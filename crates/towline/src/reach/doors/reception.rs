@@ -19,6 +19,7 @@ use towline_net::{TcpListener, TcpStream};
 
 use super::view::View;
 use super::{Caller, Shared, lock};
+use crate::alarm::is_past;
 
 /// How long a stranger has for his first check.
 const FIRST: Duration = Duration::from_secs(5);
@@ -81,10 +82,7 @@ impl Reception {
                         self.handle_timeout(now);
                         moved = true;
                     }
-                    Some(at) => {
-                        timer.as_mut().reset(at.into());
-                        moved |= timer.as_mut().poll(cx).is_ready();
-                    }
+                    Some(at) => moved |= is_past(timer.as_mut(), cx, at),
                     None => {}
                 }
                 if !moved {

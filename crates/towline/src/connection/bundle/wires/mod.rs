@@ -22,6 +22,7 @@ use super::openings::Openings;
 use super::outward::{Later, Outward};
 use super::sockets::Sockets;
 use super::stream::Stream;
+use crate::alarm::is_past;
 use crate::error::CloseReason;
 use crate::info::{PathInfo, PathTransport};
 use crate::path::{Gathered, NegotiationError, PathKind};
@@ -221,10 +222,7 @@ impl Wires {
                         self.handle_timeout(now);
                         moved = true;
                     }
-                    Some(at) => {
-                        timer.as_mut().reset(at.into());
-                        moved |= timer.as_mut().poll(cx).is_ready();
-                    }
+                    Some(at) => moved |= is_past(timer.as_mut(), cx, at),
                     None => {}
                 }
                 if !moved {
