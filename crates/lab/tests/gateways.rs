@@ -101,7 +101,7 @@ fn who_connects_through_a_router_to_nobody_is_told() {
         let options = TcpConnect { timeout: 20 * S, ..TcpConnect::default() };
         let unreachable = async |from: &Host, to: SocketAddr| {
             let start = Instant::now();
-            let error = from.connect_tcp(to, options.clone()).await.unwrap_err();
+            let error = from.connect_tcp(to, options).await.unwrap_err();
             let took = start.elapsed();
             assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{to} after {took:?}");
             assert!(took > 2 * S && took < 4 * S, "{took:?}");
