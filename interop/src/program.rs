@@ -1,6 +1,7 @@
 //! Our own program.
 
-use std::fs::{metadata, read_to_string};
+use std::ffi::OsStr;
+use std::fs::{metadata, read_dir};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -26,19 +27,32 @@ pub fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Whether the program is there, and newer than every source that cargo lists beside it.
+/// Whether the program is there, and newer than all that the crates are made of. Cargo writes no list of that beside a program which it
+/// builds for the tests of its package.
 fn is_fresh(program: &Path) -> bool {
-    let modified = |path: &Path| metadata(path).and_then(|found| found.modified());
-    let (Ok(made), Ok(list)) = (modified(program), read_to_string(program.with_extension("d"))) else {
-        return false;
-    };
-    sources(&list).all(|source| modified(&source).unwrap_or(SystemTime::UNIX_EPOCH) <= made)
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    modified(program).is_some_and(|made| {
+        let lock = modified(&root.join("Cargo.lock")).is_some_and(|at| at <= made);
+        lock && is_older(&root.join("crates"), made)
+    })
 }
 
-/// The files after the colon of a rule of `make`, in which a space of a name is behind a backslash.
-fn sources(rule: &str) -> impl Iterator<Item = PathBuf> {
-    let files = rule.lines().next().and_then(|line| line.split_once(": ")).map_or("", |(_, files)| files);
-    let files = files.replace("\\ ", "\0");
-    let files: Vec<PathBuf> = files.split(' ').map(|file| file.replace('\0', " ").into()).collect();
-    files.into_iter()
+/// Whether all manifests and sources in a directory are older than this. Tests and benches are in no program.
+fn is_older(directory: &Path, made: SystemTime) -> bool {
+    let Ok(entries) = read_dir(directory) else { return false };
+    entries.flatten().all(|entry| {
+        let path = entry.path();
+        match path.extension().and_then(OsStr::to_str) {
+            None if path.is_dir() => {
+                ["tests", "benches", "examples"].iter().any(|aside| path.ends_with(aside))
+                    || is_older(&path, made)
+            }
+            Some("rs" | "toml" | "txt") => modified(&path).is_some_and(|at| at <= made),
+            _ => true,
+        }
+    })
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    metadata(path).and_then(|found| found.modified()).ok()
 }

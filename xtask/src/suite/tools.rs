@@ -75,7 +75,12 @@ pub(super) fn command(root: &Path, program: impl AsRef<OsStr>) -> Command {
 }
 
 pub(super) fn cargo(root: &Path) -> Command {
-    command(root, std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = command(root, std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if in_ci() {
+        // It builds once: what the next build could use is 5 GB of disk for nothing.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+    command
 }
 
 /// Installs what is missing and prints what is there; what cannot be had is a failure in CI only.
