@@ -19,6 +19,8 @@ use super::{Gathered, Selected, connect_error};
 use crate::alarm::is_past;
 use crate::report::{Journal, View};
 
+/// Connections taken from a listener in a row.
+const TURN: usize = 16;
 /// Bytes read from a stream at once while negotiating: checks are small.
 const READ_SIZE: usize = 4096;
 /// Bytes of ours that may wait on one stream. Checks and answers have about 120; a peer that makes us queue more
@@ -174,9 +176,10 @@ impl Negotiation {
     fn accept(&mut self, cx: &mut Context<'_>) -> bool {
         let mut accepted = false;
         for index in 0..self.listeners.len() {
-            while let Poll::Ready(result) = self.listeners[index].poll_accept(cx) {
-                // An error here is that of one connection that vanished; the listener goes on.
-                let Ok(stream) = result else { break };
+            for _ in 0..TURN {
+                let Poll::Ready(result) = self.listeners[index].poll_accept(cx) else { break };
+                // Of one connection that vanished, and the next is there; or the system has no room, which a timer finds out again.
+                let Ok(stream) = result else { continue };
                 accepted = true;
                 let (local, remote) = (stream.local_addr(), stream.peer_addr());
                 match self.agent().handle_tcp_accepted(towline_net::now(), local, remote) {

@@ -59,10 +59,17 @@ impl Wires {
     fn accept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut accepted = false;
         for index in 0..self.listeners.len() {
-            // An error here is that of one connection that vanished; the listener goes on.
-            while let Poll::Ready(Ok(io)) = self.listeners[index].poll_accept(cx) {
-                accepted = true;
-                self.let_in(now, Caller { io, first: Vec::new() });
+            for _ in 0..TURN {
+                match self.listeners[index].poll_accept(cx) {
+                    Poll::Ready(Ok(io)) => {
+                        accepted = true;
+                        self.let_in(now, Caller { io, first: Vec::new() });
+                    }
+                    // Of one connection that vanished, and the next is there; or the system has no room, and asking at once would be for
+                    // nothing: then the next timer asks again.
+                    Poll::Ready(Err(error)) => tracing::debug!(%error, "no connection accepted"),
+                    Poll::Pending => break,
+                }
             }
         }
         while let Poll::Ready(caller) = self.outward.poll_caller(cx) {
