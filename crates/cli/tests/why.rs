@@ -6,10 +6,10 @@ mod common;
 
 use common::{Ended, World};
 
-fn why(world: &World, from: &str, to: &str) -> Ended {
+fn why(world: &World, from: &str, to: &str, args: &[&str]) -> Ended {
     common::Running::spawn({
         let mut command = world.device(from).online_command(&["why"]);
-        command.args([to, "--timeout", "5"]);
+        command.args([to, "--timeout", "5"]).args(args);
         command
     })
     .ended()
@@ -20,7 +20,7 @@ fn a_device_that_is_there() {
     let world = World::new();
     let ben = world.device("ben");
     let _receiving = ben.receive(&world.path("in"), &["--accept-anyone"]);
-    let report = why(&world, "anna", &ben.id).success().event("report");
+    let report = why(&world, "anna", &ben.id, &[]).success().event("report");
     assert_eq!((&report["connected"], &report["error"]), (&true.into(), &serde_json::Value::Null));
     assert_eq!(report["causes"], serde_json::json!([]));
     let count = |field: &str| report[field].as_array().unwrap().len();
@@ -31,10 +31,22 @@ fn a_device_that_is_there() {
 }
 
 #[test]
+fn a_device_to_which_data_shall_go_by_datagrams() {
+    let world = World::new();
+    let ben = world.device("ben");
+    let _receiving = ben.receive(&world.path("in"), &["--accept-anyone"]);
+    let report = why(&world, "anna", &ben.id, &["--udp-first"]).success().event("report");
+    let links = report["links"].as_array().unwrap();
+    let carries = |link: &&serde_json::Value| link["purpose"].as_str().unwrap().starts_with("carries data");
+    let paths: Vec<_> = links.iter().filter(carries).map(|link| link["path"].as_str().unwrap()).collect();
+    assert!(matches!(paths[..], [path] if path.starts_with("UDP ")), "{report}");
+}
+
+#[test]
 fn a_device_that_never_was() {
     let world = World::new();
     let nobody = "5c".repeat(32);
-    let ended = why(&world, "anna", &nobody).fails_with(3);
+    let ended = why(&world, "anna", &nobody, &[]).fails_with(3);
     let report = ended.event("report");
     let cause = &report["causes"][0];
     assert_eq!((cause["cause"].as_str(), cause["side"].as_str()), (Some("not_found_there"), Some("there")));

@@ -21,17 +21,15 @@ pub enum Preference {
     First,
 }
 
-/// How good a kind of path is; the smaller the better.
-pub(crate) type Class = u8;
-
 impl Preference {
-    pub(crate) const fn class(self, tcp: bool, relayed: bool) -> Class {
+    /// How good a kind of path is; the smaller the better.
+    pub const fn class(self, tcp: bool, relayed: bool) -> u8 {
         let transport = match self {
-            Self::Priority | Self::First => 0,
-            Self::TcpFirst => !tcp as Class,
-            Self::UdpFirst => tcp as Class,
+            Self::Priority | Self::First => false,
+            Self::TcpFirst => !tcp,
+            Self::UdpFirst => tcp,
         };
-        2 * relayed as Class + transport
+        2 * relayed as u8 + transport as u8
     }
 
     /// Whether a valid pair may wait for a better one that is still being checked.

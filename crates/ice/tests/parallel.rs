@@ -112,6 +112,27 @@ fn the_preference_decides_where_both_work() {
 }
 
 #[test]
+fn another_preference_moves_what_was_selected_and_the_other_side_follows() {
+    let mut setup = Setup::connected(&Config::parallel());
+    setup.agree(true);
+    let (leads, follows) = match setup.a.agent.role() {
+        Role::Controlling => (&mut setup.a, &mut setup.b),
+        Role::Controlled => (&mut setup.b, &mut setup.a),
+    };
+    follows.agent.prefer(setup.net.now, Preference::UdpFirst);
+    leads.agent.prefer(setup.net.now, Preference::TcpFirst);
+    setup.run(Duration::from_secs(1));
+    setup.agree(true);
+    for side in [&mut setup.a, &mut setup.b] {
+        side.agent.prefer(setup.net.now, Preference::UdpFirst);
+        assert_eq!(side.agent.preference(), Preference::UdpFirst);
+    }
+    setup.run(Duration::from_secs(1));
+    setup.agree(false);
+    assert!(setup.a.closed.is_empty(), "what is not selected stays a link");
+}
+
+#[test]
 fn the_preference_also_holds_for_a_single_path() {
     for (preference, tcp) in [(Preference::TcpFirst, true), (Preference::UdpFirst, false)] {
         let setup = Setup::connected(&Config { preference, ..Config::default() });

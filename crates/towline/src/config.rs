@@ -41,7 +41,8 @@ pub struct Config {
     pub addresses: HostAddresses,
     /// What helps beside them: STUN servers, relays, the router. Nobody is asked who is not named.
     pub reach: Reach,
-    /// Timers and limits of path negotiation.
+    /// Timers, limits and policies of path negotiation. Of its preferences, [`Preference::UdpFirst`](towline_ice::Preference::UdpFirst) has data go by datagrams wherever
+    /// both they and TCP work, in both directions; with any other it is TCP unless the other device says so.
     pub ice: towline_ice::Config,
     /// Windows and limits of channels. Its limits on channels and budgets are overridden by [`Config::limits`].
     pub mux: towline_mux::Config,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::{Lab, accepted, bytes, connected, identity, pass, ping_pong, story, transfer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use towline::ice::Preference;
 use towline::net::{Net as _, TcpConnect, now};
 use towline::{Carrier, Channel, Connection, LinkInfo, Node, PathKind, Use};
 use towline_lab::{Kind, Link, Middlebox, Packet, Verdict, Way, World};
@@ -87,6 +88,80 @@ fn both_kinds_of_path_become_links_and_tcp_carries_bulk() {
         let after = links(&connection, 2).await;
         assert!(of(&after, PathKind::DirectTcp).sent > 3_000_000);
         assert!(of(&after, PathKind::DirectUdp).sent - before < 50_000, "{after:#?}");
+    });
+}
+
+/// Whoever of the two wants datagrams first: both send by them, and TCP is there when they stop.
+#[test]
+fn either_device_may_want_datagrams_first() {
+    for wants in [[true, false], [false, true], [true, true]] {
+        story(7, async |world| {
+            let lab = Lab::new(world).await;
+            let [first, second] = wants.map(|udp| {
+                let mut config = lab.config();
+                config.ice.preference = if udp { Preference::UdpFirst } else { Preference::default() };
+                config
+            });
+            let (_lab, alice, bob) = lab.pair_with(first, second).await;
+            let mut channels = accepted(&bob);
+            let (mut near, mut far) = connected(&alice, &bob, "bulk", &mut channels).await;
+            let connections =
+                [alice.connection(bob.device()).unwrap(), bob.connection(alice.device()).unwrap()];
+            for connection in &connections {
+                let links = links(connection, 2).await;
+                assert_eq!(of(&links, PathKind::DirectUdp).purpose, Use::Data, "{wants:?}: {links:#?}");
+                let reserve = of(&links, PathKind::DirectTcp).purpose;
+                assert_eq!(reserve, Use::UdpFirst);
+                assert!(reserve.to_string().contains("wants it first"), "{reserve}");
+            }
+            transfer(&mut near, &mut far, 2_000_000).await;
+            transfer(&mut far, &mut near, 2_000_000).await;
+            // Half a minute later the other TCP connections go; the one in reserve does not.
+            pass(Duration::from_secs(40)).await;
+            for connection in &connections {
+                let links = links(connection, 2).await;
+                assert_eq!(links.len(), 2, "{links:#?}");
+                assert!(of(&links, PathKind::DirectUdp).sent > 2_000_000, "{wants:?}: {links:#?}");
+                assert!(of(&links, PathKind::DirectTcp).sent < 50_000, "{wants:?}: {links:#?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn who_wants_datagrams_first_still_has_tcp_when_they_stop() {
+    story(8, async |world| {
+        let valve = Valve::default();
+        let lab = Lab::new(world).await;
+        let inside = lab.world.lan();
+        lab.world.router(
+            "valve",
+            inside,
+            lab.internet,
+            Link::delay(Duration::from_millis(10)),
+            valve.clone(),
+        );
+        let host = lab.world.host("alice");
+        host.attach(inside, Link::ethernet());
+        let mut config = lab.config();
+        config.ice.preference = Preference::UdpFirst;
+        let alice = lab.node_on(&host, identity(0), config).await;
+        let bob = lab.node(1).await;
+        alice.registered().await;
+        bob.registered().await;
+        let mut channels = accepted(&bob);
+        let (mut near, mut far) = connected(&alice, &bob, "bulk", &mut channels).await;
+        let connection = alice.connection(bob.device()).unwrap();
+        links(&connection, 2).await;
+        pass(Duration::from_secs(40)).await;
+        let stall = transfer_through(&mut near, &mut far, 8_000_000, || valve.set(NO_UDP)).await;
+        assert!(stall < Duration::from_secs(1), "{stall:?}");
+        assert_eq!(of(&connection.links().await, PathKind::DirectTcp).purpose, Use::Data);
+        valve.set(0);
+        while of(&links(&connection, 2).await, PathKind::DirectUdp).purpose != Use::Data {
+            pass(Duration::from_millis(100)).await;
+        }
+        ping_pong_between(&mut near, &mut far).await;
     });
 }
 

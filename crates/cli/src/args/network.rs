@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueHint;
 use towline::dht::NodeMode;
+use towline::ice::Preference;
 use towline::{Config, ConnectionPolicy, Relay};
 
 /// Where the identity lies.
@@ -50,6 +51,10 @@ pub(crate) struct ReachArgs {
     /// from networks that let nothing else out. The program ends if it cannot be had.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     tcp_port: Vec<u16>,
+    /// Send and receive data over UDP where both it and TCP work: lost packets hold up nothing behind them, at more work for
+    /// the processor. Not for Jami peers.
+    #[arg(long)]
+    udp_first: bool,
     /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).
     #[arg(long)]
     no_port_mapping: bool,
@@ -62,6 +67,9 @@ impl ReachArgs {
         reach.relays.clone_from(&self.relay);
         reach.tcp_ports.clone_from(&self.tcp_port);
         reach.port_mapping &= !self.no_port_mapping;
+        if self.udp_first {
+            config.ice.preference = Preference::UdpFirst;
+        }
     }
 }
 
@@ -155,6 +163,12 @@ mod tests {
         assert!(Program::try_parse_from(["program", "--relay", "relay.example"]).is_err());
         assert_eq!(reach(&["--tcp-port", "443", "--tcp-port", "8443"]).tcp_ports, [443, 8443]);
         assert!(Program::try_parse_from(["program", "--tcp-port", "0"]).is_err());
+        let preference = |args: &[&str]| {
+            let program = Program::parse_from([&["program"], args].concat());
+            program.network.config(ConnectionPolicy::default()).ice.preference
+        };
+        assert_eq!(preference(&[]), Preference::default());
+        assert_eq!(preference(&["--udp-first"]), Preference::UdpFirst);
         let told = reach(&[
             "--relay",
             "turns:ann:secret@relay.example",

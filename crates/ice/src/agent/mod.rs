@@ -48,7 +48,6 @@ use crate::config::{Config, Paths};
 use crate::credentials::Credentials;
 use crate::pacer::Pacer;
 use crate::policy::{CandidateRefused, RemotePolicy};
-use crate::preference::Class;
 use crate::report::{PairReport, Report};
 use crate::stun::TransactionId;
 use check::Check;
@@ -431,13 +430,13 @@ impl Agent {
 
     /// What decides between pairs whatever their priority, the greater the better: after a restart the new ones, then
     /// the class.
-    fn kind(&self, pair: &Pair) -> (u32, Reverse<Class>) {
+    fn kind(&self, pair: &Pair) -> (u32, Reverse<u8>) {
         let class = self.config.preference.class(pair.link != Link::Udp, self.is_relayed(pair));
         (pair.generation, Reverse(class))
     }
 
     /// What pairs are compared by: the greater the better.
-    fn rank(&self, pair: &Pair) -> ((u32, Reverse<Class>), u64) {
+    fn rank(&self, pair: &Pair) -> ((u32, Reverse<u8>), u64) {
         (self.kind(pair), self.priority(pair))
     }
 

@@ -8,6 +8,7 @@ use super::pair::{Link, Nomination, Pair, State};
 use super::{Agent, CloseReason, Event, LossReason, PairId, Role, SelectedPath, ValidPair};
 use crate::candidate::Transport;
 use crate::config::Paths;
+use crate::preference::Preference;
 use crate::report::{FailureReason, FailureReport, PairError};
 
 /// Where the session stands.
@@ -177,6 +178,18 @@ impl Agent {
         if !open || now >= settle {
             self.select(now, id);
         }
+    }
+
+    /// From now on pairs are chosen so. The controlling side moves at once if it has selected another kind; the controlled one follows
+    /// it, whatever it prefers itself.
+    pub fn prefer(&mut self, now: Instant, preference: Preference) {
+        self.config.preference = preference;
+        self.advance(now);
+    }
+
+    /// How pairs are chosen.
+    pub fn preference(&self) -> Preference {
+        self.config.preference
     }
 
     /// Gives up a pair, and its connection: the driver has no use for it. False when there is none, or it has failed

@@ -89,7 +89,11 @@ impl Gathered {
     pub(crate) fn new(net: Arc<dyn Net>, options: &PathOptions, role: Role, udp: bool) -> io::Result<Self> {
         let now = towline_net::now();
         // Among TCP pairs alone, as with Jami peers, it makes no difference.
-        let ice = towline_ice::Config { preference: Preference::TcpFirst, ..options.ice.clone() };
+        let preference = match options.ice.preference {
+            Preference::UdpFirst => Preference::UdpFirst,
+            _ => Preference::TcpFirst,
+        };
+        let ice = towline_ice::Config { preference, ..options.ice.clone() };
         let mut agent = Agent::new(ice, role, now, net.seed());
         agent.share_targets(options.targets.clone());
         let addresses = addresses(net.as_ref(), options.addresses)?;

@@ -12,6 +12,7 @@
 //! | 5 | REASON: text of a reset or stop whose code announces one | number of the channel (4 bytes), text |
 //! | 6 | RESTART: the sender has new credentials in ICE, and candidates follow (`moves.rs`) | round (4 bytes), user name fragment, a space, password |
 //! | 7 | CANDIDATES of the sender, at most one in a message | the text of [`towline_ice::Trickle`] |
+//! | 8 | UDP_FIRST: data shall go by datagrams wherever they work, in both directions (`path/kind.rs`) | empty |
 
 use towline_ice::{Credentials, Trickle};
 use towline_mux::{Code, MAX_REASON_TEXT, Reason};
@@ -31,6 +32,7 @@ pub(super) enum Message {
     Reason { channel: u32, text: Box<str> },
     Restart { round: u32, credentials: Credentials },
     Candidates(Trickle),
+    UdpFirst,
 }
 
 /// The peer said something that is no message.
@@ -74,6 +76,7 @@ impl Control {
                 put(6, &[&round.to_be_bytes(), ufrag, b" ", password]);
             }
             Message::Candidates(trickle) => put(7, &[trickle.to_text().as_bytes()]),
+            Message::UdpFirst => put(8, &[]),
         }
         true
     }
@@ -140,6 +143,7 @@ fn parse(kind: u8, body: &[u8]) -> Result<Option<Message>, Malformed> {
             Message::Restart { round, credentials }
         }
         7 => Message::Candidates(Trickle::from_text(body).map_err(|_| Malformed)?),
+        8 => Message::UdpFirst,
         _ => return Ok(None),
     }))
 }
@@ -157,6 +161,7 @@ mod tests {
             Message::Reason { channel: 9, text: "é".repeat(128).into() },
             Message::Restart { round: 70_000, credentials: Credentials::parse("frag", "secret").unwrap() },
             Message::Candidates(Trickle { ufrag: "frag".into(), candidates: Vec::new(), end: true }),
+            Message::UdpFirst,
         ]
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use towline_channeler::{AddLinkError, LinkReport, LinkStatus, Route, Side};
-use towline_ice::PairError;
+use towline_ice::{PairError, Preference};
 
 use super::Bundle;
 use super::wires::{News, Path};
@@ -133,14 +133,15 @@ impl Bundle {
     /// Tells the peer which links are for data, and which are kept in reserve; one of before a restart goes when there is
     /// another of its kind.
     fn assign(&mut self, now: Instant) {
-        let best = self.best();
+        let (best, preference) = (self.best(), self.preference());
         let works = |report: &LinkReport| report.status == LinkStatus::Active;
         let path = |report: LinkReport| Some((report, *self.path(report.route)?));
         let links: Vec<(LinkReport, Path)> = self.inner.links().filter_map(path).collect();
         for (report, path) in &links {
             // The peer does not know yet that one is silent, and would answer on it.
             let silent = matches!(report.status, LinkStatus::Suspect | LinkStatus::Dead);
-            let reserve = matches!(best, Some(best) if silent || best < path.kind);
+            let worse = |best: PathKind| best.rank(preference) < path.kind.rank(preference);
+            let reserve = best.is_some_and(|best| silent || worse(best));
             self.inner.set_available(report.link, !reserve);
             let supersedes = |(other, of): &(LinkReport, Path)| {
                 works(other) && of.kind == path.kind && of.generation > path.generation
@@ -154,7 +155,20 @@ impl Bundle {
     /// The best kind of path that works.
     fn best(&self) -> Option<PathKind> {
         let works = |report: &LinkReport| report.status == LinkStatus::Active;
-        self.inner.links().filter(works).filter_map(|report| self.kind(report.route)).min()
+        let kinds = self.inner.links().filter(works).filter_map(|report| self.kind(report.route));
+        kinds.min_by_key(|kind| kind.rank(self.preference()))
+    }
+
+    /// How both sides rank paths.
+    pub(super) fn preference(&self) -> Preference {
+        self.wires.agent.preference()
+    }
+
+    /// The peer wants datagrams to carry data wherever they work.
+    pub(super) fn heed_udp_first(&mut self, now: Instant) {
+        self.wires.agent.prefer(now, Preference::UdpFirst);
+        self.wires.act();
+        self.links.changed = true;
     }
 
     fn kind(&self, route: Route) -> Option<PathKind> {
@@ -174,14 +188,14 @@ impl Bundle {
 
     /// The links as plain values.
     pub(crate) fn link_list(&self) -> Vec<LinkInfo> {
-        let best = self.best();
+        let (best, preference) = (self.best(), self.preference());
         let info = |report: LinkReport| {
             let path = self.path(report.route)?;
             let works = report.status == LinkStatus::Active;
             Some(LinkInfo {
                 path: path.info(),
                 kind: path.kind,
-                purpose: Use::of(path.kind, works, best),
+                purpose: Use::of(path.kind, works, best, preference),
                 rtt: report.rtt,
                 rate: report.rate,
                 sent: report.bytes_sent,

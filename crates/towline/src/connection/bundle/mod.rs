@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use towline_channeler::{ChannelId, Connection, Side};
+use towline_ice::Preference;
 use towline_identity::Chain;
 use towline_mux::{
     Chunk, Code, KeepAlive, MAX_BODY, OpenError, OpenOptions, PeerFault, Pool, Priority, Reason,
@@ -152,6 +153,9 @@ impl Bundle {
                 ..towline_channeler::OpenOptions::default()
             };
             bundle.control_id = bundle.inner.open(now, options).ok();
+        }
+        if bundle.preference() == Preference::UdpFirst {
+            bundle.control.say(&Message::UdpFirst);
         }
         bundle
     }
@@ -457,6 +461,7 @@ impl Bundle {
             Message::Reason { channel, text } => self.on_text(channel, text),
             Message::Restart { round, credentials } => self.heed_restart(now, round, credentials),
             Message::Candidates(trickle) => self.wires.take_trickle(now, trickle),
+            Message::UdpFirst => self.heed_udp_first(now),
         }
     }
 

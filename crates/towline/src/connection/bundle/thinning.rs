@@ -4,7 +4,8 @@
 //! * **Listeners** close when a direct TCP connection is selected; otherwise [`CHANCE`] after the connection began, or, while only
 //!   a relay works, [`LONG_CHANCE`] after it. By then the peer has tried to connect for the last time. A port common to all stays
 //!   open in any case, and may be the only one where a peer that has lost its connection gets in again.
-//! * **TCP connections** besides the one selected go with it: one is enough, and another kind of path is the better reserve.
+//! * **TCP connections** besides the one selected go with it: one is enough, and another kind of path is the better reserve. Where UDP is
+//!   selected all that are no links go after that time.
 //! * **Pairs of datagrams**: after that time [`DIRECT`] of each family stay, and [`RELAYED`] by a relay. The second is the best of
 //!   those that share least with the first, so that an interface may go; with relays, one with a relay at both ends, which is
 //!   left when the devices can reach nothing but their servers.
@@ -78,7 +79,7 @@ impl Bundle {
             let stream = matches!(pair.transport, Transport::Tcp(_));
             let spare = match pair.state {
                 _ if stream && streams_too => true,
-                PairState::Valid => over && !stream,
+                PairState::Valid => over,
                 _ => over && direct,
             };
             if spare && !kept.contains(&pair.id) {
