@@ -67,6 +67,7 @@ impl Node {
         }
         let wait = if sent { 5_000..=25_000 } else { 60_000..=180_000 };
         let wait = Duration::from_millis(self.rng.random_range(wait));
+        let wait = self.roam(now, family).map_or(wait, |sooner| sooner.min(wait));
         self.timers.set(Timer::Confirm(family), now + wait);
     }
 

@@ -26,6 +26,7 @@ mod reach;
 mod receive;
 mod reply;
 mod request;
+mod roam;
 mod rtt;
 mod search;
 mod send;
@@ -77,6 +78,8 @@ struct Net {
     peers: Peers,
     bootstrap: Bootstrap,
     status: Status,
+    /// Looks elsewhere in a row.
+    roamed: u32,
     /// Over all nodes of the family.
     round_trip: RoundTrip,
 }
@@ -89,6 +92,7 @@ impl Net {
             peers: Peers::new(config.limits.peers),
             bootstrap: Bootstrap::default(),
             status: Status::Disconnected,
+            roamed: 0,
             round_trip: RoundTrip::default(),
         }
     }

@@ -134,6 +134,11 @@ impl Peers {
         self.records.get(id)
     }
 
+    /// How many of them are like this.
+    pub(super) fn count(&self, like: impl Fn(&Peer) -> bool) -> usize {
+        self.records.values().filter(|peer| like(peer)).count()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
