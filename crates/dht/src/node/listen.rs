@@ -1,4 +1,4 @@
-//! Listens: the four nearest nodes tell us what comes and goes at a key (`dht.md` 2.10).
+//! Listens: the four nearest nodes, and some that everybody reaches, tell us what comes and goes at a key (`dht.md` 2.10).
 
 mod known;
 mod rounds;
@@ -191,12 +191,15 @@ impl Node {
         if search.subscriptions.is_empty() {
             return;
         }
-        let targets = &heads.nearest[..heads.usable.min(LISTEN_NODES)];
+        let wanted_at = |place: &usize| {
+            heads.nearest.iter().take(LISTEN_NODES).any(|it| it == place) || heads.open.contains(place)
+        };
+        let targets: Vec<usize> = heads.nearest[..heads.usable].iter().copied().filter(wanted_at).collect();
         let period = self.listen_period();
         let wanted: Vec<(u32, Query)> =
             search.subscriptions.iter().map(|(id, it)| (*id, it.query.clone())).collect();
         for place in 0..search.members.len() {
-            let near = heads.nearest.iter().take(LISTEN_NODES).any(|&it| it == place);
+            let near = wanted_at(&place);
             let member = &mut search.members[place];
             if !near && member.pace == Pace::Prompt && !member.listens.is_empty() {
                 for (_, listening) in std::mem::take(&mut member.listens) {

@@ -43,6 +43,8 @@ pub(super) struct Peer {
     heard: Option<Instant>,
     answered: Option<Instant>,
     expired: bool,
+    /// We had heard nothing from it when it first answered: strangers reach it, or so it seems.
+    open: bool,
     refusals: u8,
     rival: Option<Rival>,
     pub(super) round_trip: RoundTrip,
@@ -73,6 +75,7 @@ impl Peer {
             heard: None,
             answered: None,
             expired: false,
+            open: false,
             refusals: 0,
             rival: None,
             round_trip: RoundTrip::default(),
@@ -80,6 +83,7 @@ impl Peer {
     }
 
     fn touch(&mut self, evidence: Evidence, now: Instant) {
+        self.open |= evidence == Evidence::Answered && self.heard.is_none();
         if evidence >= Evidence::Heard {
             self.heard = Some(now);
             // Only an answer proves the address, and with it that the node can be reached again.
@@ -106,6 +110,12 @@ impl Peer {
     /// Whether it ever answered us.
     pub(super) fn has_answered(&self) -> bool {
         self.answered.is_some()
+    }
+
+    /// Whether everybody may reach it, as it seems, or as it will turn out when it is asked. Of a node that came to us by itself nothing
+    /// is known: its NAT lets us in since.
+    pub(super) fn may_be_open(&self) -> bool {
+        !self.expired && (self.open || self.heard.is_none())
     }
 
     fn is_removable(&self, now: Instant) -> bool {
@@ -249,6 +259,7 @@ impl Peers {
         for peer in self.records.values_mut() {
             peer.heard = None;
             peer.answered = None;
+            peer.open = false;
             peer.expired = false;
             peer.refusals = 0;
             peer.rival = None;

@@ -1,4 +1,4 @@
-//! Puts: a value goes to the eight nearest nodes, and a permanent one is kept alive there (`dht.md` 2.9).
+//! Puts: a value goes to the eight nearest nodes, and some that everybody reaches (`search.rs`), and a permanent one is kept alive there (`dht.md` 2.9).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -45,3 +45,45 @@ fn is_lost(peers: &Peers, now: Instant) -> bool {
     let good = peers.count(|peer| peer.is_good(now));
     (1..ENOUGH).contains(&good) && peers.count(Peer::is_expired) >= good
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::peers::Evidence;
+    use super::*;
+
+    #[test]
+    fn who_knows_few_that_answer_and_more_that_do_not_is_lost() {
+        let now = Instant::now();
+        let mut peers = Peers::new(100);
+        let note = |n: u8, answers: bool, peers: &mut Peers| {
+            let address = SocketAddr::from(([10, 0, 0, n], 4222));
+            peers.note(
+                InfoHash([n; 20]),
+                address,
+                if answers { Evidence::Answered } else { Evidence::Mentioned },
+                now,
+            );
+            if !answers {
+                peers.expire(&InfoHash([n; 20]));
+            }
+        };
+        for n in 1..=8 {
+            note(n, false, &mut peers);
+        }
+        assert!(!is_lost(&peers, now), "nobody can be asked");
+        for n in 9..=11 {
+            note(n, true, &mut peers);
+        }
+        assert!(is_lost(&peers, now));
+        for n in 12..=17 {
+            note(n, true, &mut peers);
+        }
+        assert!(!is_lost(&peers, now), "more answer than do not");
+        for n in 18..=40 {
+            note(n, n > 30, &mut peers);
+        }
+        assert!(!is_lost(&peers, now), "enough answer");
+    }
+}

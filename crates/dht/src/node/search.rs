@@ -9,7 +9,7 @@ use super::event::OpId;
 use super::family::Family;
 use super::get::{Lookup, Wanted};
 use super::listen::{Listening, Subscription};
-use super::peers::{EXPIRE_TIME, Peers};
+use super::peers::{EXPIRE_TIME, Peer, Peers};
 use super::put::{Announce, Holding};
 use crate::{InfoHash, Token};
 
@@ -19,6 +19,9 @@ pub(super) const SEARCH_NODES: usize = 14;
 pub(super) const TARGET_NODES: usize = 8;
 /// Nodes a listen is kept at.
 pub(super) const LISTEN_NODES: usize = 4;
+/// So many of them should be nodes that everybody reaches. Where fewer are, the next such nodes are taken beside them: near neighbours
+/// open their NATs to each other, and what lay on those alone would be found by nobody else.
+const OPEN_NODES: usize = 3;
 /// Nodes asked at the same time.
 pub(super) const PARALLEL: usize = 4;
 /// Dead nodes remembered beside the live ones.
@@ -115,7 +118,7 @@ impl Member {
     }
 
     pub(super) fn is_expired(&self, peers: &Peers) -> bool {
-        peers.get(&self.id).is_none_or(super::peers::Peer::is_expired)
+        peers.get(&self.id).is_none_or(Peer::is_expired)
     }
 
     pub(super) fn is_synced(&self, now: Instant) -> bool {
@@ -197,8 +200,10 @@ pub(super) struct Search {
 /// The best nodes of a search, as positions in its members.
 #[derive(Debug)]
 pub(super) struct Heads {
-    /// The nearest nodes that are neither bad nor slow, at most eight.
+    /// The nearest nodes that are neither bad nor slow: eight, and those that are taken beside them.
     pub(super) nearest: Vec<usize>,
+    /// Those of them that everybody may reach, at most [`OPEN_NODES`].
+    pub(super) open: Vec<usize>,
     /// All of them are synced, and there is at least one.
     pub(super) synced: bool,
     /// How many of them, from the nearest on, may be stored on and listened at.
@@ -278,21 +283,28 @@ impl Search {
 
     pub(super) fn heads(&self, peers: &Peers, now: Instant) -> Heads {
         let live = self.members.iter().enumerate().filter(|(_, member)| !member.is_bad(peers));
-        let (mut nearest, mut slow) = (Vec::with_capacity(TARGET_NODES), 0);
+        let (mut nearest, mut open, mut slow) = (Vec::with_capacity(TARGET_NODES), Vec::new(), 0);
         for (place, member) in live {
-            if nearest.len() == TARGET_NODES {
+            let full = nearest.len() >= TARGET_NODES;
+            let wanted = open.len() < OPEN_NODES && peers.get(&member.id).is_some_and(Peer::may_be_open);
+            if full && open.len() == OPEN_NODES {
                 break;
             }
             match member.pace {
-                Pace::Prompt => nearest.push(place),
-                Pace::Slow | Pace::Late => slow += 1,
+                Pace::Prompt if wanted => {
+                    nearest.push(place);
+                    open.push(place);
+                }
+                Pace::Prompt if !full => nearest.push(place),
+                Pace::Slow | Pace::Late if !full => slow += 1,
+                Pace::Prompt | Pace::Slow | Pace::Late => {}
             }
         }
         let ready = nearest.iter().take_while(|&&place| self.members[place].is_synced(now)).count();
         let synced = ready > 0 && ready == nearest.len();
         let usable = if synced { ready } else { ready.saturating_sub(1) };
-        let incomplete = slow > if nearest.len() == TARGET_NODES { MAX_PASSED_OVER } else { 0 };
-        Heads { nearest, synced, usable, incomplete }
+        let incomplete = slow > if nearest.len() >= TARGET_NODES { MAX_PASSED_OVER } else { 0 };
+        Heads { nearest, open, synced, usable, incomplete }
     }
 
     /// Whether somebody waits for its nodes to be synced.
@@ -311,7 +323,7 @@ impl Search {
 }
 
 fn is_proved(id: &InfoHash, peers: &Peers) -> bool {
-    peers.get(id).is_some_and(super::peers::Peer::has_answered)
+    peers.get(id).is_some_and(Peer::has_answered)
 }
 
 #[cfg(test)]
@@ -354,6 +366,37 @@ mod tests {
         }
         assert_eq!(search.heads(&peers, now).usable, 2, "all but the last of the synced");
         assert_eq!(search.heads(&peers, now + SYNC_TIME).usable, 0);
+    }
+
+    #[test]
+    fn beside_neighbours_that_came_by_themselves_some_are_taken_that_everybody_reaches() {
+        let now = Instant::now();
+        let mut peers = Peers::new(1000);
+        let note = |peers: &mut Peers, n: u8, evidence| {
+            peers.note(id(n), SocketAddr::from(([10, 0, 0, n], 4222)), evidence, now);
+        };
+        for n in 1..=14 {
+            // 2 and 11 were asked first, 13 is known by name only.
+            if ![2, 11, 13].contains(&n) {
+                note(&mut peers, n, Evidence::Heard);
+            }
+            note(&mut peers, n, if n == 13 { Evidence::Mentioned } else { Evidence::Answered });
+        }
+        let mut search = Search::default();
+        for n in 1..=14 {
+            search.offer(&InfoHash::ZERO, id(n), &peers);
+        }
+        let heads = search.heads(&peers, now);
+        assert_eq!(heads.nearest, [0, 1, 2, 3, 4, 5, 6, 7, 10, 12]);
+        assert_eq!(heads.open, [1, 10, 12]);
+        // It does not answer: there is no other.
+        peers.expire(&id(13));
+        assert_eq!(search.heads(&peers, now).open, [1, 10]);
+        assert_eq!(
+            search.heads(&network(40, [10, 0, 0], now), now).nearest.len(),
+            TARGET_NODES,
+            "all are open"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use towline_dht::{Query, Request, Restriction, Value, ValueItem};
 
 use crate::faults::Puppet;
 use crate::sim::{Sim, key, ms, secs, v4_only, value};
+
+/// A listen is kept at the four nearest nodes, and at up to three that everybody reaches.
+const NEAR: RangeInclusive<usize> = 4..=7;
 
 #[test]
 fn hears_what_is_there_what_comes_and_what_goes() {
@@ -62,9 +66,10 @@ fn a_stable_node_renews_less_often() {
     sim.log = Some(Vec::new());
     sim.listen(stable, key("quiet"));
     sim.run(secs(289));
-    assert_eq!(sim.requests(|request| matches!(request, Request::Listen { .. })).len(), 4);
+    let first = sim.requests(|request| matches!(request, Request::Listen { .. })).len();
+    assert!(NEAR.contains(&first), "{first}");
     sim.run(secs(3));
-    assert_eq!(sim.requests(|request| matches!(request, Request::Listen { .. })).len(), 8);
+    assert_eq!(sim.requests(|request| matches!(request, Request::Listen { .. })).len(), 2 * first);
 }
 
 #[test]
@@ -290,7 +295,7 @@ fn listening_anew_rests_in_between() {
         sim.run(ms(100));
     }
     let listens = sim.requests(|request| matches!(request, Request::Listen { .. })).len();
-    assert_eq!(listens, 8, "at once and after five seconds, at four nodes each");
+    assert!(listens.is_multiple_of(2) && NEAR.contains(&(listens / 2)), "at once and after five seconds: {listens}");
 }
 
 /// A node that lies about our address with each answer goes on for as long as it lives.

@@ -82,7 +82,7 @@ fn a_node_that_turns_out_to_be_behind_a_nat_is_forgotten() {
     for writer in [1, 5, 9] {
         let name = key(&format!("of {writer}"));
         let stored = sim.put(writer, name, value(1, "x"));
-        assert_eq!(stored.nodes, 8);
+        assert!((8..=11).contains(&stored.nodes), "{stored:?}");
         assert!(writer == 5 || !sim.holders(name, 1).contains(&5), "{:?}", sim.holders(name, 1));
     }
 }
