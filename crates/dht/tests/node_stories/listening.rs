@@ -295,7 +295,10 @@ fn listening_anew_rests_in_between() {
         sim.run(ms(100));
     }
     let listens = sim.requests(|request| matches!(request, Request::Listen { .. })).len();
-    assert!(listens.is_multiple_of(2) && NEAR.contains(&(listens / 2)), "at once and after five seconds: {listens}");
+    assert!(
+        listens.is_multiple_of(2) && NEAR.contains(&(listens / 2)),
+        "at once and after five seconds: {listens}"
+    );
 }
 
 /// A node that lies about our address with each answer goes on for as long as it lives.

@@ -5,8 +5,9 @@ use std::time::Instant;
 use towline_channeler::{ChannelId, ConnectionError};
 use towline_mux::{Code, Reason};
 
+use super::control::Message;
 use super::lanes::{End, Stage, Verdict};
-use super::{Bundle, FIRST_CODE, from_code};
+use super::{Bundle, FIRST_CODE, HAS_TEXT, from_code, to_code};
 use crate::connection::carrier::{ChannelId as Id, Event};
 use crate::error::CloseReason;
 
@@ -116,6 +117,18 @@ impl Bundle {
                 Event::Reset { id, reason }
             }
         });
+    }
+
+    /// Sends the text of a reason, if there is one and the peer knows of the channel. Returns the code to say.
+    pub(super) fn explain(&mut self, id: ChannelId, reason: &Reason) -> towline_channeler::Code {
+        let code = to_code(reason.code);
+        let known = self.lanes.look(id).is_some_and(|lane| lane.stage != Stage::Asked);
+        if reason.text.is_empty() || !known {
+            return code;
+        }
+        let channel = Id::Bundle(id).number();
+        let said = self.control.say(&Message::Reason { channel, text: reason.text.clone() });
+        if said { towline_channeler::Code(code.0 | HAS_TEXT) } else { code }
     }
 
     /// The text of a reason came on the control channel.

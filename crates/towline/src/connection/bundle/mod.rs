@@ -34,7 +34,7 @@ pub(crate) use self::shake::{Introduction, shake};
 pub(crate) use self::wires::Wires;
 
 use self::control::{Control, Message};
-use self::lanes::{Lanes, Stage, from_transport, to_transport};
+use self::lanes::{Lanes, from_transport, to_transport};
 use self::links::Links;
 use self::moves::Moves;
 use self::thinning::Thinning;
@@ -242,18 +242,6 @@ impl Bundle {
     pub(super) fn stop(&mut self, now: Instant, id: ChannelId, reason: &Reason) {
         let code = self.explain(id, reason);
         let _ = self.inner.stop(now, id, code);
-    }
-
-    /// Sends the text of a reason, if there is one and the peer knows of the channel. Returns the code to say.
-    fn explain(&mut self, id: ChannelId, reason: &Reason) -> towline_channeler::Code {
-        let code = to_code(reason.code);
-        let known = self.lanes.look(id).is_some_and(|lane| lane.stage != Stage::Asked);
-        if reason.text.is_empty() || !known {
-            return code;
-        }
-        let channel = super::carrier::ChannelId::Bundle(id).number();
-        let said = self.control.say(&Message::Reason { channel, text: reason.text.clone() });
-        if said { towline_channeler::Code(code.0 | HAS_TEXT) } else { code }
     }
 
     pub(super) fn write(&mut self, now: Instant, id: ChannelId, chunk: Chunk) -> Result<(), WriteError> {
