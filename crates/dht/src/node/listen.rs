@@ -201,7 +201,8 @@ impl Node {
         for place in 0..search.members.len() {
             let near = wanted_at(&place);
             let member = &mut search.members[place];
-            if !near && member.pace == Pace::Prompt && !member.listens.is_empty() {
+            // Until all have answered, who is near may be so by hearsay only.
+            if heads.synced && !near && member.pace == Pace::Prompt && !member.listens.is_empty() {
                 for (_, listening) in std::mem::take(&mut member.listens) {
                     self.sockets.remove(&listening.socket);
                 }

@@ -78,8 +78,9 @@ struct Net {
     peers: Peers,
     bootstrap: Bootstrap,
     status: Status,
-    /// Looks elsewhere in a row.
+    /// Looks elsewhere in a row, and when the next is due.
     roamed: u32,
+    roams: Option<Instant>,
     /// Over all nodes of the family.
     round_trip: RoundTrip,
 }
@@ -93,6 +94,7 @@ impl Net {
             bootstrap: Bootstrap::default(),
             status: Status::Disconnected,
             roamed: 0,
+            roams: None,
             round_trip: RoundTrip::default(),
         }
     }

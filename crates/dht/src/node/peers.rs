@@ -84,6 +84,10 @@ impl Peer {
 
     fn touch(&mut self, evidence: Evidence, now: Instant) {
         self.open |= evidence == Evidence::Answered && self.heard.is_none();
+        if self.expired && evidence == Evidence::Heard {
+            // It did not answer, and then came by itself: its NAT had only been open to us at first.
+            self.open = false;
+        }
         if evidence >= Evidence::Heard {
             self.heard = Some(now);
             // Only an answer proves the address, and with it that the node can be reached again.

@@ -28,11 +28,16 @@ impl Node {
     pub(super) fn roam(&mut self, now: Instant, family: Family) -> Option<Duration> {
         let net = &mut self.nets[family];
         if !is_lost(&net.peers, now) {
-            net.roamed = 0;
+            (net.roamed, net.roams) = (0, None);
             return None;
+        }
+        // The table has reasons of its own to be looked at, and sooner.
+        if let Some(due) = net.roams.filter(|due| *due > now) {
+            return Some(due - now);
         }
         let pause = FIRST_PAUSE * (1 << net.roamed.min(MAX_DOUBLINGS));
         net.roamed = net.roamed.saturating_add(1);
+        net.roams = Some(now + pause);
         let key = SearchKey { key: InfoHash(self.rng.random()), family };
         tracing::debug!(%family, "few of the nodes that were named answer: looking elsewhere");
         self.open_search(now, key, |search| search.exploring = true);
@@ -40,10 +45,12 @@ impl Node {
     }
 }
 
-/// Whether few nodes answer, and no fewer than those do not.
+/// Whether few nodes answer, and no fewer than those never did. Those that did and left since are no sign of anything: searches
+/// that live long remember them for as long.
 fn is_lost(peers: &Peers, now: Instant) -> bool {
     let good = peers.count(|peer| peer.is_good(now));
-    (1..ENOUGH).contains(&good) && peers.count(Peer::is_expired) >= good
+    let unreachable = |peer: &Peer| peer.is_expired() && !peer.has_answered();
+    (1..ENOUGH).contains(&good) && peers.count(unreachable) >= good
 }
 
 #[cfg(test)]

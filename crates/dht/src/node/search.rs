@@ -17,11 +17,11 @@ use crate::{InfoHash, Token};
 pub(super) const SEARCH_NODES: usize = 14;
 /// Nodes a value is stored on and a get asks.
 pub(super) const TARGET_NODES: usize = 8;
-/// Nodes a listen is kept at.
+/// Nodes a listen is kept at, beside up to [`OPEN_NODES`].
 pub(super) const LISTEN_NODES: usize = 4;
 /// So many of them should be nodes that everybody reaches. Where fewer are, the next such nodes are taken beside them: near neighbours
 /// open their NATs to each other, and what lay on those alone would be found by nobody else.
-const OPEN_NODES: usize = 3;
+pub(super) const OPEN_NODES: usize = 3;
 /// Nodes asked at the same time.
 pub(super) const PARALLEL: usize = 4;
 /// Dead nodes remembered beside the live ones.

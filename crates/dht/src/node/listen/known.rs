@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::search::LISTEN_NODES;
+use super::super::search::{LISTEN_NODES, OPEN_NODES};
 use super::Holder;
 use crate::{Value, types};
 
 /// Contents remembered under an id: one for each node listened at, over both families, and one for our own storage.
-const CONTENTS: usize = 2 * LISTEN_NODES + 1;
+const CONTENTS: usize = 2 * (LISTEN_NODES + OPEN_NODES) + 1;
 
 /// The values a listen knows.
 ///

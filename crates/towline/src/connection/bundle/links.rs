@@ -166,6 +166,10 @@ impl Bundle {
 
     /// The peer wants datagrams to carry data wherever they work.
     pub(super) fn heed_udp_first(&mut self, now: Instant) {
+        if self.preference() == Preference::UdpFirst {
+            // It costs the peer three bytes to say so.
+            return;
+        }
         self.wires.agent.prefer(now, Preference::UdpFirst);
         self.wires.act();
         self.links.changed = true;

@@ -4,8 +4,8 @@
 //! * **Listeners** close when a direct TCP connection is selected; otherwise [`CHANCE`] after the connection began, or, while only
 //!   a relay works, [`LONG_CHANCE`] after it. By then the peer has tried to connect for the last time. A port common to all stays
 //!   open in any case, and may be the only one where a peer that has lost its connection gets in again.
-//! * **TCP connections** besides the one selected go with it: one is enough, and another kind of path is the better reserve. Where UDP is
-//!   selected all that are no links go after that time.
+//! * **TCP connections** besides the one selected go with it: one is enough, and another kind of path is the better reserve. Where
+//!   another kind of path is selected all that are no links go after that time, once one of their kind is a link.
 //! * **Pairs of datagrams**: after that time [`DIRECT`] of each family stay, and [`RELAYED`] by a relay. The second is the best of
 //!   those that share least with the first, so that an interface may go; with relays, one with a relay at both ends, which is
 //!   left when the devices can reach nothing but their servers.
@@ -74,7 +74,7 @@ impl Bundle {
             return;
         }
         self.wires.stop_listening();
-        let kept = self.kept(pair, over);
+        let kept = self.kept(pair, over, streams_too);
         for pair in self.wires.agent.report().pairs {
             let stream = matches!(pair.transport, Transport::Tcp(_));
             let spare = match pair.state {
@@ -90,7 +90,7 @@ impl Bundle {
     }
 
     /// The pairs that stay.
-    fn kept(&self, selected: PairId, over: bool) -> Vec<PairId> {
+    fn kept(&self, selected: PairId, over: bool, streams_too: bool) -> Vec<PairId> {
         let links: Vec<Route> = self
             .inner
             .links()
@@ -98,7 +98,13 @@ impl Bundle {
             .map(|report| report.route)
             .collect();
         let used = self.wires.pairs().filter(|(_, path)| links.iter().any(|&link| path.is_of(link)));
-        let mut kept: Vec<PairId> = used.map(|(pair, _)| pair).chain([selected]).collect();
+        let used: Vec<(PairId, PathKind)> = used.map(|(pair, path)| (pair, path.kind)).collect();
+        let mut kept: Vec<PairId> = used.iter().map(|(pair, _)| *pair).chain([selected]).collect();
+        if !streams_too {
+            // The first of its kind becomes a link with the next packets of the peer: it may be the way back from a relay.
+            let is_first = |kind: PathKind| kind.is_tcp() && used.iter().all(|(_, other)| *other != kind);
+            kept.extend(self.wires.pairs().filter(|(_, path)| is_first(path.kind)).map(|(pair, _)| pair));
+        }
         let mut groups = BTreeMap::<_, Vec<(PairId, Path)>>::new();
         for (pair, path) in self.wires.pairs().filter(|(_, path)| over && !path.kind.is_tcp()) {
             groups.entry((path.kind, path.remote.is_ipv4())).or_default().push((pair, *path));
