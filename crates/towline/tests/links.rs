@@ -38,13 +38,20 @@ impl Middlebox for Valve {
 
 /// Alice behind a valve, Bob on the internet, and the valve as it is to be while they connect.
 async fn pair(world: World, closed: u8) -> (Lab, Node, Node, Valve) {
+    pair_by(world, closed, Preference::default()).await
+}
+
+/// The same, with what Alice prefers.
+async fn pair_by(world: World, closed: u8, preference: Preference) -> (Lab, Node, Node, Valve) {
     let valve = Valve::default();
     let lab = Lab::new(world).await;
     let inside = lab.world.lan();
     lab.world.router("valve", inside, lab.internet, Link::delay(Duration::from_millis(10)), valve.clone());
     let host = lab.world.host("alice");
     host.attach(inside, Link::ethernet());
-    let alice = lab.node_on(&host, identity(0), lab.config()).await;
+    let mut config = lab.config();
+    config.ice.preference = preference;
+    let alice = lab.node_on(&host, identity(0), config).await;
     let bob = lab.node(1).await;
     alice.registered().await;
     bob.registered().await;
@@ -131,24 +138,7 @@ fn either_device_may_want_datagrams_first() {
 #[test]
 fn who_wants_datagrams_first_still_has_tcp_when_they_stop() {
     story(8, async |world| {
-        let valve = Valve::default();
-        let lab = Lab::new(world).await;
-        let inside = lab.world.lan();
-        lab.world.router(
-            "valve",
-            inside,
-            lab.internet,
-            Link::delay(Duration::from_millis(10)),
-            valve.clone(),
-        );
-        let host = lab.world.host("alice");
-        host.attach(inside, Link::ethernet());
-        let mut config = lab.config();
-        config.ice.preference = Preference::UdpFirst;
-        let alice = lab.node_on(&host, identity(0), config).await;
-        let bob = lab.node(1).await;
-        alice.registered().await;
-        bob.registered().await;
+        let (_lab, alice, bob, valve) = pair_by(world, 0, Preference::UdpFirst).await;
         let mut channels = accepted(&bob);
         let (mut near, mut far) = connected(&alice, &bob, "bulk", &mut channels).await;
         let connection = alice.connection(bob.device()).unwrap();
