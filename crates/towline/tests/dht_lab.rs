@@ -60,7 +60,6 @@ fn thirty_nodes_agree_and_a_seed_repeats_the_run() {
         let mut listening = nodes[20].1.listen(key("agreement"), Query::all());
         let stored =
             nodes[7].1.put(key("agreement"), Value::new(1, 0, *b"yes"), PutOptions::default()).await.unwrap();
-        assert_eq!(stored.stored_on, 8);
         assert_eq!(next_new(&mut listening).await, [1]);
         for (_, dht) in nodes.iter().step_by(5) {
             let began = now();
@@ -70,11 +69,14 @@ fn thirty_nodes_agree_and_a_seed_repeats_the_run() {
         }
         // Half an hour of upkeep.
         tokio::time::sleep(Duration::from_mins(30)).await;
-        (world.trace().hash(), world.trace().sent())
+        (stored.stored_on, world.trace().hash(), world.trace().sent())
     };
     let first = run(11, story);
+    assert_eq!(first.0, 8);
     assert_eq!(first, run(11, story), "the same seed gives the same packets");
-    assert_ne!(first, run(12, story));
+    let other = run(12, story);
+    assert_eq!(other.0, 9, "the eight nearest, and one beside them that everybody reaches");
+    assert_ne!(first.1, other.1);
 }
 
 #[test]
